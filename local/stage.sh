@@ -1,0 +1,161 @@
+# shellcheck shell=bash
+# To be sourced by run.sh, after utils/log.sh: one stage at a time, done once, safe to kill.
+#
+#   begin_stages DIR FIRST LAST AGAIN CONFIG    DIR: folder of the experiments;
+#             CONFIG: what `tagspeech config` prints
+#   run_stage N TITLE [--inputs PATH...] [--outputs PATH...] [--work DIR...]
+#             [--sections A,B.C] [--options STRING] -- COMMAND [ARGUMENT...]
+#
+# A stage from FIRST to LAST is run unless local/mark.py finds it done; FIRST is run even if it is
+# done where AGAIN is true. It depends on the content of its inputs, on the sections of the
+# configuration and on the options string; what only changes speed stays out of these. Its work
+# folders hold nothing but the results of one attempt, partial ones too: a stopped stage goes on in
+# them, otherwise they are moved aside first. The command's output goes to the terminal and to
+# DIR/log/NN-title.log. Relative paths are relative to the root of the repository.
+
+stage_group="" # process group of the stage at work
+made_paths=()  # path made_paths[i] is an output of stage made_by[i]
+made_by=()
+
+mark() {
+  python3 -I -S local/mark.py "$@"
+}
+
+begin_stages() {
+  stage_marks=$1/.stages
+  stage_logs=$1/log
+  stage_first=$2
+  stage_last=$3
+  stage_again=$4
+  stage_config=$5
+  mkdir -p "$stage_marks" "$stage_logs" || die "$1: cannot be written"
+  take_lock
+  trap 'stop_stage 129' HUP
+  trap 'stop_stage 130' INT
+  trap 'stop_stage 143' TERM
+}
+
+# Two runs in one folder would write over each other. Descriptor 9 carries the lock; the processes
+# of a stage inherit it, so that those a killed run left behind are noticed, and ended.
+take_lock() {
+  local lock=$stage_marks/lock owner="" group=""
+  exec 9>>"$lock"
+  if ! mark lock 9; then
+    read -r owner group <"$lock" || true
+    if [[ -z $owner ]] || kill -0 "$owner" 2>/dev/null; then
+      die "another run (process ${owner:-unknown}) is at work in ${stage_marks%/.stages}"
+    fi
+    log "process $owner was killed and left its stage at work: ending it"
+    [[ -z $group ]] || kill -KILL -- "-$group" 2>/dev/null || true
+    mark lock 9 --wait 10 || die "what process $owner left behind does not end; end it by hand"
+  fi
+  note_owner
+}
+
+stop_stage() {
+  trap - HUP INT TERM
+  if [[ -n $stage_group ]]; then
+    kill -TERM -- "-$stage_group" 2>/dev/null || true
+    wait "$stage_group" 2>/dev/null || true
+  fi
+  die "stopped; the same command goes on from here" "$1"
+}
+
+run_stage() {
+  local number=$1 title=$2 list="" declaration=() inputs=() outputs=() path
+  shift 2
+  while [[ $1 != -- ]]; do
+    declaration+=("$1")
+    case $1 in
+      --inputs | --outputs | --work | --sections | --options) list=$1 ;;
+      *) case $list in
+        --inputs) inputs+=("$1") ;;
+        --outputs) outputs+=("$1") ;;
+      esac ;;
+    esac
+    shift
+  done
+  shift
+
+  for path in ${outputs[@]+"${outputs[@]}"}; do
+    made_paths+=("$path")
+    made_by+=("$number ($title)")
+  done
+  if ((number < stage_first || number > stage_last)); then
+    return 0
+  fi
+  for path in ${inputs[@]+"${inputs[@]}"}; do
+    [[ -e $path ]] || die "stage $number ($title): its input $path is missing$(maker_of "$path")"
+  done
+
+  local name again=() answer
+  name=$(printf '%02d-%s' "$number" "$(echo "$title" | tr 'A-Z ' 'a-z-')")
+  if [[ $number == "$stage_first" && $stage_again == true ]]; then
+    again=(--again)
+  fi
+  answer=$(mark check --marks "$stage_marks" --name "$name" --config "$stage_config" \
+    ${again[@]+"${again[@]}"} ${declaration[@]+"${declaration[@]}"} 2>&1) ||
+    die "stage $number ($title) cannot start: $answer"
+  if [[ $answer == "done" ]]; then
+    log "stage $number: $title: done already"
+    return 0
+  fi
+  log "stage $number: $title ($answer)"
+  run_logged "$stage_logs/$name.log" "$@"
+  if ((stage_status != 0)); then
+    die "stage $number ($title) failed: $(last_words "$stage_logs/$name.log"); exit code \
+$stage_status; log: $stage_logs/$name.log" "$stage_status"
+  fi
+  answer=$(mark finish --marks "$stage_marks" --name "$name" 2>&1) ||
+    die "stage $number ($title) failed: $answer; log: $stage_logs/$name.log"
+}
+
+# run_logged LOG COMMAND...: in a process group of its own, so that a stop reaches all of it. Sets
+# stage_status. To be called on its own: behind || or in an `if`, bash would ignore `set -e`.
+run_logged() {
+  local log=$1
+  shift
+  { date '+%Y-%m-%d %H:%M:%S' && printf '%q ' "$@" && echo; } >>"$log" || die "$log: cannot be written"
+  set -m
+  (
+    set +em
+    (
+      set -e
+      "$@"
+    ) 2>&1 | tee -a "$log"
+    codes=("${PIPESTATUS[@]}")
+    exit "$((codes[0] ? codes[0] : codes[1]))"
+  ) </dev/null &
+  stage_group=$!
+  set +m
+  note_owner
+  stage_status=0
+  wait "$stage_group" 2>/dev/null || stage_status=$?
+  stage_group=""
+  note_owner
+}
+
+# Who works here, for take_lock of the next run. On a full disk the stage says so, not this.
+note_owner() {
+  { echo "$$ $stage_group" >"$stage_marks/lock"; } 2>/dev/null || true
+}
+
+# last_words LOG: what a command said last, which is its one line of error
+last_words() {
+  if [[ -n "$(tail -c 1 "$1")" ]]; then
+    echo "its log is cut off (is the disk full?)"
+  else
+    tail -n 1 "$1" | tr '\r' '\n' | tail -n 1 | cut -c 1-300
+  fi
+}
+
+# maker_of PATH: words on the stage that makes it, or makes something in it
+maker_of() {
+  local i
+  for ((i = 0; i < ${#made_paths[@]}; i++)); do
+    if [[ ${made_paths[i]} == "$1" || ${made_paths[i]} == "$1"/* ]]; then
+      echo "; stage ${made_by[i]} makes it: --stage ${made_by[i]%% *}"
+      return
+    fi
+  done
+}

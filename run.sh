@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# The one stage driver: trains, decodes and scores a TagSpeech.
+#
+# Usage: ./run.sh [--recipe NAME] [--stage N] [--stop-stage N] [--set KEY=VALUE]... [--name VALUE]...
+#
+#   ./run.sh                            the recipe "mini" from nothing: a few minutes on a laptop
+#   ./run.sh                            once more: nothing to do
+#   ./run.sh --stage 7                  decodes again, then what follows as far as it changes
+#   ./run.sh --set semantic.train.lr=1e-3 --exp egs/mini/exp-lr
+#
+#   --recipe NAME       the folder egs/NAME (default: mini)
+#   --stage N           starts at stage N and does it even if it is done (default: all that is not done)
+#   --stop-stage N      the last stage (default: 9)
+#   --set KEY=VALUE     changes a key of the recipe's tagspeech.yaml; may be repeated
+#   --config FILE       another tagspeech.yaml
+#   --data DIR          corpus, manifests, features (default: egs/NAME/data)
+#   --exp DIR           models, results, logs (default: egs/NAME/exp)
+#   --install false     uses the environment as it is, without utils/install.sh
+#
+# Stages: 0 download or simulate, 1 manifests, 2 utterance groups, 3 semantic encoder, 4 voice encoder,
+# 5 speaker embeddings, 6 TagSpeech, 7 decode, 8 score, 9 report. A stage is skipped if its inputs and
+# options are those it was done with. Paths are relative to the root of the repository.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+. utils/log.sh
+
+# Which recipe: it must be known before its variables can become options.
+recipe=mini
+_before=""
+for _argument in "$@"; do
+  [[ $_before == --recipe ]] && recipe=$_argument
+  _before=$_argument
+done
+[[ $recipe =~ ^[A-Za-z0-9_-]+$ && -f egs/$recipe/conf/recipe.conf ]] ||
+  die "no recipe '$recipe'; there are: $(cd egs && echo */ | tr -d /)" 2
+
+install=true
+stage=""
+stop_stage=9
+data=egs/$recipe/data
+exp=egs/$recipe/exp
+config=egs/$recipe/conf/tagspeech.yaml
+set_args=()
+_help_file=egs/$recipe/conf/recipe.conf
+# shellcheck source=egs/mini/conf/recipe.conf
+. "$_help_file"
+. utils/parse_options.sh
+[[ ${stage:-0} =~ ^[0-9]$ ]] || die "--stage wants a number from 0 to 9, not '$stage'" 2
+[[ $stop_stage =~ ^[0-9]$ ]] || die "--stop-stage wants a number from 0 to 9, not '$stop_stage'" 2
+
+[[ $install == false ]] || utils/install.sh
+. ./path.sh
+. local/stage.sh
+
+# The configuration as the stages get it, and resolved: a stage is redone when its sections change.
+[[ -f $config ]] || die "$config: no such file; --config names another" 2
+new_llm=false
+if [[ -z $llm ]]; then
+  new_llm=true
+  llm=$exp/llm
+fi
+with_config=(--config "$config" --set "llm.name=$llm" ${set_args[@]+"${set_args[@]}"})
+resolved=$(tagspeech config "${with_config[@]}")
+
+redo_first=false
+[[ -n $stage ]] && redo_first=true
+begin_stages "$exp" "${stage:-0}" "$stop_stage" "$redo_first" "$resolved"
+
+# What data.sh is called with
+data_options=()
+for name in $data_variables; do
+  data_options+=("--${name//_/-}" "${!name}")
+done
+corpus=()
+for name in $corpus_files; do
+  corpus+=("$data/corpus/$name")
+done
+manifests=("$data"/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz)
+semantic=$exp/semantic/final.pt
+voice=$exp/voice/final.pt
+pretrained=$exp/tagspeech/pretrained
+greedy=$exp/tagspeech/greedy
+
+run_stage 0 "download or simulate" \
+  --outputs "${corpus[@]}" \
+  --options "${data_options[*]}" \
+  -- "egs/$recipe/local/data.sh" --stage 0 --data "$data" --jobs "$jobs" "${data_options[@]}"
+
+run_stage 1 "manifests" \
+  --inputs "${corpus[@]}" \
+  --outputs "${manifests[@]}" \
+  -- "egs/$recipe/local/data.sh" --stage 1 --data "$data" --jobs "$jobs" "${data_options[@]}"
+
+run_stage 2 "utterance groups" \
+  --inputs "${manifests[@]}" \
+  --outputs "$data"/groups/{train,dev,test}.jsonl.gz "$data/rejected.jsonl" \
+  --sections language \
+  --options "max_pause=$max_pause" \
+  --work "$data/groups" \
+  -- tagspeech groups "${with_config[@]}" --manifests "$data/manifests" --output "$data/groups" \
+  --rejected "$data/rejected.jsonl" --max-pause "$max_pause"
+
+run_stage 3 "semantic encoder" \
+  --inputs "$data"/groups/{train,dev}.jsonl.gz \
+  --outputs "$semantic" \
+  --sections language,features,semantic.encoder,semantic.sot,semantic.train \
+  --work "$exp/semantic" \
+  -- tagspeech train semantic "${with_config[@]}" --groups "$data/groups" \
+  --output "$exp/semantic" --threads "$threads"
+
+run_stage 4 "voice encoder" \
+  --inputs "$data"/groups/{train,dev}.jsonl.gz \
+  --outputs "$voice" \
+  --sections features,voice.encoder,voice.margin,voice.scale,voice.train \
+  --work "$exp/voice" \
+  -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
+  --output "$exp/voice" --threads "$threads"
+
+run_stage 5 "speaker embeddings" \
+  --inputs "$data"/groups/{train,dev}.jsonl.gz "$semantic" "$voice" \
+  --outputs "$data"/embeddings/{train,dev}.jsonl.gz \
+  --sections features \
+  --work "$data/embeddings" \
+  -- tagspeech embed "${with_config[@]}" --groups "$data/groups" \
+  --semantic "$semantic" --voice "$voice" --output "$data/embeddings" --threads "$threads"
+
+train_tagspeech() {
+  if [[ $new_llm == true ]]; then
+    tagspeech new-llm "${with_config[@]}" --groups "$data/embeddings" --output "$llm"
+  fi
+  tagspeech train tagspeech "${with_config[@]}" --groups "$data/embeddings" \
+    --semantic "$semantic" --voice "$voice" --output "$exp/tagspeech" --threads "$threads"
+}
+run_stage 6 "TagSpeech" \
+  --inputs "$data"/embeddings/{train,dev}.jsonl.gz "$semantic" "$voice" \
+  --outputs "$pretrained/config.json" "$pretrained/model.safetensors" \
+  --sections language,features,semantic.stack,semantic.anchor_interval,voice.stack,voice.anchor_interval,llm,target,loss,train \
+  --work "$exp/tagspeech" \
+  -- train_tagspeech
+
+run_stage 7 "decode" \
+  --inputs "$pretrained" "$data/groups/test.jsonl.gz" \
+  --outputs "$greedy"/test.{raw.jsonl,hyp.seglst.json,ref.seglst.json} \
+  --sections decode \
+  --work "$greedy" \
+  -- tagspeech decode "${with_config[@]}" --model "$pretrained" \
+  --groups "$data/groups/test.jsonl.gz" --output "$greedy" --threads "$threads"
+
+language=$(sed -n 's/.*"language": "\([^"]*\)".*/\1/p' <<<"$resolved")
+run_stage 8 "score" \
+  --inputs "$greedy"/test.{raw.jsonl,hyp.seglst.json,ref.seglst.json} \
+  --outputs "$greedy/scores.json" \
+  --sections language \
+  -- tagspeech score --ref "$greedy/test.ref.seglst.json" --hyp "$greedy/test.hyp.seglst.json" \
+  --raw "$greedy/test.raw.jsonl" --language "$language" --output "$greedy/scores.json"
+
+commit=$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
+run_stage 9 "report" \
+  --inputs "$greedy"/{scores.json,test.hyp.seglst.json,test.ref.seglst.json} \
+  --outputs "$exp/results.json" \
+  -- tagspeech report --scores "$greedy/scores.json" --recipe "$recipe" --commit "$commit" \
+  --ref "$greedy/test.ref.seglst.json" --hyp "$greedy/test.hyp.seglst.json" \
+  --seconds "$(mark seconds "$exp/.stages")" --output "$exp/results.json"

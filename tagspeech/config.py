@@ -1,0 +1,250 @@
+"""`conf/tagspeech.yaml` as frozen dataclasses, read strictly: an unknown key is an error.
+
+One file describes one model from features to decoding. Training writes the resolved file into the
+experiment folder; decoding reads only that. `--set train.lr=1e-4` overrides any key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from tagspeech.errors import InputError
+from tagspeech.files import read_text
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """Log-mel filter bank: 25 ms windows every 10 ms (PAPER, input)."""
+
+    sampling_rate: int = 16000
+    num_mel_bins: int = 80
+
+
+@dataclass(frozen=True)
+class ZipformerConfig:
+    """A non-causal Zipformer. A tuple of one value stands for all stacks.
+
+    Dimensions are channels; `downsampling_factor` is relative to the 50 Hz of the front end.
+    """
+
+    feature_dim: int = 80
+    embed_channels: tuple[int, int, int] = (8, 32, 128)
+    num_encoder_layers: tuple[int, ...] = (2, 2, 3, 4, 3, 2)
+    downsampling_factor: tuple[int, ...] = (1, 2, 4, 8, 4, 2)
+    encoder_dim: tuple[int, ...] = (192, 256, 384, 512, 384, 256)
+    feedforward_dim: tuple[int, ...] = (512, 768, 1024, 1536, 1024, 768)
+    num_heads: tuple[int, ...] = (4, 4, 4, 8, 4, 4)
+    query_head_dim: tuple[int, ...] = (32,)
+    value_head_dim: tuple[int, ...] = (12,)
+    pos_head_dim: tuple[int, ...] = (4,)
+    pos_dim: int = 48
+    cnn_module_kernel: tuple[int, ...] = (31, 31, 15, 15, 15, 31)
+    output_downsampling_factor: int = 2
+    dropout: float = 0.1
+
+    @property
+    def output_dim(self) -> int:
+        """Channels of the encoder's output: those of the widest stack."""
+        return max(self.encoder_dim)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run: what is read, for how long, how the weights move."""
+
+    seed: int = 1
+    max_duration: float = 80.0  # seconds of audio in a batch
+    shortest: float = 0.5  # seconds; utterance groups outside are left out of training
+    longest: float = 30.0
+    num_buckets: int = 20
+    max_steps: int = 10000
+    lr: float = 1e-3
+    schedule: str = "eden"  # eden | cosine
+    warmup_steps: int = 500
+    eden_steps: int = 5000  # Eden: batches after which the rate has clearly fallen
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    precision: str = "auto"  # float32 | bfloat16 | auto: bfloat16 where the device has it
+    spec_augment: bool = True
+    log_every: int = 50
+    valid_every: int = 1000
+    checkpoint_every: int = 1000
+    average: int = 5  # the last checkpoints, kept and averaged into the final model
+
+
+@dataclass(frozen=True)
+class SotConfig:
+    """Serialized Output Training of the semantic encoder by CTC."""
+
+    units: str = "bpe"  # bpe | word | char
+    vocab_size: int = 500
+
+
+@dataclass(frozen=True)
+class SemanticConfig:
+    """The semantic stream: encoder, its training, and its way into the LLM."""
+
+    encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
+    stack: int = 4  # encoder frames per projected frame
+    anchor_interval: int = 8  # projected frames between two anchors
+    sot: SotConfig = field(default_factory=SotConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class VoiceConfig:
+    """The voice stream: encoder, its training, and its way into the LLM."""
+
+    encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
+    stack: int = 4
+    anchor_interval: int = 8
+    margin: float = 0.2  # additive cosine margin of the speaker loss
+    scale: float = 30.0
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class NewLLMConfig:
+    """A Qwen2 made from nothing, with a tokenizer built from the training targets."""
+
+    vocab_size: int = 4000
+    hidden_size: int = 160
+    intermediate_size: int = 480
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class LLMConfig:
+    """The causal LM: a Hugging Face name or folder."""
+
+    name: str = "Qwen/Qwen2.5-7B-Instruct"
+    revision: str | None = None
+    trainable: str = "none"  # none: frozen, as in the paper | full
+    attention: str = "sdpa"  # as transformers names it
+    new: NewLLMConfig = field(default_factory=NewLLMConfig)
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """The target text."""
+
+    time_grid: float = 0.01  # seconds; times are rounded to it
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Terms beside the cross entropy of the target text; each 0 is off, as in the paper."""
+
+    semantic_ctc: float = 0.0  # CTC of the words through the LLM's embedding on semantic frames
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Greedy generation."""
+
+    max_new_tokens: int = 1000
+    max_duration: float = 400.0  # seconds of audio in a batch
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of `conf/tagspeech.yaml`."""
+
+    language: str = "en"  # en | zh: normalisation and scoring units
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    semantic: SemanticConfig = field(default_factory=SemanticConfig)
+    voice: VoiceConfig = field(default_factory=VoiceConfig)
+    llm: LLMConfig = field(default_factory=LLMConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file and applies overrides such as `train.lr=1e-4`.
+
+    Raises `InputError` naming file and key for an unknown key or a value of the wrong type.
+    """
+    try:
+        tree = yaml.safe_load(read_text(path)) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise InputError(f"--set {override}: wants KEY=VALUE, such as train.lr=1e-4")
+        _assign(tree, key.split("."), yaml.safe_load(value), f"--set {override}")
+    return from_tree(Config, tree, str(path))
+
+
+def _assign(tree: Any, keys: list[str], value: Any, where: str) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise InputError(f"{where}: {key} is a value, not a section")
+    tree[keys[-1]] = value
+
+
+def from_tree(cls: type[T], tree: Any, where: str) -> T:
+    """Builds the dataclass `cls` from plain dictionaries; `where` opens every error message."""
+    if not isinstance(tree, dict):
+        raise InputError(f"{where}: wants keys and values, found {tree!r}")
+    hints = typing.get_type_hints(cls)
+    unknown = [key for key in tree if key not in hints]
+    if unknown:
+        raise InputError(f"{where}: unknown key {unknown[0]!r}; known here: {', '.join(hints)}")
+    values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in tree.items()}
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_tree(typing.cast(type, hint), value, where)
+    if isinstance(hint, types.UnionType):  # X | None
+        if value is None:
+            return None
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        values = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_convert(item, one, where) for one in values)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise InputError(f"{where}: wants {hint.__name__}, found {value!r}")
+    return value
+
+
+def to_tree(config: Any) -> dict[str, Any]:
+    """Plain dictionaries and lists, as YAML and JSON write them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def to_yaml(config: Any) -> str:
+    """The resolved configuration, keys in the order of the dataclasses."""
+    return yaml.safe_dump(to_tree(config), sort_keys=False)

@@ -1,0 +1,1 @@
+"""Corpora: simulated meetings, utterance groups, datasets and samplers."""

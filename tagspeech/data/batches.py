@@ -1,0 +1,149 @@
+"""From utterance groups to batches: buckets of similar length, features, stored frames.
+
+Shape suffixes: B batch, T frames, F mel bins, D encoder channels, N segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lhotse import CutSet, Fbank, FbankConfig
+from lhotse.dataset import BucketingSampler
+from lhotse.dataset.collation import collate_custom_field
+from lhotse.dataset.input_strategies import OnTheFlyFeatures
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from tagspeech.config import FeatureConfig, TrainConfig
+from tagspeech.data.groups import read_manifest
+from tagspeech.errors import InputError
+
+FRAMES_PER_SECOND = 25.0  # of both encoders
+LOG_FLOOR = -23.02585  # log(1e-10), what padding holds (REFERENCE, arithmetic)
+
+
+def read_groups(path: Path) -> CutSet:
+    """The utterance groups of one split, all in memory. Raises `InputError` when there are none."""
+    cuts = read_manifest(path)
+    if not isinstance(cuts, CutSet):
+        raise InputError(f"{path}: holds no Lhotse cuts; run stage 2 again")
+    groups = cuts.to_eager()
+    if not len(groups):
+        raise InputError(f"{path}: holds no utterance group")
+    return groups
+
+
+def training_groups(groups: CutSet, train: TrainConfig) -> CutSet:
+    """The groups between `train.shortest` and `train.longest` seconds."""
+    kept = groups.filter(lambda cut: train.shortest <= cut.duration <= train.longest).to_eager()
+    if not len(kept):
+        raise InputError(
+            f"no utterance group lasts {train.shortest}-{train.longest} s; "
+            "change train.shortest or train.longest"
+        )
+    return kept
+
+
+def training_batches(groups: CutSet, train: TrainConfig, epoch: int, skip: int) -> Iterator[CutSet]:
+    """The batches of one epoch in the order that seed and epoch fix, the first `skip` left out."""
+    sampler = BucketingSampler(
+        groups,
+        max_duration=train.max_duration,
+        num_buckets=min(train.num_buckets, len(groups)),
+        shuffle=True,
+        seed=train.seed,
+        world_size=1,
+        rank=0,
+    )
+    sampler.set_epoch(epoch)
+    for number, batch in enumerate(sampler):
+        if number >= skip:
+            yield batch
+
+
+def batches_by_duration(groups: CutSet, max_duration: float) -> Iterator[CutSet]:
+    """All groups, longest first, in batches of at most `max_duration` seconds of padded audio."""
+    batch: list[Any] = []
+    for cut in sorted(groups, key=lambda cut: (-cut.duration, cut.id)):
+        if batch and batch[0].duration * (len(batch) + 1) > max_duration:
+            yield CutSet.from_cuts(batch)
+            batch = []
+        batch.append(cut)
+    if batch:
+        yield CutSet.from_cuts(batch)
+
+
+class FeatureReader:
+    """Reads the audio of groups and gives their log-mel features, (B, T, F), and lengths (B,).
+
+    Lhotse's Kaldi-compatible filter bank (REFERENCE, arithmetic).
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        self.sampling_rate = config.sampling_rate
+        self.fbank = Fbank(
+            FbankConfig(sampling_rate=config.sampling_rate, num_mel_bins=config.num_mel_bins)
+        )
+        self.read = OnTheFlyFeatures(self.fbank)
+
+    def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor]:
+        features_BTF, lens_B = self.read(groups.resample(self.sampling_rate))
+        return features_BTF, lens_B
+
+    def of_samples(self, samples: list[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
+        """The same for audio in memory: arrays (T,) at the model's sampling rate."""
+        features = self.fbank.extract_batch(samples, sampling_rate=self.sampling_rate)
+        features = features if isinstance(features, list) else list(features)
+        tensors = [torch.as_tensor(one) for one in features]
+        lens_B = torch.tensor([len(one) for one in tensors])
+        return pad_sequence(tensors, batch_first=True, padding_value=LOG_FLOOR), lens_B
+
+
+def stored_frames(groups: CutSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Encoder frames that stage 5 stored: semantic (B, T, D), its lengths, voice, its lengths."""
+    semantic, semantic_lens = collate_custom_field(groups, "semantic_frames", pad_value=0)
+    voice, voice_lens = collate_custom_field(groups, "voice_frames", pad_value=0)
+    return semantic.float(), semantic_lens, voice.float(), voice_lens
+
+
+def clean_regions(groups: CutSet) -> list[tuple[int, int, list[int]]]:
+    """Where each segment is heard alone: (item, supervision, frame indices), in order.
+
+    A segment that is overlapped throughout gives all its frames. Segments shorter than a frame
+    are left out.
+    """
+    regions = []
+    for item, cut in enumerate(groups):
+        spans = [
+            (round(one.start * FRAMES_PER_SECOND), round(one.end * FRAMES_PER_SECOND))
+            for one in cut.supervisions
+        ]
+        for index, (start, end) in enumerate(spans):
+            own = set(range(max(0, start), end))
+            others = {
+                frame
+                for other, span in enumerate(spans)
+                if cut.supervisions[other].speaker != cut.supervisions[index].speaker
+                for frame in range(*span)
+            }
+            frames = sorted(own - others) or sorted(own)
+            if frames:
+                regions.append((item, index, frames))
+    return regions
+
+
+def pool_regions(
+    frames_BTD: Tensor, lens_B: Tensor, regions: list[tuple[int, int, list[int]]]
+) -> Tensor:
+    """Mean of the encoder frames of each region: (N, D). A region beyond the end takes the last."""
+    return torch.stack(
+        [
+            frames_BTD[item, torch.tensor(frames).clamp(max=int(lens_B[item]) - 1)].mean(0)
+            for item, _, frames in regions
+        ]
+    )

@@ -1,0 +1,138 @@
+"""Utterance groups: neighbouring segments with no long pause between them (PAPER, unit).
+
+recording  |----A----|  |-B-|            |---A---|
+                   |---C---|                 |--B--|
+groups     |---------------|             |---------|
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lhotse import CutSet, SupervisionSet, load_manifest
+from lhotse.cut import Cut
+from lhotse.supervision import SupervisionSegment
+from tqdm import tqdm
+
+from tagspeech.errors import InputError
+from tagspeech.files import atomic_path, write_text
+from tagspeech.segments import Segment, by_time
+from tagspeech.text import normalise
+
+log = logging.getLogger(__name__)
+
+
+def make_groups(
+    manifests: Path,
+    output: Path,
+    *,
+    rejected: Path,
+    splits: Sequence[str],
+    max_pause: float,
+    language: str,
+) -> None:
+    """Writes `output/SPLIT.jsonl.gz`, one Lhotse cut a group, text normalised.
+
+    Reads `manifests/SPLIT_{recordings,supervisions}.jsonl.gz`. A supervision that cannot be used
+    is written with its reason to `rejected`; the rest of its group stays.
+    Raises `InputError` when a manifest is missing or a split keeps nothing.
+    """
+    bad: list[dict[str, object]] = []
+    for split in splits:
+        recordings = read_manifest(manifests / f"{split}_recordings.jsonl.gz")
+        supervisions = read_manifest(manifests / f"{split}_supervisions.jsonl.gz")
+        ends = {recording.id: recording.duration for recording in recordings}
+        good = []
+        for supervision in supervisions:
+            reason = _reason_against(supervision, ends)
+            if reason:
+                bad.append({"split": split, "reason": reason, **supervision.to_dict()})
+            else:
+                end = ends[supervision.recording_id]
+                text = normalise(supervision.text or "", language)
+                good.append(replace(supervision.trim(end), text=text))
+        if not good:
+            raise InputError(f"{manifests}: split {split} has no usable supervision")
+        cuts = CutSet.from_manifests(
+            recordings=recordings, supervisions=SupervisionSet.from_segments(good)
+        )
+        groups = [
+            cut.with_id(group_id(cut))
+            for cut in tqdm(
+                cuts.trim_to_supervision_groups(max_pause=max_pause),
+                desc=f"utterance groups of {split}",
+                unit=" groups",
+            )
+        ]
+        write_cuts(output / f"{split}.jsonl.gz", groups)
+        empty = sum(not one.text for one in good)
+        log.info(
+            "%s: %d utterance groups, %.2f hours, %d segments (%d without words)",
+            *(split, len(groups), sum(cut.duration for cut in groups) / 3600, len(good), empty),
+        )
+    rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in bad]
+    write_text(rejected, "".join(rows))
+    if bad:
+        log.warning("%d supervisions rejected, see %s", len(bad), rejected)
+
+
+def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> str:
+    """Why a supervision cannot be used; empty when it can."""
+    if supervision.recording_id not in ends:
+        return "its recording is missing"
+    if supervision.duration <= 0:
+        return "its duration is not positive"
+    if not 0 <= supervision.start < ends[supervision.recording_id]:
+        return "it starts outside its recording"
+    if not supervision.speaker:
+        return "it has no speaker"
+    return ""
+
+
+def group_id(cut: Cut) -> str:
+    """The session of a group: recording, start and end in centiseconds."""
+    return f"{cut.recording_id}-{round(cut.start * 100):07d}-{round(cut.end * 100):07d}"
+
+
+def group_segments(cut: Cut) -> list[Segment]:
+    """The reference segments of a group, times relative to it, sorted by start.
+
+    A time of -0.001 that rounding left before the group's start becomes 0.
+    """
+    segments = []
+    for supervision in cut.supervisions:
+        gender = (supervision.gender or "u")[0].lower()
+        segments.append(
+            Segment(
+                session=cut.id,
+                speaker=supervision.speaker,
+                start=max(0.0, round(supervision.start, 3)),
+                end=round(supervision.end, 3),
+                words=" ".join((supervision.text or "").split()),
+                gender=gender if gender in "mf" else "u",
+            )
+        )
+    return by_time(segments)
+
+
+def read_manifest(path: Path) -> Any:
+    """A Lhotse manifest. Raises `InputError` when it is missing or unreadable."""
+    if not path.exists():
+        raise InputError(f"{path}: does not exist; run the stage that makes it")
+    try:
+        return load_manifest(path)
+    except (ValueError, KeyError, EOFError, OSError) as error:
+        raise InputError(f"{path}: is no Lhotse manifest: {error}") from error
+
+
+def write_cuts(path: Path, cuts: Sequence[Cut]) -> None:
+    """Writes cuts as `.jsonl.gz` in one step."""
+    with atomic_path(path) as temporary:
+        named = temporary.with_name(temporary.name + ".jsonl.gz")
+        CutSet.from_cuts(cuts).to_file(named)
+        named.rename(temporary)

@@ -1,0 +1,104 @@
+"""Who speaks in simulated meetings: an inventory of espeak-ng voices, female and male.
+
+A voice is a variant of espeak-ng (its own formants and voicing), an accent, a pitch, a pitch range,
+a rate and a resampling factor. The last moves formants as a longer or shorter vocal tract would.
+Voices of dev and test come from variants never used in train. Within a variant pitches lie on a
+logarithmic grid; all else follows a Kronecker sequence, so that voices spread evenly.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+# Variants by split and gender with their own mean pitch in Hz (measured, accent en-us, pitch 50).
+# Gender is what the variant declares; without a declaration, male by name and a pitch below 120 Hz.
+# Variants that sound alike (f4 and aunty, m6 and Alex, ...) do not appear in different splits.
+VARIANTS: dict[str, dict[str, dict[str, float]]] = {
+    "train": {
+        "F": {"Alicia": 253, "Andrea": 245, "anika": 269, "belinda": 230, "f1": 179, "f3": 212,
+              "f5": 206, "grandma": 200, "steph": 184},
+        "M": {"Alex": 104, "Andy": 96, "Denis": 99, "Gene": 95, "Hugo": 109, "Reed": 117,
+              "antonio": 112, "benjamin": 102, "david": 75, "edward": 102, "gustave": 109,
+              "iven": 100, "m1": 94, "m3": 106, "m5": 105, "m8": 86, "max": 102, "norbert": 102,
+              "paul": 86, "sandro": 99, "victor": 95},
+    },
+    "dev": {"F": {"Annie": 240}, "M": {"ed": 126, "robert": 99}},
+    "test": {
+        "F": {"f2": 195, "f4": 179, "linda": 227},
+        "M": {"m2": 100, "m7": 107, "michel": 106},
+    },
+}  # fmt: skip
+VOICES_PER_GENDER = {"train": 126, "dev": 6, "test": 12}
+PITCHES = {"F": (165.0, 260.0), "M": (84.0, 150.0)}  # Hz
+PITCH_RANGES = (25, 80)
+STEPS_PER_OCTAVE = 70  # of espeak-ng's pitch, near 50 (measured)
+RATES = (155, 200)  # words per minute
+RESAMPLINGS = (0.94, 1.06)
+ACCENTS = ("en-us", "gmw/en", "en-us", "gmw/en-029", "en-us", "en-gb-scotland", "gmw/en",
+           "en-gb-x-rp")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A simulated person.
+
+    name         unique, e.g. "f3-04"
+    gender       "F" or "M"
+    espeak       espeak-ng's name: accent+variant
+    pitch        espeak-ng's 0-99
+    pitch_range  espeak-ng's 0-99
+    rate         words per minute before resampling
+    resampling   pitch, formants and tempo are multiplied by this
+    """
+
+    name: str
+    gender: str
+    espeak: str
+    pitch: int
+    pitch_range: int
+    rate: int
+    resampling: float
+
+    @property
+    def variant(self) -> str:
+        """espeak-ng's variant, e.g. "f3"."""
+        return self.espeak.split("+")[1]
+
+
+@functools.lru_cache(maxsize=len(VARIANTS))
+def voices(split: str) -> tuple[Voice, ...]:
+    """The voices of "train", "dev" or "test"; the same at every call."""
+    inventory = []
+    for gender, variants in VARIANTS[split].items():
+        each = VOICES_PER_GENDER[split] // len(variants)
+        for v, (variant, own_pitch) in enumerate(variants.items()):
+            for k in range(each):
+                height = (k + (v + 0.5) / len(variants)) / each
+                inventory.append(_voice(gender, variant, own_pitch, k, v, height))
+    return tuple(inventory)
+
+
+def _voice(gender: str, variant: str, own_pitch: float, k: int, v: int, height: float) -> Voice:
+    """Number `k` of the `v`-th variant; `height` (0-1) is its place among the gender's pitches."""
+    low, high = PITCHES[gender]
+    n = k + 17 * v + 1
+    # powers of the root of x^4 = x + 1: the Kronecker sequence of three dimensions
+    tract, tempo, liveliness = (n / 1.2207440846057596**power % 1 for power in (1, 2, 3))
+    resampling = round(_between(RESAMPLINGS, tract), 3)
+    octaves = math.log2(low * (high / low) ** height / (own_pitch * resampling))
+    return Voice(
+        name=f"{variant.lower()}-{k:02d}",
+        gender=gender,
+        espeak=f"{ACCENTS[(k + 3 * v) % len(ACCENTS)]}+{variant}",
+        pitch=min(max(round(50 + STEPS_PER_OCTAVE * octaves), 0), 99),
+        pitch_range=round(_between(PITCH_RANGES, liveliness)),
+        rate=round(_between(RATES, tempo)),
+        resampling=resampling,
+    )
+
+
+def _between(limits: tuple[float, float], place: float) -> float:
+    low, high = limits
+    return low + (high - low) * place

@@ -1,0 +1,1 @@
+"""Decoding: from features to target text to segments."""

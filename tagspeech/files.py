@@ -1,0 +1,104 @@
+"""Files that appear whole or not at all, and logs of results that survive a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tagspeech.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends well, removed otherwise.
+
+    The block may create a file or a folder there; an existing folder at `path` is replaced.
+    Raises `InputError` when the disk is full or the place cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if temporary.is_dir() and path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes `text` (UTF-8, newlines as they are) to `path` in one step."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes `value` as readable JSON to `path` in one step."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_text(path: str | Path) -> str:
+    """The text of `path` (UTF-8). Raises `InputError` when it is missing or is not text."""
+    try:
+        return Path(path).read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise InputError(f"{path}: {reason}") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """The JSON value in `path`. Raises `InputError` when it is missing or is not JSON."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: is not JSON: {error}") from error
+
+
+def read_journal(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a journal (one JSON object a line), or [] where it does not exist yet.
+
+    A last line without its newline was cut off by a kill and is left out: its work is redone.
+    Raises `InputError` when another line is not JSON.
+    """
+    if not Path(path).exists():
+        return []
+    rows = []
+    for number, line in enumerate(read_text(path).split("\n")[:-1], 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}, line {number}: is not JSON: {error}") from error
+    return rows
+
+
+@contextmanager
+def journal(path: str | Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that adds a row to the journal at `path` and sees it on disk.
+
+    A last line that a kill cut off is removed first.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = path.read_bytes() if path.exists() else b""
+    with open(path, "ab") as file:
+        file.truncate(whole.rfind(b"\n") + 1)
+
+        def add(row: dict[str, Any]) -> None:
+            try:
+                file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+                file.flush()
+            except OSError as error:
+                raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+        yield add

@@ -1,0 +1,92 @@
+"""Segments to files of other tools, and back: the one list of formats everywhere.
+
+What a format cannot hold is lost; what it reads back is listed in its module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tagspeech.errors import InputError
+from tagspeech.files import read_text, write_text
+from tagspeech.formats import nist, seglst, subtitles, tagged, textgrid
+from tagspeech.segments import Segment, by_time
+
+# Name, extension (a file is DIR/<stem>.<extension>), writer, reader(text, file, session).
+_TABLE: list[
+    tuple[str, str, Callable[[list[Segment]], str], Callable[[str, str, str], list[Segment]]]
+] = [
+    ("seglst", "seglst.json", seglst.render, seglst.parse),
+    ("rttm", "rttm", nist.render_rttm, nist.parse_rttm),
+    ("stm", "stm", nist.render_stm, nist.parse_stm),
+    ("ctm", "ctm", nist.render_ctm, nist.parse_ctm),
+    ("srt", "srt", subtitles.render_srt, subtitles.parse_srt),
+    ("vtt", "vtt", subtitles.render_vtt, subtitles.parse_vtt),
+    ("textgrid", "TextGrid", textgrid.render, textgrid.parse),
+    ("tagged", "txt", tagged.render, tagged.parse),
+]
+FORMATS = tuple(row[0] for row in _TABLE)
+EXTENSIONS = {row[0]: row[1] for row in _TABLE}
+_RENDER = {row[0]: row[2] for row in _TABLE}
+_PARSE = {row[0]: row[3] for row in _TABLE}
+
+
+def check_format(format: str) -> None:
+    """Raises `InputError` when `format` is not one of `FORMATS`."""
+    if format not in FORMATS:
+        raise InputError(f"format {format!r} is unknown; wants one of {', '.join(FORMATS)}")
+
+
+def split_name(path: str | Path) -> tuple[str, str | None]:
+    """The stem of a file's name, and its format by the extension (None: unknown).
+
+    `a/b.c.seglst.json` is ("b.c", "seglst"); capitals do not matter; `.json` alone is seglst too.
+    """
+    name = Path(path).name
+    for extension, format in [
+        *((value, key) for key, value in EXTENSIONS.items()),
+        ("json", "seglst"),
+    ]:
+        if name.lower().endswith(f".{extension.lower()}"):
+            return name[: -len(extension) - 1], format
+    return Path(path).stem, None
+
+
+def render(segments: list[Segment], format: str) -> str:
+    """The text of a file in `format`, sorted by time within each session.
+
+    Raises `InputError` when the format is unknown or cannot hold these sessions or names.
+    """
+    check_format(format)
+    return _RENDER[format](segments)
+
+
+def write(segments: list[Segment], path: str | Path, format: str | None = None) -> None:
+    """Writes `segments` to `path` in one step; without `format`, that of the extension."""
+    write_text(path, render(segments, format or _format_of(path)))
+
+
+def read(path: str | Path, format: str | None = None, session: str | None = None) -> list[Segment]:
+    """The segments in the file, sorted by start, then end.
+
+    format   without it, that of the extension
+    session  of segments in a format that does not name it (srt, vtt, textgrid, tagged);
+             without it, the stem of the file's name
+
+    Raises `InputError` naming file, line and remedy when the file is not what it should be.
+    """
+    format = format or _format_of(path)
+    check_format(format)
+    if session is None:
+        session = split_name(path)[0]
+    text = read_text(path).removeprefix("\ufeff").replace("\r\n", "\n")
+    return by_time(_PARSE[format](text, str(path), session))
+
+
+def _format_of(path: str | Path) -> str:
+    format = split_name(path)[1]
+    if format is None:
+        known = ", ".join(f".{extension}" for extension in EXTENSIONS.values())
+        raise InputError(f"{path}: its extension names no format ({known}): give the format")
+    return format

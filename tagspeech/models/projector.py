@@ -1,0 +1,58 @@
+"""The projector of one stream, and the time anchors put between its frames.
+
+Shape suffixes: B batch, T encoder frames (25 Hz), P projected frames (6.25 Hz), S stream positions
+(projected frames and anchors), D encoder channels, H hidden size of the LLM.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Projector(nn.Module):
+    """Stack `stack` frames, Linear, ReLU, Linear (PAPER, projectors): (B, T, D) -> (B, P, H).
+
+    P = T // stack: frames of a last, incomplete stack are dropped.
+    """
+
+    def __init__(self, encoder_dim: int, hidden_size: int, stack: int) -> None:
+        super().__init__()
+        self.stack = stack
+        self.linear1 = nn.Linear(encoder_dim * stack, hidden_size)
+        self.linear2 = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, frames_BTD: Tensor) -> Tensor:
+        batch, frames, channels = frames_BTD.shape
+        count = frames // self.stack
+        stacked = frames_BTD[:, : count * self.stack].reshape(batch, count, channels * self.stack)
+        return self.linear2(torch.relu(self.linear1(stacked)))
+
+
+def anchor_layout(frames: int, interval: int) -> list[int | tuple[int, int]]:
+    """The order of anchors and frames in a stream of `frames` projected frames.
+
+    An int n is anchor n; a pair (start, stop) is those frames. 16 frames at interval 8 give
+    `1, (0, 8), 2, (8, 16), 3`; 9 give `1, (0, 8), 2, (8, 9), 3`; none give nothing.
+    """
+    layout: list[int | tuple[int, int]] = []
+    for number, start in enumerate(range(0, frames, interval), 1):
+        layout += [number, (start, min(start + interval, frames))]
+    if frames:
+        layout.append(-(-frames // interval) + 1)
+    return layout
+
+
+def insert_anchors(frames_PH: Tensor, interval: int, digits_10H: Tensor) -> Tensor:
+    """Puts numeric anchors between projected frames: (P, H) -> (S, H).
+
+    Anchor n is the digits of n, one row of `digits_10H` each (PAPER, time anchors).
+    """
+    pieces = [frames_PH[:0]]
+    for piece in anchor_layout(len(frames_PH), interval):
+        if isinstance(piece, int):
+            rows = torch.tensor([int(digit) for digit in str(piece)], device=digits_10H.device)
+            pieces.append(digits_10H[rows].to(frames_PH.dtype))
+        else:
+            pieces.append(frames_PH[piece[0] : piece[1]])
+    return torch.cat(pieces)

@@ -1,0 +1,52 @@
+"""The semantic encoder with its CTC output, as Serialized Output Training trains it.
+
+Transcripts of a group in order of start time, joined by the speaker-change token (PAPER, semantic
+stream). Shape suffixes: B batch, T frames, F mel bins, D encoder channels, V units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tagspeech.config import ZipformerConfig
+from tagspeech.models.zipformer import Zipformer
+
+
+class SotModel(Zipformer):
+    """A Zipformer whose state dict has icefall's names, `ctc_output.1` included."""
+
+    def __init__(self, config: ZipformerConfig, vocab_size: int) -> None:
+        super().__init__(config)
+        self.ctc_output = nn.Sequential(
+            nn.Dropout(config.dropout), nn.Linear(config.output_dim, vocab_size)
+        )
+
+    def loss(self, features_BTF: Tensor, lens_B: Tensor, units: Sequence[Sequence[int]]) -> Tensor:
+        """CTC loss per unit, over serialized transcripts; unit 0 is the blank.
+
+        A transcript too long for its frames counts as zero: there is no alignment to learn from.
+        """
+        encoded_BTD, encoded_lens_B = self(features_BTF, lens_B)
+        log_probs_BTV = self.ctc_output(encoded_BTD).float().log_softmax(-1)
+        loss = nn.functional.ctc_loss(
+            log_probs_BTV.transpose(0, 1),
+            torch.tensor([unit for one in units for unit in one], dtype=torch.long),
+            encoded_lens_B,
+            torch.tensor([len(one) for one in units]),
+            reduction="sum",
+            zero_infinity=True,
+        )
+        return loss / max(1, sum(map(len, units)))
+
+    @torch.no_grad()
+    def greedy(self, features_BTF: Tensor, lens_B: Tensor) -> list[list[int]]:
+        """Best units frame by frame, repeats and blanks removed."""
+        encoded_BTD, encoded_lens_B = self(features_BTF, lens_B)
+        best_BT = self.ctc_output(encoded_BTD).argmax(-1)
+        return [
+            [int(unit) for unit in torch.unique_consecutive(best[:length]) if unit]
+            for best, length in zip(best_BT, encoded_lens_B.tolist(), strict=True)
+        ]

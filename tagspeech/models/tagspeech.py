@@ -1,0 +1,239 @@
+"""TagSpeech: two frozen encoders, two projectors, one LLM (PAPER, the system).
+
+    features -> semantic encoder -> projector -> anchors -\
+    features -> voice encoder    -> projector -> anchors --> prompt -> LLM -> target text
+
+Shape suffixes: B batch, T time, F mel bins, D encoder channels, P projected frames, S stream
+positions, L positions of the LLM's input, N scored positions, H hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from tagspeech.config import Config
+from tagspeech.errors import InputError
+from tagspeech.models.projector import Projector, insert_anchors
+from tagspeech.models.prompt import build_prompt, encode_text
+from tagspeech.models.zipformer import Zipformer
+
+
+class Frames(NamedTuple):
+    """Output of the two encoders at 25 Hz: (B, T, D) each, with valid lengths (B,)."""
+
+    semantic: Tensor
+    semantic_lens: Tensor
+    voice: Tensor
+    voice_lens: Tensor
+
+
+class Streams(NamedTuple):
+    """What enters the LLM, anchors included: (B, S, H) each, zero after the lengths (B,)."""
+
+    semantic: Tensor
+    semantic_lens: Tensor
+    voice: Tensor
+    voice_lens: Tensor
+
+
+class LossOutput(NamedTuple):
+    """Loss of a batch.
+
+    loss        mean cross entropy over the scored tokens of the whole batch, plus weighted terms
+    correct     share of scored tokens whose greedy guess is right
+    tokens      number of scored tokens
+    terms       each unweighted term by name, the cross entropy as "target"
+    logits      (N, V), scored positions of all items in order
+    """
+
+    loss: Tensor
+    correct: Tensor
+    tokens: int
+    terms: dict[str, Tensor]
+    logits: Tensor
+
+
+class TagSpeechModel(nn.Module):
+    """The model as an ordinary `nn.Module`; what is frozen stays in eval mode.
+
+    llm        any Hugging Face causal LM
+    tokenizer  its tokenizer
+    """
+
+    def __init__(self, config: Config, llm: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.prompt = build_prompt(tokenizer)
+        self.semantic_encoder = Zipformer(config.semantic.encoder)
+        self.voice_encoder = Zipformer(config.voice.encoder)
+        hidden = llm.config.hidden_size
+        self.semantic_projector = Projector(
+            config.semantic.encoder.output_dim, hidden, config.semantic.stack
+        )
+        self.voice_projector = Projector(
+            config.voice.encoder.output_dim, hidden, config.voice.stack
+        )
+        self.llm = llm
+        for frozen in self.frozen_parts():
+            frozen.requires_grad_(False)
+        self.train(False)
+
+    def frozen_parts(self) -> list[nn.Module]:
+        """What never learns here: the encoders, and the LLM unless `llm.trainable` is full."""
+        frozen: list[nn.Module] = [self.semantic_encoder, self.voice_encoder]
+        if self.config.llm.trainable == "none":
+            frozen.append(self.llm)
+        elif self.config.llm.trainable != "full":
+            raise InputError(
+                f"llm.trainable: wants none or full, found {self.config.llm.trainable}"
+            )
+        return frozen
+
+    def train(self, mode: bool = True) -> TagSpeechModel:
+        """Train mode for what learns; frozen parts stay in eval mode."""
+        super().train(mode)
+        for frozen in self.frozen_parts():
+            frozen.eval()
+        return self
+
+    @torch.no_grad()
+    def encode(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Frames:
+        """Both encoders over the same features (B, T, F), 100 frames a second."""
+        return Frames(
+            *self.semantic_encoder(features_BTF, feature_lens_B),
+            *self.voice_encoder(features_BTF, feature_lens_B),
+        )
+
+    def project(self, frames: Frames) -> list[tuple[Tensor, Tensor]]:
+        """Projected frames of both streams, each (P, H), item by item; no anchors yet."""
+        semantic_BPH = self.semantic_projector(frames.semantic)
+        voice_BPH = self.voice_projector(frames.voice)
+        semantic_lens = (frames.semantic_lens // self.config.semantic.stack).tolist()
+        voice_lens = (frames.voice_lens // self.config.voice.stack).tolist()
+        return [
+            (semantic_BPH[item, :semantic_len], voice_BPH[item, :voice_len])
+            for item, (semantic_len, voice_len) in enumerate(
+                zip(semantic_lens, voice_lens, strict=True)
+            )
+        ]
+
+    def add_anchors(self, projected: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+        """Both streams of each item with numeric anchors, each (S, H)."""
+        digits_10H = self.embed(self.prompt.digits)
+        return [
+            (
+                insert_anchors(semantic, self.config.semantic.anchor_interval, digits_10H),
+                insert_anchors(voice, self.config.voice.anchor_interval, digits_10H),
+            )
+            for semantic, voice in projected
+        ]
+
+    def streams(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Streams:
+        """The two streams as the LLM gets them, anchors included."""
+        pairs = self.add_anchors(self.project(self.encode(features_BTF, feature_lens_B)))
+        semantic, voice = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        return Streams(
+            pad_sequence(semantic, batch_first=True),
+            torch.tensor([len(one) for one in semantic]),
+            pad_sequence(voice, batch_first=True),
+            torch.tensor([len(one) for one in voice]),
+        )
+
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        """The LLM's input embeddings of token ids: (len(ids), H)."""
+        table: nn.Embedding = self.llm.get_input_embeddings()
+        return table(torch.tensor(ids, dtype=torch.long, device=table.weight.device))
+
+    def prompts(self, pairs: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """The embedded prompt of each item, streams in place: (L, H) each."""
+        before, between, after = map(
+            self.embed, (self.prompt.before, self.prompt.between, self.prompt.after)
+        )
+        return [
+            torch.cat([before, semantic.to(before), between, voice.to(before), after])
+            for semantic, voice in pairs
+        ]
+
+    def target_ids(self, target: str) -> list[int]:
+        """Token ids the LLM learns to write for a target text, the end of the turn included."""
+        return encode_text(self.tokenizer, target) + self.prompt.ending
+
+    def loss(
+        self, features_BTF: Tensor, feature_lens_B: Tensor, targets: Sequence[str]
+    ) -> LossOutput:
+        """Cross entropy of target texts given features; see `loss_from_frames`."""
+        return self.loss_from_frames(self.encode(features_BTF, feature_lens_B), targets)
+
+    def loss_from_frames(self, frames: Frames, targets: Sequence[str]) -> LossOutput:
+        """Cross entropy of target texts given encoder frames: the mean over all scored tokens.
+
+        Scored is everything after the assistant line, the end of the turn included (REFERENCE).
+        The vocabulary projection is applied at scored positions only.
+        """
+        projected = self.project(frames)
+        prompts = self.prompts(self.add_anchors(projected))
+        ids = [self.target_ids(target) for target in targets]
+        inputs = [
+            torch.cat([prompt, self.embed(one[:-1])])
+            for prompt, one in zip(prompts, ids, strict=True)
+        ]
+        hidden_BLH = self.hidden_states(inputs)
+        hidden_NH = torch.cat(
+            [
+                hidden_BLH[item, len(prompt) - 1 : len(prompt) - 1 + len(ids[item])]
+                for item, prompt in enumerate(prompts)
+            ]
+        )
+        logits_NV = self.llm.get_output_embeddings()(hidden_NH).float()
+        labels_N = torch.tensor(list(chain.from_iterable(ids)), device=logits_NV.device)
+        terms = {"target": nn.functional.cross_entropy(logits_NV, labels_N)}
+        loss = terms["target"]
+        if self.config.loss.semantic_ctc:
+            terms["semantic_ctc"] = self.semantic_ctc([pair[0] for pair in projected], targets)
+            loss = loss + self.config.loss.semantic_ctc * terms["semantic_ctc"]
+        correct = (logits_NV.detach().argmax(-1) == labels_N).float().mean()
+        return LossOutput(loss, correct, len(labels_N), terms, logits_NV)
+
+    def hidden_states(self, inputs: list[Tensor]) -> Tensor:
+        """Last hidden states of the LLM over embedded sequences (L, H), padded right: (B, L, H)."""
+        lens_B = torch.tensor([len(one) for one in inputs])
+        padded_BLH = pad_sequence(inputs, batch_first=True)
+        mask_BL = (torch.arange(padded_BLH.shape[1]) < lens_B[:, None]).to(padded_BLH.device)
+        output = self.llm.get_decoder()(
+            inputs_embeds=padded_BLH, attention_mask=mask_BL.long(), use_cache=False
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def semantic_ctc(self, projected: list[Tensor], targets: Sequence[str]) -> Tensor:
+        """CTC of the words through the LLM's own output embedding on projected semantic frames.
+
+        It tells the projector early which frame means which word (loss.semantic_ctc). The blank
+        is the end of the turn; a target too long for its frames adds nothing.
+        """
+        words = [
+            " ".join(line.partition(">")[2] for line in target.splitlines() if line[:1].isdigit())
+            for target in targets
+        ]
+        ids = [encode_text(self.tokenizer, text) for text in words]
+        lens_B = torch.tensor([len(one) for one in projected])
+        if not lens_B.any():  # torch refuses a batch without any frame
+            return projected[0].sum()
+        logits_BPV = self.llm.get_output_embeddings()(pad_sequence(projected, batch_first=True))
+        loss = nn.functional.ctc_loss(
+            logits_BPV.float().log_softmax(-1).transpose(0, 1),
+            torch.tensor(list(chain.from_iterable(ids)), dtype=torch.long),
+            lens_B,
+            torch.tensor([len(one) for one in ids]),
+            blank=self.prompt.ending[0],
+            reduction="sum",
+            zero_infinity=True,
+        )
+        return loss / max(1, sum(map(len, ids)))

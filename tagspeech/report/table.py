@@ -1,0 +1,140 @@
+"""The figures of a run as results.json, as a table and as examples, from scores.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tagspeech import formats
+from tagspeech.errors import InputError
+from tagspeech.files import read_json, write_json
+from tagspeech.segments import Segment, by_time
+
+WORD_RATES = {"wer": "WER", "cpwer": "cpWER", "tcpwer": "tcpWER"}
+TIME_RATES = {"der": "DER", "der_collar_025": "DER"}
+ERROR_KINDS = ("insertions", "deletions", "substitutions")
+TIME_KINDS = ("missed", "false_alarm", "confusion")
+NORMALISERS = {"en": "lower case, no symbols, words", "zh": "no symbols, characters"}
+
+
+def results(
+    scores: Mapping[str, Any], recipe: str, commit: str, seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """The content of results.json: rates as fractions, `seconds` of each stage."""
+    overall = scores["overall"]
+    rates = (*WORD_RATES, *TIME_RATES)
+    return {
+        "recipe": recipe,
+        "commit": commit,
+        "seconds": dict(seconds),
+        "test": {
+            "sessions": overall["sessions"],
+            "malformed_rate": overall["malformed_rate"],
+            **{key: overall[key]["error_rate"] for key in rates},
+            "speaker_count_accuracy": overall["speaker_count_accuracy"],
+            "gender_accuracy": overall["gender_accuracy"]["accuracy"],
+        },
+    }
+
+
+def render_table(results: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
+    """A table in percent, with collar, counts and normaliser beside each metric."""
+    overall, test = scores["overall"], results["test"]
+    sessions = f"{test['sessions']} sessions"
+    normaliser = NORMALISERS[overall["language"]]
+    rows = [("metric", "%", "collar", "measured on")]
+    for key, name in WORD_RATES.items():
+        part = overall[key]
+        kinds = ", ".join(f"{part[kind]} {kind}" for kind in ERROR_KINDS)
+        collar = f"{part['collar']:g} s" if "collar" in part else "-"
+        rows.append((name, percent(test[key]), collar, f"{part['length']} units: {kinds}"))
+    for key, name in TIME_RATES.items():
+        part = overall[key]
+        kinds = ", ".join(f"{part[kind]:.1f} s {kind.replace('_', ' ')}" for kind in TIME_KINDS)
+        measured = f"{part['scored']:.1f} s: {kinds}"
+        rows.append((name, percent(test[key]), f"{part['collar']:g} s", measured))
+    matched = f"{overall['gender_accuracy']['matched_seconds']:.1f} s of matched speakers"
+    mean_error = f"{sessions}, off by {overall['speaker_count_mean_absolute_error']:.2f} on average"
+    empty = f"{sessions}; empty: {percent(overall['empty_rate'])} %"
+    rows += [
+        ("speaker count right", percent(test["speaker_count_accuracy"]), "-", mean_error),
+        ("gender right", percent(test["gender_accuracy"]), "-", matched),
+        ("malformed", percent(test["malformed_rate"]), "-", empty),
+    ]
+    head = f"{results['recipe']} at {results['commit']}: {sessions}, normaliser: {normaliser}"
+    parts = [head, "", _columns(rows)]
+    if results["seconds"]:
+        stages = [("stage", "seconds")]
+        stages += [(stage, f"{spent:.1f}") for stage, spent in results["seconds"].items()]
+        stages.append(("total", f"{sum(results['seconds'].values()):.1f}"))
+        parts += ["", _columns(stages)]
+    return "\n".join(parts)
+
+
+def percent(fraction: float | None) -> str:
+    """One decimal; a dash where there was no reference to divide by."""
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows as lines: the second column, of figures, to the right, the others to the left."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i == 1 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def render_examples(
+    ref: Sequence[Segment],
+    hyp: Sequence[Segment],
+    sessions: Mapping[str, Mapping[str, Any]],
+    count: int = 3,
+) -> str:
+    """`count` sessions from the lowest cpWER to the highest, each hypothesis under its reference.
+
+    `sessions` is that of the scores. Three are the best, the median and the worst; sessions of
+    equal cpWER are taken in order of name, so the choice is always the same.
+    """
+    rated = [name for name in sessions if sessions[name]["cpwer"]["error_rate"] is not None]
+    rated.sort(key=lambda name: (sessions[name]["cpwer"]["error_rate"], name))
+    steps = max(count - 1, 1)
+    chosen = dict.fromkeys(rated[(len(rated) - 1) * i // steps] for i in range(count) if rated)
+    blocks = []
+    for name in chosen:
+        rate = percent(sessions[name]["cpwer"]["error_rate"])
+        lines = [f"{name}: cpWER {rate} %"]
+        for side, segments in (("ref", ref), ("hyp", hyp)):
+            own = by_time([segment for segment in segments if segment.session == name])
+            rows = [
+                (side, f"{s.start:.2f}-{s.end:.2f}", f"{s.speaker} ({s.gender})", s.words)
+                for s in own
+            ]
+            lines.append(_columns(rows or [(side, "", "nothing", "")]))
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def report(
+    scores_path: str | Path,
+    ref_path: str | Path,
+    hyp_path: str | Path,
+    recipe: str,
+    commit: str,
+    seconds: Mapping[str, float],
+    output: str | Path,
+) -> dict[str, Any]:
+    """`tagspeech report`: writes results.json to `output`, prints the table and three examples."""
+    scores = read_json(scores_path)
+    if not isinstance(scores, dict) or not {"overall", "sessions"} <= scores.keys():
+        raise InputError(f"{scores_path}: has no scores; write it by `tagspeech score --output`")
+    content = results(scores, recipe, commit, seconds)
+    write_json(output, content)
+    print(render_table(content, scores), end="\n\n")
+    print(render_examples(formats.read(ref_path), formats.read(hyp_path), scores["sessions"]))
+    return content

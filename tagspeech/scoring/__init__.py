@@ -1,0 +1,9 @@
+"""Scores of segments against segments: WER, cpWER, tcpWER, DER, speaker count, gender.
+
+The error rates come from meeteval, kaldialign and spy-der; here is what they are given, and how
+the sessions are added up. No session is ever left out (STYLE, habit 3).
+"""
+
+from tagspeech.scoring.score import score, score_files
+
+__all__ = ["score", "score_files"]

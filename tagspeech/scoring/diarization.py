@@ -1,0 +1,122 @@
+"""Who spoke when, of one session: DER by spy-der, and gender over the time it matches."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import spyder
+
+from tagspeech.segments import Segment, by_time
+
+Turn = tuple[str, float, float]  # speaker, start, end
+
+# spy-der ends the process with a fault when the reference is empty, and gives a rate of 0/0 when
+# the collar covers all of it. A second of speech that both sides share, beyond everything else,
+# keeps both away; it is taken out of the result again.
+PAD_GAP, PAD_SECONDS, PAD_SPEAKER = 1.0, 1.0, "\0"
+
+
+@dataclass(frozen=True)
+class Diarization:
+    """Seconds of speech, each counted once per speaker talking.
+
+    scored  reference speech outside the collar
+    mapping  hypothesis speaker -> reference speaker, of least confusion
+    """
+
+    scored: float = 0.0
+    missed: float = 0.0
+    false_alarm: float = 0.0
+    confusion: float = 0.0
+    mapping: dict[str, str] = field(default_factory=dict)
+
+    def __add__(self, other: Diarization) -> Diarization:
+        """Adds the seconds; speakers of different sessions have no common mapping."""
+        return Diarization(
+            self.scored + other.scored,
+            self.missed + other.missed,
+            self.false_alarm + other.false_alarm,
+            self.confusion + other.confusion,
+        )
+
+
+def turns(segments: Sequence[Segment]) -> tuple[list[Turn], int]:
+    """Turns with each speaker's overlaps with himself merged, and how many segments overlapped."""
+    merged: dict[str, list[Turn]] = defaultdict(list)
+    overlaps = 0
+    for segment in by_time(list(segments)):
+        own = merged[segment.speaker]
+        if own and segment.start < own[-1][2]:
+            overlaps += 1
+            _, start, end = own.pop()
+            own.append((segment.speaker, start, max(end, segment.end)))
+        else:
+            own.append((segment.speaker, segment.start, segment.end))
+    return [turn for own in merged.values() for turn in own], overlaps
+
+
+def diarization(ref: Sequence[Turn], hyp: Sequence[Turn], collar: float) -> Diarization:
+    """DER's parts over all regions, overlapped speech included.
+
+    `collar` seconds on EACH side of every reference boundary are not scored (md-eval's convention:
+    0.25 takes out 0.5 s per boundary). The scored stretch reaches from the first to the last speech
+    of either side, so speech before and after the reference's is false alarm. `collar` < 0.5.
+    """
+    start = max((end for _, _, end in [*ref, *hyp]), default=0.0) + PAD_GAP
+    pad = (PAD_SPEAKER, start, start + PAD_SECONDS)
+    result = spyder.DER([*ref, pad], [*hyp, pad], regions="all", collar=collar)
+
+    def seconds(rate: float) -> float:
+        return round(float(rate * result.duration), 6)
+
+    speakers = {label: speaker for speaker, label in result.ref_map.items()}
+    return Diarization(
+        scored=max(0.0, round(result.duration - (PAD_SECONDS - 2 * collar), 6)),
+        missed=seconds(result.miss),
+        false_alarm=seconds(result.falarm),
+        confusion=seconds(result.conf),
+        mapping={
+            speaker: speakers[label]
+            for speaker, label in result.hyp_map.items()
+            if label in speakers and speaker != PAD_SPEAKER
+        },
+    )
+
+
+def matched_gender(
+    ref: Sequence[Segment], hyp: Sequence[Segment], mapping: dict[str, str]
+) -> tuple[float, float]:
+    """Seconds with the right gender and seconds in all, where a speaker and his match both talk.
+
+    `mapping` is that of `diarization`. A speaker has the gender he has for longest; "u" (unknown)
+    is right for nobody, on neither side.
+    """
+    ref_gender, hyp_gender = _genders(ref), _genders(hyp)
+    ref_times, hyp_times = _times(ref), _times(hyp)
+    correct = matched = 0.0
+    for speaker, target in mapping.items():
+        seconds = sum(
+            max(0.0, min(end, ref_end) - max(start, ref_start))
+            for start, end in hyp_times[speaker]
+            for ref_start, ref_end in ref_times[target]
+        )
+        matched += seconds
+        if hyp_gender[speaker] == ref_gender[target] != "u":
+            correct += seconds
+    return round(correct, 6), round(matched, 6)
+
+
+def _times(segments: Sequence[Segment]) -> dict[str, list[tuple[float, float]]]:
+    times: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for speaker, start, end in turns(segments)[0]:
+        times[speaker].append((start, end))
+    return times
+
+
+def _genders(segments: Sequence[Segment]) -> dict[str, str]:
+    seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for segment in segments:
+        seconds[segment.speaker][segment.gender] += segment.duration
+    return {speaker: max(sorted(own), key=own.__getitem__) for speaker, own in seconds.items()}

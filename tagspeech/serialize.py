@@ -1,0 +1,270 @@
+"""Segments to the target text the LLM learns to write, and back (paper: serialized output).
+
+    <text>
+    0.35-3.14>words of line one
+    2.90-5.21>words
+    </text>
+    <speaker>
+    <spk id="1" g="m" t="0.35-3.14"/>
+    <spk id="2" g="f" t="2.90-5.21"/>
+    </speaker>
+
+It looks like XML and is not: it is a grammar of lines. A line of the text block is
+`START-END>words`; the words are everything after the first `>`, so `&`, `<` and even `</text>`
+in them are words. A line is a tag only when it is nothing but the tag, which a line of words
+never is, since it begins with a range.
+
+The two blocks are paired by range. Equal ranges pair in order of appearance, which is why
+`to_target` writes lines of equal range in the order of their speakers' numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict, deque
+from dataclasses import dataclass, field, replace
+from decimal import ROUND_FLOOR, Decimal
+
+from tagspeech.segments import Segment, by_time
+
+UNKNOWN_SPEAKER = "?"  # who spoke a line whose range is in no <spk>
+TOLERANCE = 0.05  # seconds that a range may differ between the two blocks
+END = "</speaker>"  # the last line of a whole output
+
+_TAGS = {  # tag: (the block it belongs in, the block after it)
+    "<text>": ("before", "text"),
+    "</text>": ("text", "between"),
+    "<speaker>": ("between", "speaker"),
+    END: ("speaker", "after"),
+}
+_RANGE = re.compile(r" *([0-9]{1,7}(?:\.[0-9]{1,9})?) *- *([0-9]{1,7}(?:\.[0-9]{1,9})?) *")
+_ATTRIBUTE = re.compile(r'([a-z]+) *= *"([^"]*)("|$)')
+_STRUCTURE = re.compile(r"\s*(</?(?:text|speaker)>|<spk\b[^>]*>)\s*")
+
+
+def grid_steps(segment: Segment, step: Decimal) -> tuple[int, int]:
+    """Start and end of `segment` in whole steps of `step` seconds, rounded half up.
+
+    A segment that rounds to nothing gets one step. Rounds the decimal number a person reads
+    (59.995 becomes 60.00), not its binary neighbour.
+    """
+    start, end = (
+        int((Decimal(str(float(time))) / step + Decimal("0.5")).to_integral_value(ROUND_FLOOR))
+        for time in (segment.start, segment.end)
+    )
+    return start, max(end, start + 1)
+
+
+def to_target(segments: list[Segment], time_grid: float = 0.01) -> str:
+    """The target text of the segments of one session, without a newline at its end.
+
+    Times are rounded half up to `time_grid` seconds. Lines are sorted by start, then end, then
+    number of the speaker; speakers are numbered by first appearance; a speaker's gender is the
+    first known one among his segments in that order.
+
+    Raises `ValueError` for segments of several sessions, and for a grid that two decimals
+    cannot show.
+    """
+    if len({segment.session for segment in segments}) > 1:
+        raise ValueError("a target text holds one session")
+    step = Decimal(str(time_grid))
+    if step <= 0 or step % Decimal("0.01"):
+        raise ValueError(f"time_grid {time_grid}: wants a positive multiple of 0.01 seconds")
+    # Exact times first, so that rounding, not the order of the list, decides about ties.
+    lines = [(*grid_steps(segment, step), segment) for segment in by_time(segments)]
+    lines.sort(key=lambda line: line[:2])
+    numbers: dict[str, int] = {}
+    for _, _, segment in lines:
+        numbers.setdefault(segment.speaker, len(numbers) + 1)
+    lines.sort(key=lambda line: (*line[:2], numbers[line[2].speaker]))
+
+    genders = dict.fromkeys(numbers, "u")
+    ranges: dict[str, list[str]] = {speaker: [] for speaker in numbers}
+    text = []
+    for start, end, segment in lines:
+        if genders[segment.speaker] == "u":
+            genders[segment.speaker] = segment.gender
+        ranges[segment.speaker].append(f"{start * step:.2f}-{end * step:.2f}")
+        text.append(f"{ranges[segment.speaker][-1]}>{segment.words}")
+    speakers = [
+        f'<spk id="{number}" g="{genders[speaker]}" t="{",".join(ranges[speaker])}"/>'
+        for speaker, number in numbers.items()
+    ]
+    return "\n".join(["<text>", *text, "</text>", "<speaker>", *speakers, END])
+
+
+@dataclass(frozen=True)
+class ParsedTarget:
+    """What an output says, and what in it could not be understood.
+
+    segments  sorted by start, then end, then place in the text block
+    problems  one sentence for each thing that is not as `to_target` writes it
+    """
+
+    segments: list[Segment]
+    problems: list[str]
+
+    @property
+    def malformed(self) -> bool:
+        """Whether the output does not parse whole."""
+        return bool(self.problems)
+
+
+def parse_target(text: str, session: str) -> ParsedTarget:
+    """The segments in `text`, whatever it is: nothing raises, what parses is kept.
+
+    - A line or range that cannot be read is lost alone, and quoted in a problem.
+    - Words whose range no <spk> owns belong to `UNKNOWN_SPEAKER`; a range without a line
+      becomes a segment without words. Both are problems.
+    - Ranges that differ by up to `TOLERANCE` between the blocks are paired, nearest first, with
+      the speaker block's times and a problem.
+    - Doubled lines are no problem where the speaker block has as many ranges. The surplus of an
+      exact repetition (same range and words, or the same range of one speaker), as in an output
+      caught in a loop, is left out and quoted in a problem.
+    - Where nothing stands on a line of its own, lines are broken at the tags, with a problem.
+    - What follows `</speaker>` is not read.
+    """
+    reader = _Reader(session)
+    reader.read(text)
+    pairs = reader.pair()
+    return ParsedTarget(by_time(pairs), reader.problems)
+
+
+@dataclass
+class _Reader:
+    """The two blocks of one output as they are read; a segment is still missing its other half."""
+
+    session: str
+    lines: list[Segment] = field(default_factory=list)  # of the text block, speaker unknown
+    owners: list[Segment] = field(default_factory=list)  # of the speaker block, words empty
+    problems: list[str] = field(default_factory=list)
+
+    def read(self, text: str) -> None:
+        """Fills `lines` and `owners`, line by line."""
+        rows = [row.strip() for row in text.split("\n")]
+        if not {"<text>", "<speaker>"} & set(rows) and ("<text>" in text or "<speaker>" in text):
+            self.problems.append("the blocks are not on lines of their own")
+            rows = [row.strip() for row in _STRUCTURE.sub(r"\n\1\n", text).split("\n")]
+        block = "before"
+        for number, row in enumerate(rows, 1):
+            where = f"line {number}: "
+            if not row:
+                continue
+            if block == "after":
+                self.problems.append(f"{where}after {END}: {row!r}")
+            elif row in _TAGS:
+                wanted, following = _TAGS[row]
+                if block != wanted:
+                    self.problems.append(f"{where}{row} out of place")
+                block = following
+            elif row.startswith("<spk"):
+                if block != "speaker":
+                    self.problems.append(f"{where}a speaker outside the speaker block: {row!r}")
+                self._speaker(row, where)
+            else:
+                self._line(row, where, block == "text")
+        if block != "after":
+            self.problems.append(f"it ends before {END}")
+
+    def _line(self, row: str, where: str, in_place: bool) -> None:
+        times, mark, words = row.partition(">")
+        line = self._segment(times) if mark else None
+        if line is None:
+            self.problems.append(f"{where}is no START-END>words: {row!r}")
+            return
+        self.lines.append(replace(line, words=" ".join(words.split())))
+        if not in_place:
+            self.problems.append(f"{where}words outside the text block: {row!r}")
+
+    def _speaker(self, row: str, where: str) -> None:
+        found = {name: (value, quote) for name, value, quote in _ATTRIBUTE.findall(row)}
+        speaker, gender = (found.get(name, ("", ""))[0] for name in ("id", "g"))
+        times, closed = found.get("t", ("", '"'))
+        if not speaker:
+            self.problems.append(f"{where}a speaker without id: {row!r}")
+        if gender not in ("m", "f", "u"):
+            self.problems.append(f"{where}gender is not m, f or u: {row!r}")
+            gender = "u"
+        if speaker and any(owner.speaker == speaker for owner in self.owners):
+            self.problems.append(f"{where}speaker {speaker} has two entries: {row!r}")
+        if not row.endswith("/>"):
+            self.problems.append(f"{where}the speaker's entry is cut off: {row!r}")
+        ranges = times.split(",")
+        # Of a list cut off in the middle of a number, only an end with two decimals is whole.
+        if not closed and not re.search(r"-.*\.[0-9]{2}$", ranges[-1]):
+            ranges.pop()
+        for text in ranges:
+            owner = self._segment(text)
+            if owner is None:
+                self.problems.append(f"{where}is no range: {text!r}")
+            else:
+                name = speaker or UNKNOWN_SPEAKER
+                self.owners.append(replace(owner, speaker=name, gender=gender))
+
+    def _segment(self, times: str) -> Segment | None:
+        match = _RANGE.fullmatch(times)
+        if not match or not float(match[1]) < float(match[2]):
+            return None
+        return Segment(self.session, UNKNOWN_SPEAKER, float(match[1]), float(match[2]), "")
+
+    def pair(self) -> list[Segment]:
+        """The two blocks joined: lines in their order, then ranges without a line."""
+        waiting: dict[tuple[float, float], deque[int]] = defaultdict(deque)
+        for index, owner in enumerate(self.owners):
+            waiting[owner.start, owner.end].append(index)
+        owner_of: dict[int, int] = {}
+        for index, line in enumerate(self.lines):
+            if waiting[line.start, line.end]:
+                owner_of[index] = waiting[line.start, line.end].popleft()
+        lines = self._left(self.lines, set(owner_of))
+        owners = self._left(self.owners, set(owner_of.values()))
+        for line_index, owner_index in self._nearest(lines, owners):
+            owner_of[line_index] = owner_index
+            line, owner = self.lines[line_index], self.owners[owner_index]
+            told, owned = (f"{half.start:.2f}-{half.end:.2f}" for half in (line, owner))
+            self.problems.append(f"{told} in the text block is {owned} in the speaker block")
+
+        paired = []
+        for index, line in enumerate(self.lines):
+            if index in owner_of:
+                paired.append(replace(self.owners[owner_of[index]], words=line.words))
+            elif index in lines:
+                paired.append(line)
+                self.problems.append(f"{line.start:.2f}-{line.end:.2f} has no speaker")
+        for index in sorted(set(owners) - set(owner_of.values())):
+            owner = self.owners[index]
+            paired.append(owner)
+            self.problems.append(
+                f"{owner.start:.2f}-{owner.end:.2f} of speaker {owner.speaker} has no line of text"
+            )
+        return paired
+
+    def _left(self, halves: list[Segment], used: set[int]) -> list[int]:
+        """Indices of the unused `halves`, without exact repetitions of others."""
+        seen = {halves[index] for index in used}
+        left = []
+        for index, half in enumerate(halves):
+            if index in used:
+                continue
+            if half in seen:
+                who = half.words or half.speaker
+                self.problems.append(f"{half.start:.2f}-{half.end:.2f} is repeated: {who!r}")
+            else:
+                seen.add(half)
+                left.append(index)
+        return left
+
+    def _nearest(self, lines: list[int], owners: list[int]) -> list[tuple[int, int]]:
+        """Pairs of unmatched lines and owners within `TOLERANCE`, nearest first."""
+        near = []
+        for line_index in lines:
+            for owner_index in owners:
+                line, owner = self.lines[line_index], self.owners[owner_index]
+                gap = max(abs(line.start - owner.start), abs(line.end - owner.end))
+                if gap <= TOLERANCE + 1e-9:
+                    near.append((round(gap, 6), line_index, owner_index))
+        pairs: dict[int, int] = {}
+        for _, line_index, owner_index in sorted(near):
+            if line_index not in pairs and owner_index not in pairs.values():
+                pairs[line_index] = owner_index
+        return list(pairs.items())

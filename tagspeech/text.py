@@ -1,0 +1,77 @@
+"""Text as it is trained on and scored: lower case, without symbols; and the units of a score.
+
+The rules, in order (`normalise`):
+1. Compatibility forms become plain ones (Unicode NFKC): full-width letters and digits, ligatures.
+2. Lower case.
+3. An apostrophe between two letters or digits stays ("don't"); curly ones become straight.
+4. Punctuation, symbols and control characters become a space ("twenty-one" is two words);
+   invisible format characters (soft hyphen, zero-width space) vanish. Letters of every script,
+   their combining marks, and digits stay.
+5. `#` vanishes with the digits behind it (it marks no spoken word in the released figures).
+6. White space is collapsed. In Chinese no space stands between two Han characters, and one
+   between a Han character and anything else.
+
+The released TagSpeech does the same except that it turns combining marks into spaces, and in
+Chinese puts no space after a Han character.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from tagspeech.errors import InputError
+
+LANGUAGES = ("en", "zh")
+
+# Radicals, iteration mark and zero, extension A, unified, compatibility, supplementary planes.
+_HAN = (
+    "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_HAN_CHARACTER = re.compile(f"([{_HAN}])")
+_SPACE_BETWEEN_HAN = re.compile(f"(?<=[{_HAN}]) (?=[{_HAN}])")
+_APOSTROPHES = re.compile("[\u2018\u2019\u02bc\uff07\u00b4`]")
+_NUMBER_SIGN = re.compile(r"#\d*")
+_OUTER_APOSTROPHE = re.compile(r"(?<![^\W_])'|'(?![^\W_])")
+
+
+def normalise(text: str, language: str) -> str:
+    """`text` by the rules above; doing it twice changes nothing.
+
+    Raises `InputError` when `language` is not one of `LANGUAGES`.
+    """
+    _check(language)
+    text = "".join(char for char in text if unicodedata.category(char) != "Cf")
+    text = _APOSTROPHES.sub("'", text)
+    # Lower case can undo NFKC (a capital dotted I becomes two characters), so it comes between.
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    text = _NUMBER_SIGN.sub(" ", text)
+    text = "".join(char if _is_spoken(char) else " " for char in text)
+    # Units first: next to a Han character an apostrophe is at the edge of a word.
+    text = scoring_units(text, language)
+    text = " ".join(_OUTER_APOSTROPHE.sub(" ", text).split())
+    return _SPACE_BETWEEN_HAN.sub("", text) if language == "zh" else text
+
+
+def scoring_units(text: str, language: str) -> str:
+    """The units an error rate counts, joined by spaces; only splits, does not normalise.
+
+    en  words
+    zh  every Han character on its own, everything else by words ("好的 okay" is three units)
+
+    Raises `InputError` when `language` is not one of `LANGUAGES`.
+    """
+    _check(language)
+    if language == "zh":
+        text = _HAN_CHARACTER.sub(r" \1 ", text)
+    return " ".join(text.split())
+
+
+def _is_spoken(char: str) -> bool:
+    return char == "'" or unicodedata.category(char)[0] in "LMN"
+
+
+def _check(language: str) -> None:
+    if language not in LANGUAGES:
+        raise InputError(f"language: {language!r} is unknown; wants one of {', '.join(LANGUAGES)}")

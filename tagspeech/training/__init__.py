@@ -1,0 +1,1 @@
+"""Training: one loop, three tasks (semantic encoder, voice encoder, TagSpeech)."""

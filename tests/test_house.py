@@ -1,0 +1,521 @@
+"""The stage driver and its helpers, run by the shell on a copy with a stand-in for `tagspeech`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# Writes what each verb of the command line writes, made from what it reads. STAND_IN_FAIL=VERB
+# fails, STAND_IN_HANG=VERB leaves a partial result and waits, STAND_IN_LAZY=VERB makes nothing.
+STAND_IN = f"""#!{sys.executable} -IS
+import gzip, hashlib, json, os, sys, time
+from pathlib import Path
+
+args = sys.argv[1:]
+verb = args[0] if args[0] != "train" else f"train-{{args[1]}}"
+options = {{k: v for k, v in zip(args, args[1:]) if k.startswith("--")}}
+sets = [v for k, v in zip(args, args[1:]) if k == "--set"]
+with open(os.environ["CALLS"], "a") as calls:
+    calls.write(verb + "\\n")
+
+if verb == "config":
+    leaf = lambda: {{"x": 1}}
+    tree = {{"language": "en", "features": leaf(), "llm": {{}}, "target": leaf(), "loss": leaf(),
+            "train": leaf(), "decode": leaf()}}
+    for stream in ("semantic", "voice"):
+        tree[stream] = {{"encoder": leaf(), "sot": leaf(), "train": leaf(), "stack": 4,
+                        "anchor_interval": 8, "margin": 0.2, "scale": 30.0}}
+    for item in sets:
+        key, _, value = item.partition("=")
+        *path, last = key.split(".")
+        node = tree
+        for name in path:
+            node = node[name]
+        node[last] = value
+    sys.exit(print(json.dumps(tree)))
+
+if os.environ.get("STAND_IN_FAIL") == verb:
+    sys.exit(f"{{verb}}: the disk is full") if verb != "decode" else os._exit(3)
+
+digest = hashlib.sha256()
+def read(path):
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            data = file.read_bytes()
+            digest.update(gzip.decompress(data) if file.suffix == ".gz" else data)
+for key, value in options.items():
+    if key in ("--manifests", "--groups", "--semantic", "--voice", "--llm", "--model", "--hyp",
+               "--ref", "--raw", "--scores"):
+        read(Path(value))
+    elif key in ("--seed", "--train-groups", "--max-pause"):
+        digest.update(value.encode())
+digest.update(" ".join(sets).encode())
+content = f"{{verb}} {{digest.hexdigest()}}\\n"
+
+output = Path(options["--output"])
+def write(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(content.encode()))
+    else:
+        path.write_text(content)
+
+if os.environ.get("STAND_IN_HANG") == verb:
+    write(output / "partial")
+    (output / "pid").write_text(str(os.getpid()))
+    time.sleep(60)
+if os.environ.get("STAND_IN_LAZY") == verb:
+    sys.exit()
+splits = ("train", "dev", "test")
+for path in {{
+    "simulate": [f"{{s}}_{{kind}}.jsonl.gz" for s in (*splits, "meetings")
+                 for kind in ("recordings", "supervisions")],
+    "groups": [*(f"{{s}}.jsonl.gz" for s in splits), "../rejected.jsonl"],
+    "train-semantic": ["final.pt"],
+    "train-voice": ["final.pt"],
+    "embed": ["train.jsonl.gz", "dev.jsonl.gz"],
+    "new-llm": ["config.json"],
+    "train-tagspeech": ["pretrained/config.json", "pretrained/model.safetensors"],
+    "decode": ["test.raw.jsonl", "test.hyp.seglst.json", "test.ref.seglst.json"],
+    "score": [""],
+    "report": [""],
+}}[verb]:
+    write(output / path if path else output)
+"""
+
+ALL_VERBS = [
+    *("simulate", "groups", "train-semantic", "train-voice", "embed", "new-llm"),
+    *("train-tagspeech", "decode", "score", "report"),
+]
+EXP = "egs/mini/exp"
+DATA = "egs/mini/data"
+
+
+class House:
+    """A copy of the repository's shell parts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.calls_path = folder / "calls"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        path = f"{self.folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "CALLS": str(self.calls_path), **more}
+
+    def start(self, *args: str, **more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(self.folder / "run.sh"), "--install", "false", *args],
+            env=self.environment(**more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *args: str, code: int = 0, **more: str) -> str:
+        """Runs ./run.sh, checks its exit code, gives its stderr."""
+        process = self.start(*args, **more)
+        stdout, stderr = process.communicate(timeout=60)
+        assert process.returncode == code, f"{process.returncode}\n{stdout}\n{stderr}"
+        return stderr
+
+    def calls(self) -> list[str]:
+        """The verbs called since the last question, `config` left out."""
+        verbs = self.calls_path.read_text().split() if self.calls_path.exists() else []
+        self.calls_path.unlink(missing_ok=True)
+        return [verb for verb in verbs if verb != "config"]
+
+    def marks(self, kind: str = "done") -> list[int]:
+        return sorted(int(p.name[:2]) for p in (self.folder / EXP / ".stages").glob(f"*.{kind}"))
+
+    def wait_for(self, name: str) -> Path:
+        path = self.folder / name
+        deadline = time.monotonic() + 30
+        while not (path.exists() and path.stat().st_size):
+            assert time.monotonic() < deadline, f"{path} did not appear"
+            time.sleep(0.02)
+        return path
+
+
+def build(folder: Path, root: Path) -> House:
+    folder.mkdir(parents=True)
+    for name in ("run.sh", "path.sh", "pyproject.toml", *(p.name for p in root.glob("req*.txt"))):
+        shutil.copy2(root / name, folder)
+    for name in ("local", "utils"):
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("run.sh", "conf", "local"):
+        copy = shutil.copytree if (root / "egs/mini" / name).is_dir() else shutil.copy2
+        (folder / "egs/mini").mkdir(parents=True, exist_ok=True)
+        copy(root / "egs/mini" / name, folder / "egs/mini" / name)
+    (folder / "egs/mini/conf/tagspeech.yaml").write_text("{}\n")
+    stand_in = folder / "bin/tagspeech"
+    stand_in.parent.mkdir()
+    stand_in.write_text(STAND_IN)
+    stand_in.chmod(0o755)
+    return House(folder)
+
+
+@pytest.fixture
+def house(tmp_path: Path, root: Path) -> House:
+    """Nothing has run yet. The folder's name has a space."""
+    return build(tmp_path / "a house", root)
+
+
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory: pytest.TempPathFactory, root: Path) -> House:
+    house = build(tmp_path_factory.mktemp("finished") / "a house", root)
+    house.run()
+    assert house.calls() == ALL_VERBS
+    return house
+
+
+@pytest.fixture
+def finished(finished_once: House, tmp_path: Path) -> House:
+    """All stages are done."""
+    return House(Path(shutil.copytree(finished_once.folder, tmp_path / "the house")))
+
+
+def test_finished_run_does_nothing(finished: House) -> None:
+    began = time.monotonic()
+    messages = finished.run()
+    assert time.monotonic() - began < 5
+    assert finished.calls() == []
+    assert finished.marks() == list(range(10))
+    assert messages.count("done already") == 10
+
+
+def test_mark_names_inputs_options_outputs_and_time(finished: House) -> None:
+    mark = json.loads((finished.folder / EXP / ".stages/02-utterance-groups.done").read_text())
+    assert f"{DATA}/manifests/train_supervisions.jsonl.gz" in mark["inputs"]
+    assert mark["options"] == "max_pause=1.0"
+    assert mark["config"] == {"language": "en"}
+    assert mark["outputs"][-1] == f"{DATA}/rejected.jsonl"
+    assert mark["seconds"] > 0
+    assert mark["finished"]
+
+
+def test_seconds_of_all_stages(finished: House) -> None:
+    answer = subprocess.check_output(
+        [
+            sys.executable,
+            finished.folder / "local/mark.py",
+            "seconds",
+            finished.folder / EXP / ".stages",
+        ]
+    )
+    assert list(json.loads(answer)) == [str(number) for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--stagee", "3"], "unknown option '--stagee'; see run.sh --help"),
+        (["--PATH", "x"], "unknown option '--PATH'"),
+        (["--stage=3"], "unknown option '--stage=3'"),
+        (["--stage"], "option '--stage' wants a value"),
+        (["--stage", "--stop-stage", "3"], "option '--stage' wants a value"),
+        (["--stage", "ten"], "--stage wants a number from 0 to 9, not 'ten'"),
+        (["--stop-stage", "12"], "--stop-stage wants a number"),
+        (["--install", "no"], "option '--install' wants true or false, not 'no'"),
+        (["--recipe", "other"], "no recipe 'other'; there are: mini"),
+        (["--recipe", "../mini"], "no recipe '../mini'"),
+        (["--set", "lr"], "--set 'lr': wants KEY=VALUE"),
+        (["--config", "no.yaml"], "no.yaml: no such file"),
+        (["7"], "unexpected argument '7'"),
+    ],
+)
+def test_bad_option_is_one_line(house: House, args: list[str], words: str) -> None:
+    messages = house.run(*args, code=2)
+    assert words in messages
+    assert messages.count("\n") == 1
+    assert house.calls() == []
+
+
+def test_help_shows_options_and_the_variables_of_the_recipe(house: House) -> None:
+    process = house.start("--help")
+    text, _ = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert text.startswith("The one stage driver")
+    for words in ("--stop-stage N", "--set KEY=VALUE", "train_groups=12500"):
+        assert words in text
+    assert "set -euo" not in text
+
+
+def test_recipe_hands_over_from_any_folder(house: House, tmp_path: Path) -> None:
+    subprocess.run(
+        [house.folder / "egs/mini/run.sh", "--install", "false", "--stop-stage", "1"],
+        cwd=tmp_path,
+        env=house.environment(),
+        check=True,
+        capture_output=True,
+    )
+    assert house.marks() == [0, 1]
+
+
+def test_stage_redoes_it_and_what_changed(finished: House) -> None:
+    finished.run("--stage", "3")
+    assert finished.calls() == ["train-semantic"]  # the same result: nothing follows
+    finished.run("--stage", "7", "--stop-stage", "7")
+    assert finished.calls() == ["decode"]
+
+
+def test_options_redo_only_what_depends_on_them(finished: House) -> None:
+    finished.run("--jobs", "7", "--threads", "1")
+    assert finished.calls() == []
+    finished.run("--set", "decode.x=2")
+    assert finished.calls() == ["decode", "score", "report"]
+    finished.run("--set", "decode.x=2", "--set", "semantic.anchor_interval=5")
+    assert finished.calls() == ["new-llm", "train-tagspeech", "decode", "score", "report"]
+    messages = finished.run("--max-pause", "0.5")
+    assert finished.calls() == ALL_VERBS[1:]
+    assert "stage 2: utterance groups (begin: its options changed)" in messages
+
+
+def test_seed_redoes_all(finished: House) -> None:
+    finished.run("--seed", "2")
+    assert finished.calls() == ALL_VERBS
+
+
+def test_changed_input_redoes_what_follows(finished: House) -> None:
+    groups = finished.folder / DATA / "groups/train.jsonl.gz"
+    groups.write_bytes(gzip.compress(gzip.decompress(groups.read_bytes()), mtime=12345))
+    finished.run()
+    assert finished.calls() == []  # the same lines in another .gz
+    groups.write_bytes(gzip.compress(b"other groups\n"))
+    messages = finished.run()
+    assert finished.calls() == ALL_VERBS[2:]
+    assert f"(begin: input {DATA}/groups/train.jsonl.gz changed)" in messages
+
+
+def test_changed_weights_are_noticed(finished: House) -> None:
+    (finished.folder / EXP / "tagspeech/pretrained/model.safetensors").write_text("others\n")
+    finished.run()
+    assert finished.calls() == ["decode", "score", "report"]
+
+
+def test_missing_output_is_made_again(finished: House) -> None:
+    (finished.folder / EXP / "voice/final.pt").unlink()
+    messages = finished.run()
+    assert finished.calls() == ["train-voice"]
+    assert f"begin: {EXP}/voice/final.pt is missing" in messages
+
+
+def test_a_folder_alone_is_not_taken_for_done(finished: House) -> None:
+    shutil.rmtree(finished.folder / EXP / ".stages")
+    finished.run("--stop-stage", "3")
+    assert finished.calls() == ["simulate", "groups", "train-semantic"]
+    # Nobody says that a stage made it: it may be somebody's own, and is kept.
+    assert (finished.folder / EXP / "semantic.old/final.pt").exists()
+
+
+def test_missing_input_names_file_and_stage(house: House) -> None:
+    messages = house.run("--stage", "7", code=1)
+    assert messages == (
+        f"run.sh: error: stage 7 (decode): its input {EXP}/tagspeech/pretrained is missing; "
+        "stage 6 (TagSpeech) makes it: --stage 6\n"
+    )
+    assert house.calls() == []
+
+
+def test_cut_off_input_is_named(finished: House) -> None:
+    groups = finished.folder / DATA / "groups/dev.jsonl.gz"
+    groups.write_bytes(groups.read_bytes()[:-9])
+    messages = finished.run("--stage", "3", code=1)
+    assert "stage 3 (semantic encoder) cannot start: " in messages
+    assert f"{DATA}/groups/dev.jsonl.gz: cannot be read" in messages
+
+
+def test_failing_command(house: House) -> None:
+    messages = house.run(code=1, STAND_IN_FAIL="train-voice").splitlines()
+    assert messages[-1] == (
+        "run.sh: error: stage 4 (voice encoder) failed: train-voice: the disk is full; "
+        f"exit code 1; log: {EXP}/log/04-voice-encoder.log"
+    )
+    assert house.marks() == [0, 1, 2, 3]
+    assert "the disk is full" in (house.folder / EXP / "log/04-voice-encoder.log").read_text()
+    house.calls()
+    house.run()
+    assert house.calls() == ALL_VERBS[3:]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_full_disk_is_named(finished: House) -> None:
+    log = finished.folder / EXP / "log/07-decode.log"
+    log.unlink()
+    log.symlink_to("/dev/full")
+    messages = finished.run("--stage", "7", code=1)
+    assert f"{EXP}/log/07-decode.log: cannot be written" in messages
+
+
+def test_exit_code_of_the_command_is_kept(finished: House) -> None:
+    messages = finished.run("--stage", "7", code=3, STAND_IN_FAIL="decode")
+    assert "stage 7 (decode) failed: " in messages
+
+
+def test_stage_of_two_commands_stops_at_the_first_failure(finished: House) -> None:
+    finished.run("--stage", "6", code=1, STAND_IN_FAIL="new-llm")
+    assert finished.calls() == ["new-llm"]
+
+
+def test_command_that_makes_nothing(house: House) -> None:
+    messages = house.run(code=1, STAND_IN_LAZY="train-semantic")
+    assert f"ended well, yet did not make {EXP}/semantic/final.pt" in messages
+    assert house.marks() == [0, 1, 2]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return not state.stdout.startswith("Z")
+
+
+@pytest.fixture
+def hanging(house: House) -> Iterator[Callable[..., tuple[subprocess.Popen[str], int]]]:
+    """Starts a run and waits until the named training works; gives the run and that process."""
+    processes: list[int] = []
+
+    def start(stage: str = "semantic") -> tuple[subprocess.Popen[str], int]:
+        run = house.start(STAND_IN_HANG=f"train-{stage}")
+        pid = int(house.wait_for(f"{EXP}/{stage}/pid").read_text())
+        processes.extend((run.pid, pid))
+        return run, pid
+
+    yield start
+    for pid in processes:
+        if is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_killed_run_leaves_no_mark_and_goes_on(house: House, hanging: Callable) -> None:
+    run, pid = hanging()
+    run.kill()
+    run.wait()
+    assert house.marks() == [0, 1, 2]
+    assert house.marks("begun") == [3]
+    messages = house.run()  # ends what was left at work, or two would write into one folder
+    assert f"process {run.pid} was killed and left its stage at work" in messages
+    assert not is_alive(pid)
+    assert "stage 3: semantic encoder (continue)" in messages
+    assert (house.folder / EXP / "semantic/partial").exists()
+    assert house.marks() == list(range(10))
+
+
+def test_killed_stage_begins_anew_when_asked_otherwise(house: House, hanging: Callable) -> None:
+    run, _ = hanging()
+    run.kill()
+    run.wait()
+    messages = house.run("--set", "semantic.train.x=9", "--stop-stage", "3")
+    assert "what it read or how it was asked changed" in messages
+    assert not (house.folder / EXP / "semantic/partial").exists()
+    assert not (house.folder / EXP / "semantic.old").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stop_reaches_the_stage(house: House, hanging: Callable, number: int, code: int) -> None:
+    run, pid = hanging()
+    run.send_signal(number)
+    _, messages = run.communicate(timeout=20)
+    assert run.returncode == code
+    assert messages.endswith("stopped; the same command goes on from here\n")
+    assert not is_alive(pid)
+    assert house.marks() == [0, 1, 2]
+
+
+def test_killed_command_is_a_failure(house: House, hanging: Callable) -> None:
+    run, pid = hanging()
+    os.kill(pid, signal.SIGKILL)
+    _, messages = run.communicate(timeout=20)
+    assert run.returncode == 137
+    assert "stage 3 (semantic encoder) failed" in messages
+    assert house.marks() == [0, 1, 2]
+
+
+def test_two_runs_of_a_recipe_do_not_meet(house: House, hanging: Callable) -> None:
+    run, pid = hanging()
+    messages = house.run(code=1)
+    assert messages == f"run.sh: error: another run (process {run.pid}) is at work in {EXP}\n"
+    assert is_alive(pid)
+
+
+def test_old_work_is_kept_until_the_new_is_done(finished: House) -> None:
+    old = finished.folder / EXP / "tagspeech.old/pretrained/config.json"
+    finished.run("--set", "train.x=2", code=1, STAND_IN_FAIL="train-tagspeech")
+    assert old.exists()
+    finished.run("--set", "train.x=2")
+    assert not old.exists()
+
+
+def test_other_folders(finished: House, tmp_path: Path) -> None:
+    exp = str(tmp_path / "other exp")
+    finished.run("--exp", exp, "--stop-stage", "3")
+    assert finished.calls() == ["simulate", "groups", "train-semantic"]
+    assert (Path(exp) / "semantic/final.pt").exists()
+
+
+def test_path_sets_variables_and_nothing_else(house: House) -> None:
+    script = (
+        '. ./path.sh; . ./path.sh; echo "$PATH"; env | grep -cE "^(OMP|GOMP|MALLOC_|PYTHONHASH)"'
+    )
+    answer = subprocess.run(
+        ["bash", "-euc", script], cwd=house.folder, capture_output=True, text=True, check=True
+    )
+    path, count = answer.stdout.splitlines()
+    assert path.split(":").count(str(house.folder / ".venv/bin")) == 1
+    assert int(count) >= 6
+    assert answer.stderr == ""
+
+
+def test_install_has_nothing_to_do(house: House) -> None:
+    wanted = [f"folder {house.folder}\ngpu false"]
+    for name in ("pyproject.toml", "requirements.txt", "requirements-gpu.txt"):
+        wanted.append((house.folder / name).read_text().rstrip("\n"))
+    (house.folder / ".venv").mkdir()
+    (house.folder / ".venv/.installed").write_text("\n".join(wanted) + "\n")
+    began = time.monotonic()
+    subprocess.run([house.folder / "utils/install.sh"], check=True)
+    assert time.monotonic() - began < 0.5
+
+
+def test_install_without_a_python_says_so(house: House, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "env", "dirname", "cat", "grep", "sed", "awk", "date"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    answer = subprocess.run(
+        [house.folder / "utils/install.sh"],
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert answer.stderr == (
+        "install.sh: error: no Python 3.10 to 3.13 found; install one, or name it: "
+        "utils/install.sh --python PROGRAM\n"
+    )
+
+
+def test_scripts_run_on_a_mac_too(root: Path) -> None:
+    """Its bash is 3.2 and its tools are not GNU's."""
+    newer = (
+        r"declare -A|local -A|mapfile|readarray|,,\}|\^\^\}|&>>|\|&|wait -n|BASHPID|EPOCHSECONDS"
+    )
+    gnu = r"readlink -f|realpath|sed -i|sha256sum|date --|cp --|mktemp --|grep -P|xargs -r|stat -c"
+    scripts = [root / "run.sh", root / "path.sh", *root.glob("*/*.sh"), *root.glob("egs/**/*.sh")]
+    for script in scripts:
+        if ".venv" not in script.parts:
+            found = re.search(f"{newer}|{gnu}", script.read_text(encoding="utf-8"))
+            assert not found, f"{script.relative_to(root)}: {found and found.group()}"

@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# Makes the environment .venv at the root of the repository: the pinned requirements and this
+# package, editable. Does nothing when it is up to date; goes on where a killed call stopped.
+#
+# Usage: utils/install.sh [--gpu true|false] [--dev true|false] [--python PROGRAM]
+#
+#   --gpu     true: torch for CUDA; false: torch for the CPU.
+#             Default: what .venv holds already; the CPU build in a new one
+#   --dev     true: the tools of utils/test.sh as well (default: false)
+#   --python  a Python 3.10 to 3.13 (default: the first found of python3, python3.13 ... python3.10)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+gpu=""
+dev=false
+python=""
+. utils/log.sh
+. utils/parse_options.sh
+
+cpu_page=https://download.pytorch.org/whl/cpu
+mark=.venv/.installed     # lines: folder, gpu, then the files it was made from
+dev_mark=.venv/.installed-dev
+
+# What the marks must hold; compared as text, which is faster than any hash program starts.
+wanted() {
+  echo "folder $PWD"
+  echo "gpu $gpu"
+  cat pyproject.toml requirements.txt requirements-gpu.txt
+}
+is_current() {
+  [[ -f $1 && "$(cat "$1")" == "$2" ]]
+}
+
+if [[ -z $gpu ]]; then
+  gpu=false
+  [[ -f $mark ]] && grep -qx 'gpu true' "$mark" && gpu=true
+fi
+[[ $gpu == true || $gpu == false ]] || die "option '--gpu' wants true or false, not '$gpu'" 2
+base_wanted=$(wanted)
+dev_wanted=$(cat requirements-dev.txt)
+if [[ -z $python ]] && is_current "$mark" "$base_wanted"; then
+  if [[ $dev == false ]] || is_current "$dev_mark" "$dev_wanted"; then
+    exit 0
+  fi
+fi
+
+is_supported() {
+  "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+}
+version_of() {
+  "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
+}
+find_python() {
+  local program
+  for program in python3 python3.13 python3.12 python3.11 python3.10; do
+    if is_supported "$program"; then
+      echo "$program"
+      return
+    fi
+  done
+  die "no Python 3.10 to 3.13 found; install one, or name it: utils/install.sh --python PROGRAM"
+}
+
+if [[ -n $python ]]; then
+  is_supported "$python" || die "--python $python: is not a Python 3.10 to 3.13"
+else
+  python=$(find_python)
+  if [[ -x .venv/bin/python ]] && is_supported .venv/bin/python; then
+    python=.venv/bin/python
+  fi
+fi
+
+# One installation at a time; the lock lasts as long as descriptor 9 is open.
+exec 9>>.venv.lock
+"$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+
+# 1. The environment itself. One that was copied from elsewhere has programs that start the Python
+#    of its old place: it is made anew.
+if [[ -f $mark ]] && ! grep -qxF "folder $PWD" "$mark"; then
+  log "install: .venv was made in another folder; making it anew"
+  [[ $python == .venv/bin/python ]] && python=$(find_python)
+  rm -rf .venv
+fi
+if [[ -x .venv/bin/python && "$(version_of .venv/bin/python)" != "$(version_of "$python")" ]]; then
+  die ".venv is for Python $(version_of .venv/bin/python || echo "that is gone"), not for the \
+one of $python; remove .venv to make it anew"
+fi
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+  log "install: making .venv with $python"
+  "$python" -m venv .venv ||
+    die "$python -m venv failed (on Debian and Ubuntu: apt install python3-venv)"
+fi
+python=.venv/bin/python
+
+pip_install() {
+  "$python" -m pip install --quiet --disable-pip-version-check "$@" || die "pip failed: see above"
+}
+# installed NAME: prints the version in .venv, or nothing
+installed() {
+  "$python" - "$1" <<'END'
+import sys
+from importlib import metadata
+try:
+    print(metadata.version(sys.argv[1]))
+except metadata.PackageNotFoundError:
+    pass
+END
+}
+# pinned NAME: prints its version in requirements.txt
+pinned() {
+  sed -n "s/^$1==\([^; ]*\).*/\1/p" requirements.txt
+}
+# torch_cuda: prints the CUDA version that torch was built for, or None; read without importing it
+torch_cuda() {
+  "$python" - <<'END'
+import importlib.util, os, runpy
+spec = importlib.util.find_spec("torch")
+if spec is not None:
+    print(runpy.run_path(os.path.join(os.path.dirname(spec.origin), "version.py"))["cuda"])
+END
+}
+answers() {
+  "$python" - "$1" >/dev/null 2>&1 <<'END'
+import sys, urllib.request
+urllib.request.urlopen(sys.argv[1], timeout=4)
+END
+}
+
+if ! is_current "$mark" "$base_wanted"; then
+  rm -f "$mark"
+
+  # 2. meeteval and spy-der are compiled on the spot. Say what is missing before pip says it at length.
+  if [[ $(installed meeteval) != "$(pinned meeteval)" || $(installed spy-der) != "$(pinned spy-der)" ]]; then
+    command -v "${CXX:-g++}" >/dev/null 2>&1 || command -v c++ >/dev/null 2>&1 ||
+      die "meeteval and spy-der are built from source and want a C++ compiler, which is missing \
+(Debian and Ubuntu: apt install g++; macOS: xcode-select --install)"
+    "$python" -c 'import os, sysconfig as s, sys
+sys.exit(not os.path.exists(os.path.join(s.get_path("include"), "Python.h")))' ||
+      die "meeteval and spy-der are built from source and want Python.h, which is missing \
+(Debian and Ubuntu: apt install python3-dev)"
+  fi
+
+  # 3. torch: without its dependencies first, so that a CUDA build never drags in its libraries
+  #    where the CPU build is wanted.
+  version=$(pinned torch)
+  have=$(installed torch)
+  if [[ ${have%%+*} != "$version" || ($gpu == true && $(torch_cuda) == None) ||
+    ($gpu == false && $(torch_cuda) != None) ]]; then
+    if [[ $gpu == true ]]; then
+      log "install: torch $version for CUDA"
+      pip_install --force-reinstall --no-deps -r requirements-gpu.txt
+    elif answers "$cpu_page/torch/"; then
+      log "install: torch $version for the CPU, from $cpu_page"
+      pip_install --force-reinstall --no-deps --index-url "$cpu_page" "torch==$version"
+    else
+      log "install: torch $version for the CPU, from pip's own index ($cpu_page does not answer)"
+      pip_install --force-reinstall --no-deps "torch==$version"
+    fi
+  fi
+  cuda=$(torch_cuda)
+  if [[ $gpu == false && $cuda != None ]]; then
+    "$python" -m pip uninstall --quiet --yes torch
+    die "pip found only a CUDA build of torch $version (CUDA $cuda), and it was removed again; \
+make $cpu_page reachable, or take it: utils/install.sh --gpu true"
+  elif [[ $gpu == true && $cuda == None ]]; then
+    die "pip found no CUDA build of torch $version for this machine; leave out --gpu true"
+  fi
+
+  # 4. The rest, and this package.
+  log "install: the pinned requirements"
+  pip_install -r requirements.txt
+  pip_install --no-deps --no-build-isolation --editable .
+  echo "$base_wanted" >"$mark.partial"
+  mv "$mark.partial" "$mark"
+fi
+
+if [[ $dev == true ]] && ! is_current "$dev_mark" "$dev_wanted"; then
+  log "install: the tools of utils/test.sh"
+  pip_install -r requirements-dev.txt
+  echo "$dev_wanted" >"$dev_mark.partial"
+  mv "$dev_mark.partial" "$dev_mark"
+fi
+log "install: .venv is ready (Python $(version_of "$python"), torch $(installed torch))"

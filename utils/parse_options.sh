@@ -1,0 +1,50 @@
+# shellcheck shell=bash
+# To be sourced, after utils/log.sh: Kaldi's convention for options.
+#
+#   --some-name VALUE   sets the shell variable some_name, which must exist: its value is the default
+#   --set KEY=VALUE     may be repeated; set_args then holds (--set KEY=VALUE --set ...)
+#   --help              prints the comment at the head of the calling script and the file
+#                       $_help_file, where the caller names one
+#
+# A variable whose default is true or false takes only these two.
+
+_print_help() {
+  awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"
+  if [[ -n ${_help_file:-} ]]; then
+    printf '\nVariables of %s, each an option --name VALUE too:\n\n' "$_help_file"
+    grep -v '^# shellcheck' "$_help_file"
+  fi
+}
+
+_hint="see ${0##*/} --help"
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --help | -h)
+      _print_help
+      exit 0
+      ;;
+    --*) ;;
+    *) die "unexpected argument '$1'; $_hint" 2 ;;
+  esac
+  _name=${1#--}
+  _name=${_name//-/_}
+  if [[ ! $_name =~ ^[a-z][a-z0-9_]*$ ]] ||
+    { [[ $_name == set ]] && ! declare -p set_args >/dev/null 2>&1; } ||
+    { [[ $_name != set ]] && [[ -z ${!_name+defined} ]]; }; then
+    die "unknown option '$1'; $_hint" 2
+  fi
+  if [[ $# -lt 2 || $2 == --* ]]; then
+    die "option '$1' wants a value; $_hint" 2
+  fi
+  if [[ $_name == set ]]; then
+    [[ $2 == ?*=* ]] || die "--set '$2': wants KEY=VALUE, such as --set train.lr=1e-4" 2
+    set_args+=(--set "$2")
+  else
+    if [[ ${!_name} == true || ${!_name} == false ]] && [[ $2 != true && $2 != false ]]; then
+      die "option '$1' wants true or false, not '$2'; $_hint" 2
+    fi
+    printf -v "$_name" '%s' "$2"
+  fi
+  shift 2
+done
+unset _name _hint
