@@ -60,9 +60,9 @@ def window_of_offsets(x_BHTR: Tensor) -> Tensor:
 class _Weights(torch.autograd.Function):
     """softmax(query key^T + window(where offsets^T)), and a copy of its first head.
 
-    Written out because (B, H, T, T) tensors take most of a long item's time: this makes two of
-    them each way where plain autograd makes about ten. The first head comes as a tensor of its
-    own, since the gradient of a slice of all heads would fill a whole tensor with zeros.
+    Written out because tensors (B, H, T, T) are most of the work at 50 Hz, and this touches far
+    fewer of them than plain autograd would. The first head comes as a tensor of its own, since
+    the gradient of a slice of all heads would fill a whole tensor with zeros.
     """
 
     @staticmethod
