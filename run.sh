@@ -82,16 +82,19 @@ pretrained=$exp/tagspeech/pretrained
 greedy=$exp/tagspeech/greedy
 
 run_stage 0 "download or simulate" \
+  --marks "$data/.stages" \
   --outputs "${corpus[@]}" \
   --options "${data_options[*]}" \
   -- "egs/$recipe/local/data.sh" --stage 0 --data "$data" --jobs "$jobs" "${data_options[@]}"
 
 run_stage 1 "manifests" \
+  --marks "$data/.stages" \
   --inputs "${corpus[@]}" \
   --outputs "${manifests[@]}" \
   -- "egs/$recipe/local/data.sh" --stage 1 --data "$data" --jobs "$jobs" "${data_options[@]}"
 
 run_stage 2 "utterance groups" \
+  --marks "$data/.stages" \
   --inputs "${manifests[@]}" \
   --outputs "$data"/groups/{train,dev,test}.jsonl.gz "$data/rejected.jsonl" \
   --sections language \
@@ -118,21 +121,21 @@ run_stage 4 "voice encoder" \
 
 run_stage 5 "speaker embeddings" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz "$semantic" "$voice" \
-  --outputs "$data"/embeddings/{train,dev}.jsonl.gz \
+  --outputs "$exp"/embeddings/{train,dev}.jsonl.gz \
   --sections features \
-  --work "$data/embeddings" \
+  --work "$exp/embeddings" \
   -- tagspeech embed "${with_config[@]}" --groups "$data/groups" \
-  --semantic "$semantic" --voice "$voice" --output "$data/embeddings" --threads "$threads"
+  --semantic "$semantic" --voice "$voice" --output "$exp/embeddings" --threads "$threads"
 
 train_tagspeech() {
   if [[ $new_llm == true ]]; then
-    tagspeech new-llm "${with_config[@]}" --groups "$data/embeddings" --output "$llm"
+    tagspeech new-llm "${with_config[@]}" --groups "$exp/embeddings" --output "$llm"
   fi
-  tagspeech train tagspeech "${with_config[@]}" --groups "$data/embeddings" \
+  tagspeech train tagspeech "${with_config[@]}" --groups "$exp/embeddings" \
     --semantic "$semantic" --voice "$voice" --output "$exp/tagspeech" --threads "$threads"
 }
 run_stage 6 "TagSpeech" \
-  --inputs "$data"/embeddings/{train,dev}.jsonl.gz "$semantic" "$voice" \
+  --inputs "$exp"/embeddings/{train,dev}.jsonl.gz "$semantic" "$voice" \
   --outputs "$pretrained/config.json" "$pretrained/model.safetensors" \
   --sections language,features,semantic.stack,semantic.anchor_interval,voice.stack,voice.anchor_interval,llm,target,loss,train \
   --work "$exp/tagspeech" \
@@ -160,4 +163,4 @@ run_stage 9 "report" \
   --outputs "$exp/results.json" \
   -- tagspeech report --scores "$greedy/scores.json" --recipe "$recipe" --commit "$commit" \
   --ref "$greedy/test.ref.seglst.json" --hyp "$greedy/test.hyp.seglst.json" \
-  --seconds "$(mark seconds "$exp/.stages")" --output "$exp/results.json"
+  --seconds "$(mark seconds "$data/.stages" "$exp/.stages")" --output "$exp/results.json"

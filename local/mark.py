@@ -175,7 +175,8 @@ def finish(args: argparse.Namespace) -> None:
 
 def seconds(args: argparse.Namespace) -> None:
     """Prints `{"0": 12.3, ...}`: the seconds of every finished stage (of its last start)."""
-    marks = {path: read_mark(path) for path in sorted(args.marks.glob("*.done"))}
+    paths = [path for folder in args.marks for path in sorted(folder.glob("*.done"))]
+    marks = {path: read_mark(path) for path in paths}
     print(json.dumps({str(int(p.name[:2])): mark["seconds"] for p, mark in marks.items() if mark}))
 
 
@@ -210,7 +211,7 @@ def parse() -> argparse.Namespace:
             sub.add_argument("--work", nargs="*", default=[], help="folders with partial results")
     sub = verbs.add_parser("seconds", help=seconds.__doc__)
     sub.set_defaults(function=seconds)
-    sub.add_argument("marks", type=Path)
+    sub.add_argument("marks", type=Path, nargs="+")
     sub = verbs.add_parser("lock", help=lock.__doc__)
     sub.set_defaults(function=lock)
     sub.add_argument("descriptor", type=int)

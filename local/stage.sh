@@ -4,14 +4,15 @@
 #   begin_stages DIR FIRST LAST AGAIN CONFIG    DIR: folder of the experiments;
 #             CONFIG: what `tagspeech config` prints
 #   run_stage N TITLE [--inputs PATH...] [--outputs PATH...] [--work DIR...]
-#             [--sections A,B.C] [--options STRING] -- COMMAND [ARGUMENT...]
+#             [--sections A,B.C] [--options STRING] [--marks DIR] -- COMMAND [ARGUMENT...]
 #
 # A stage from FIRST to LAST is run unless local/mark.py finds it done; FIRST is run even if it is
 # done where AGAIN is true. It depends on the content of its inputs, on the sections of the
 # configuration and on the options string; what only changes speed stays out of these. Its work
 # folders hold nothing but the results of one attempt, partial ones too: a stopped stage goes on in
 # them, otherwise they are moved aside first. The command's output goes to the terminal and to
-# DIR/log/NN-title.log. Relative paths are relative to the root of the repository.
+# DIR/log/NN-title.log; its mark lies in DIR/.stages, or where --marks says: beside what several
+# experiments share. Relative paths are relative to the root of the repository.
 
 stage_group="" # process group of the stage at work
 made_paths=()  # path made_paths[i] is an output of stage made_by[i]
@@ -62,9 +63,14 @@ stop_stage() {
 }
 
 run_stage() {
-  local number=$1 title=$2 list="" declaration=() inputs=() outputs=() path
+  local number=$1 title=$2 list="" declaration=() inputs=() outputs=() path marks=$stage_marks
   shift 2
   while [[ $1 != -- ]]; do
+    if [[ $1 == --marks ]]; then
+      marks=$2
+      shift 2
+      continue
+    fi
     declaration+=("$1")
     case $1 in
       --inputs | --outputs | --work | --sections | --options) list=$1 ;;
@@ -93,7 +99,7 @@ run_stage() {
   if [[ $number == "$stage_first" && $stage_again == true ]]; then
     again=(--again)
   fi
-  answer=$(mark check --marks "$stage_marks" --name "$name" --config "$stage_config" \
+  answer=$(mark check --marks "$marks" --name "$name" --config "$stage_config" \
     ${again[@]+"${again[@]}"} ${declaration[@]+"${declaration[@]}"} 2>&1) ||
     die "stage $number ($title) cannot start: $answer"
   if [[ $answer == "done" ]]; then
@@ -106,7 +112,7 @@ run_stage() {
     die "stage $number ($title) failed: $(last_words "$stage_logs/$name.log"); exit code \
 $stage_status; log: $stage_logs/$name.log" "$stage_status"
   fi
-  answer=$(mark finish --marks "$stage_marks" --name "$name" 2>&1) ||
+  answer=$(mark finish --marks "$marks" --name "$name" 2>&1) ||
     die "stage $number ($title) failed: $answer; log: $stage_logs/$name.log"
 }
 

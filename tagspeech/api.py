@@ -67,8 +67,9 @@ def transcribe_files(
 ) -> None:
     """Behind `tagspeech transcribe`: writes `output/STEM.EXTENSION` for each file and format.
 
-    Without `output` the first format goes to stdout. Two files with one stem, an unknown format
-    or an unreadable file are an `InputError` before the model is loaded.
+    Without `output` the first format goes to stdout, all files joined into one list. Two files
+    with one stem, an unknown format or a missing file are an `InputError` before the model is
+    loaded.
     """
     unknown = [one for one in formats if one not in FORMATS]
     if unknown:
@@ -81,10 +82,12 @@ def transcribe_files(
         if not path.exists():
             raise InputError(f"{path}: does not exist")
     model = TagSpeech.from_pretrained(model_dir)
+    everything: list[Segment] = []
     for path in tqdm(files, desc="transcribe", unit=" files", disable=len(files) < 2):
         segments = model.transcribe([path])[0]
-        if output is None:
-            print(render(segments, formats[0]), end="")
-        else:
+        everything += segments
+        if output is not None:
             for one in formats:
                 write(segments, output / f"{path.stem}.{EXTENSIONS[one]}", one)
+    if output is None:  # one list: two of them in a row would be no JSON
+        print(render(everything, formats[0]), end="")

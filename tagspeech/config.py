@@ -67,6 +67,7 @@ class TrainConfig:
     shortest: float = 0.5  # seconds; utterance groups outside are left out of training
     longest: float = 30.0
     num_buckets: int = 20
+    simple_steps: int = 0  # the first batches hold groups of one segment only
     max_steps: int = 10000
     lr: float = 1e-3
     schedule: str = "eden"  # eden | cosine
@@ -183,20 +184,28 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         tree = yaml.safe_load(read_text(path)) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: wants keys and values, found {tree!r}")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise InputError(f"--set {override}: wants KEY=VALUE, such as train.lr=1e-4")
-        _assign(tree, key.split("."), yaml.safe_load(value), f"--set {override}")
+        try:
+            tree = _assign(tree, key.split("."), yaml.safe_load(value), f"--set {override}")
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {override}: {value!r} is not YAML") from error
     return from_tree(Config, tree, str(path))
 
 
-def _assign(tree: Any, keys: list[str], value: Any, where: str) -> None:
-    for key in keys[:-1]:
-        tree = tree.setdefault(key, {})
-        if not isinstance(tree, dict):
+def _assign(tree: dict[str, Any], keys: list[str], value: Any, where: str) -> dict[str, Any]:
+    """`tree` with one value changed, as a copy: what YAML aliases share must not change with it."""
+    key, *rest = keys
+    if rest:
+        section = tree.get(key, {})
+        if not isinstance(section, dict):
             raise InputError(f"{where}: {key} is a value, not a section")
-    tree[keys[-1]] = value
+        value = _assign(section, rest, value, where)
+    return {**tree, key: value}
 
 
 def from_tree(cls: type[T], tree: Any, where: str) -> T:
@@ -219,8 +228,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return None
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     if typing.get_origin(hint) is tuple:
-        item = typing.get_args(hint)[0]
+        item, *others = typing.get_args(hint)
         values = value if isinstance(value, (list, tuple)) else [value]
+        if (Ellipsis not in others and len(values) != 1 + len(others)) or not values:
+            count = "one or more" if Ellipsis in others else 1 + len(others)
+            raise InputError(f"{where}: wants {count} values, found {value!r}")
         return tuple(_convert(item, one, where) for one in values)
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
         try:

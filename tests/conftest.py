@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tagspeech.config import Config, load_config
+from tagspeech.segments import Segment
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # One thread: the same bits on every machine, and no fight with the processes beside us.
@@ -35,4 +38,105 @@ def shared() -> Path:
     folder = Path(os.environ.get("TAGSPEECH_SHARED", ROOT.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: no reference vectors to compare with")
+    return folder
+
+
+# A TagSpeech of some ten thousand weights, trained for a few steps: nothing learns, all runs.
+TINY_YAML = """\
+semantic:
+  encoder: &encoder
+    embed_channels: [2, 3, 4]
+    num_encoder_layers: [1, 1]
+    downsampling_factor: [1, 2]
+    encoder_dim: [16, 24]
+    feedforward_dim: [32]
+    num_heads: [2]
+    query_head_dim: [4]
+    value_head_dim: [4]
+    pos_head_dim: [2]
+    pos_dim: 8
+    cnn_module_kernel: [5]
+    dropout: 0.05
+  sot: {units: word, vocab_size: 200}
+  train: &train {max_steps: 6, max_duration: 40, warmup_steps: 2, schedule: cosine, num_buckets: 3,
+                 log_every: 2, valid_every: 6, checkpoint_every: 2, average: 2}
+voice:
+  encoder: {<<: *encoder, encoder_dim: [12, 16]}
+  train: *train
+llm:
+  trainable: full
+  attention: eager
+  new: {vocab_size: 900, hidden_size: 32, intermediate_size: 48, num_hidden_layers: 2,
+        num_attention_heads: 2, num_key_value_heads: 1}
+target: {time_grid: 0.1}
+loss: {semantic_ctc: 0.3}
+train: *train
+decode: {max_new_tokens: 30, max_duration: 20}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tagspeech.yaml with which every stage takes a second."""
+    path = tmp_path_factory.mktemp("config") / "tagspeech.yaml"
+    path.write_text(TINY_YAML)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of utterance groups made from simulated meetings: 40 train, 10 dev, 10 test."""
+    from tagspeech.data.groups import make_groups
+    from tagspeech.data.simulate import SimulateConfig, simulate
+
+    folder = tmp_path_factory.mktemp("corpus")
+    simulate(folder / "corpus", SimulateConfig(40, 10, 10, 0), jobs=1)
+    make_groups(
+        folder / "corpus",
+        folder / "groups",
+        rejected=folder / "rejected.jsonl",
+        splits=("train", "dev", "test"),
+        max_pause=1.0,
+        language="en",
+    )
+    return folder / "groups"
+
+
+@pytest.fixture(scope="session")
+def tiny_segments() -> list[Segment]:
+    """Two speakers of one session, overlapping."""
+    return [
+        Segment("one", "a", 0.3, 1.2, "set the lamp to seven", "f"),
+        Segment("one", "b", 0.9, 2.1, "she will call at three", "m"),
+        Segment("one", "a", 2.2, 2.9, "bring two paper cups", "f"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def tiny_config(
+    tmp_path_factory: pytest.TempPathFactory, tiny_yaml: Path, tiny_segments: list[Segment]
+) -> Config:
+    """The configuration of `tiny_yaml`, with a new LLM in its place."""
+    from tagspeech.models.new_llm import make_llm
+    from tagspeech.serialize import to_target
+
+    folder = tmp_path_factory.mktemp("llm") / "llm"
+    config = load_config(tiny_yaml, [f"llm.name={folder}"])
+    targets = [to_target(tiny_segments, config.target.time_grid)]
+    make_llm(config.llm.new, targets, config.target.time_grid, 12.0, folder)
+    return config
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Path:
+    """A saved model with random weights."""
+    import torch
+
+    from tagspeech.models.pretrained import load_llm, save_pretrained
+    from tagspeech.models.tagspeech import TagSpeechModel
+
+    torch.manual_seed(1)
+    model = TagSpeechModel(tiny_config, *load_llm(tiny_config.llm))
+    folder = tmp_path_factory.mktemp("model") / "pretrained"
+    save_pretrained(model, folder)
     return folder

@@ -102,8 +102,9 @@ def _smooth_times(llm: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> 
     rows_VH = llm.get_input_embeddings().weight
     half = rows_VH.shape[1] // 2
     periods = torch.logspace(0, 2, half // 2)  # 1 to 100 seconds
+    size = rows_VH.std() * 2**0.5  # before any row changes: the order of the vocabulary is random
     for token, index in tokenizer.get_vocab().items():
         if TIME.fullmatch(token):
             angles = 2 * torch.pi * float(token) / periods
             waves = torch.cat([angles.sin(), angles.cos()])
-            rows_VH[index, : len(waves)] = waves * rows_VH.std() * 2**0.5
+            rows_VH[index, : len(waves)] = waves * size

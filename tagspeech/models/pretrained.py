@@ -34,18 +34,21 @@ def load_llm(config: LLMConfig, dtype: torch.dtype = torch.float32) -> tuple[Any
         plain = declared.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
         tokenizer_class = PreTrainedTokenizerFast if plain else AutoTokenizer
         tokenizer = tokenizer_class.from_pretrained(config.name, revision=config.revision)
-        llm = AutoModelForCausalLM.from_pretrained(
+        llm, report = AutoModelForCausalLM.from_pretrained(
             config.name,
             revision=config.revision,
             dtype=dtype,
             attn_implementation=config.attention,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).split("\n")[0]
         raise InputError(
             f"llm.name: {config.name}: {reason}; download it where there is a network and set "
             "llm.name to its folder"
         ) from error
+    for name in sorted(report["missing_keys"]):  # transformers would go on with random weights
+        raise InputError(f"llm.name: {config.name}: its weights lack {name}")
     return llm, tokenizer
 
 

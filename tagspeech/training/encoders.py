@@ -52,6 +52,8 @@ def sot_transcript(cut: Cut) -> str:
 class SotTask:
     """Serialized Output Training of the semantic encoder."""
 
+    sections = ("language", "features", "semantic")
+
     def __init__(self, config: Config, groups: CutSet, dev: CutSet, units_path: Path) -> None:
         self.train = config.semantic.train
         self.groups, self.dev = groups, dev
@@ -82,6 +84,8 @@ class SotTask:
 
 class VoiceTask:
     """Speaker and gender of each segment, where it is heard alone in its group."""
+
+    sections = ("features", "voice")
 
     def __init__(
         self, config: Config, groups: CutSet, dev: CutSet, speakers: Sequence[str]

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from tagspeech.config import Config, TrainConfig, to_yaml
+from tagspeech.config import Config, TrainConfig, load_config, to_tree, to_yaml
 from tagspeech.data.batches import training_batches
 from tagspeech.errors import InputError
-from tagspeech.files import read_text, write_text
+from tagspeech.files import write_text
 from tagspeech.training.checkpoint import (
     CheckpointFolder,
     load_trainable_state,
@@ -39,6 +40,9 @@ class Task(Protocol):
     def train(self) -> TrainConfig: ...
     @property
     def groups(self) -> CutSet: ...
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections of the configuration that this training depends on."""
 
     def loss(self, batch: CutSet) -> tuple[Tensor, dict[str, float]]:
         """Loss of a batch, and figures to log."""
@@ -78,7 +82,7 @@ def fit(task: Task, config: Config, output: Path) -> None:
     Raises `InputError` when `output` holds a run of another configuration or a loss is not finite.
     """
     train, model = task.train, task.model
-    _claim_folder(output, config)
+    _claim_folder(output, config, task.sections)
     checkpoints = CheckpointFolder(output, train.average)
     weights = [one for one in model.parameters() if one.requires_grad]
     frozen = sum(one.numel() for one in model.parameters() if not one.requires_grad)
@@ -102,8 +106,10 @@ def fit(task: Task, config: Config, output: Path) -> None:
     started = time.monotonic()
     progress = tqdm(total=train.max_steps, initial=step, desc=output.name, unit=" batches")
     model.train()
+    simple = task.groups.filter(lambda cut: len(cut.supervisions) == 1).to_eager()
     while step < train.max_steps:
-        for batch in training_batches(task.groups, train, epoch, skip=used):
+        groups = simple if step < train.simple_steps and len(simple) else task.groups
+        for batch in training_batches(groups, train, epoch, skip=used):
             rate = learning_rate(train, step)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -117,6 +123,9 @@ def fit(task: Task, config: Config, output: Path) -> None:
             norm = nn.utils.clip_grad_norm_(weights, train.clip_norm)
             optimizer.step()
             step, used = step + 1, used + 1
+            phase_ends = step in (train.simple_steps, train.max_steps)
+            if phase_ends:
+                epoch, used = epoch + 1, 0
 
             progress.update()
             if step % train.log_every == 0:
@@ -137,7 +146,7 @@ def fit(task: Task, config: Config, output: Path) -> None:
                         **{"step": step, "epoch": epoch, "batch": used, "rng": rng_state()},
                     },
                 )
-            if step == train.max_steps:
+            if phase_ends:
                 break
         else:
             epoch, used = epoch + 1, 0
@@ -151,15 +160,18 @@ def _millions(weights: list[nn.Parameter]) -> float:
     return sum(one.numel() for one in weights) / 1e6
 
 
-def _claim_folder(output: Path, config: Config) -> None:
-    """Writes `config.yaml`, or checks that the run already there has the same one."""
-    path, text = output / "config.yaml", to_yaml(config)
-    if path.exists() and (output / "checkpoints.json").exists() and read_text(path) != text:
-        raise InputError(
-            f"{output}: holds a run of another configuration (config.yaml differs); "
-            "remove the folder to start anew"
-        )
-    write_text(path, text)
+def _claim_folder(output: Path, config: Config, sections: Sequence[str]) -> None:
+    """Writes `config.yaml`, or checks that the run already there has the same sections."""
+    path = output / "config.yaml"
+    if path.exists() and (output / "checkpoints.json").exists():
+        old, new = to_tree(load_config(path)), to_tree(config)
+        for section in sections:
+            if old[section] != new[section]:
+                raise InputError(
+                    f"{path}: is of a run with another section {section}; "
+                    f"remove {output} to start anew"
+                )
+    write_text(path, to_yaml(config))
 
 
 def _validate(task: Task, output: Path, step: int, seconds: float) -> dict[str, float]:

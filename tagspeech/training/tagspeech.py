@@ -35,6 +35,8 @@ def targets_of(groups: CutSet, config: Config) -> list[str]:
 class TagSpeechTask:
     """Cross entropy of the target texts, given stored encoder frames."""
 
+    sections = ("language", "features", "semantic", "voice", "llm", "target", "loss", "train")
+
     def __init__(self, config: Config, model: TagSpeechModel, groups: CutSet, dev: CutSet) -> None:
         self.config, self.train, self.model = config, config.train, model
         self.groups, self.dev = groups, dev

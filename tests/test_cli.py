@@ -1,0 +1,345 @@
+"""The command as a user types it: what it prints, what it writes, how it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tagspeech.cli import main
+from tagspeech.formats import EXTENSIONS, FORMATS, read
+from tagspeech.segments import Segment
+from tagspeech.serialize import to_target
+
+VERBS = [
+    *("simulate", "groups", "train", "embed", "new-llm", "decode", "score", "report"),
+    *("transcribe", "convert", "config"),
+]
+CONSOLE = Path(sys.executable).parent / "tagspeech"
+
+
+def tagspeech(*args: object, code: int = 0) -> tuple[str, str]:
+    """Runs `python -m tagspeech`, checks the exit code, gives stdout and stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tagspeech", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+    return done.stdout, done.stderr
+
+
+def run(*args: object) -> int:
+    """The same in this process, where the heavy imports are there already."""
+    return main([str(arg) for arg in args])
+
+
+def write_wav(path: Path, seconds: float, rate: int = 16000, channels: int = 1) -> Path:
+    shape = (round(seconds * rate), channels)
+    samples = np.random.default_rng(1).normal(0, 0.01, shape)
+    soundfile.write(path, samples.astype(np.float32), rate)
+    return path
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Path:
+    return write_wav(tmp_path / "meeting.wav", 2.0)
+
+
+@pytest.fixture
+def telling(monkeypatch: pytest.MonkeyPatch, tiny_segments: list[Segment]) -> None:
+    """Whatever it hears, the model writes the target of `tiny_segments`."""
+    text = to_target(tiny_segments)
+    monkeypatch.setattr(
+        "tagspeech.decoding.transcribe.generate_texts", lambda *_: [text], raising=True
+    )
+
+
+# Parsing
+
+
+@pytest.mark.skipif(not CONSOLE.exists(), reason="the console command is not installed")
+def test_console_command_is_the_module() -> None:
+    out = subprocess.run([CONSOLE, "--help"], capture_output=True, text=True, check=True).stdout
+    assert out == tagspeech("--help")[0]
+
+
+def test_help_lists_the_verbs_and_is_fast() -> None:
+    began = time.monotonic()
+    out, err = tagspeech("--help")
+    assert time.monotonic() - began < 2
+    assert err == ""
+    for verb in VERBS:
+        assert re.search(rf"\n    {verb}\s", out), verb
+
+
+def test_help_of_every_verb_imports_nothing_heavy() -> None:
+    script = (
+        "import sys\nfrom tagspeech.cli import main\n"
+        f"for verb in {VERBS}:\n"
+        "    try:\n        main([verb, '--help'])\n"
+        "    except SystemExit as end:\n        assert end.code == 0\n"
+        "heavy = {'torch', 'lhotse', 'transformers', 'numpy', 'meeteval'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: ") == len(VERBS)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "VERB"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["config", "--fast"], "--config"),
+        (["convert", "--format", "rttm", "--fast", "a.rttm"], "unrecognized arguments: --fast"),
+        (["decode", "--threads", "many"], "invalid int value: 'many'"),
+        (["transcribe", "--model", "folder"], "AUDIO"),
+        (["train", "everything"], "invalid choice: 'everything'"),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    capsys: pytest.CaptureFixture[str], args: Sequence[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(args)
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("tagspeech")
+    assert words in err
+    assert "--help" in err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["config", "--config", "nowhere"],
+        ["convert", "--format", "rttm", "nowhere.seglst.json"],
+        ["score", "--ref", "nowhere.rttm", "--hyp", "nowhere.rttm"],
+        ["transcribe", "--model", "model", "nowhere.wav"],
+        [
+            *("groups", "--config", "CONFIG", "--manifests", "nowhere", "--output", "OUT"),
+            *("--rejected", "OUT"),
+        ],
+        ["train", "semantic", "--config", "CONFIG", "--groups", "nowhere", "--output", "OUT"],
+        [
+            *("decode", "--config", "CONFIG", "--model", "nowhere"),
+            *("--groups", "nowhere.jsonl.gz", "--output", "OUT"),
+        ],
+    ],
+    ids=lambda args: args[0],
+)
+def test_missing_file_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_yaml: Path, args: list[str]
+) -> None:
+    places = {"CONFIG": str(tiny_yaml), "OUT": str(tmp_path / "out")}
+    assert run(*(places.get(arg, arg) for arg in args)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"tagspeech {args[0]}: ")
+    assert "nowhere" in err
+    assert err.count("\n") == 1
+
+
+def test_missing_file_from_the_shell() -> None:
+    out, err = tagspeech("convert", "--format", "rttm", "nowhere.stm", code=2)
+    assert (out, err.count("\n")) == ("", 1)
+    assert "nowhere.stm" in err
+
+
+def test_training_tagspeech_wants_both_encoders(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_yaml: Path
+) -> None:
+    args = ("--config", tiny_yaml, "--groups", tmp_path, "--output", tmp_path)
+    assert run("train", "tagspeech", *args) == 2
+    assert "--semantic and --voice" in capsys.readouterr().err
+
+
+def test_config_prints_what_set_says(tiny_yaml: Path) -> None:
+    out, _ = tagspeech("config", "--config", tiny_yaml, "--set", "train.lr=1e-4")
+    assert json.loads(out)["train"]["lr"] == 1e-4
+    _, err = tagspeech("config", "--config", tiny_yaml, "--set", "train.lrr=1", code=2)
+    assert "unknown key 'lrr'" in err
+    assert str(tiny_yaml) in err
+
+
+# Transcribing
+
+
+def test_stdout_is_the_result_and_nothing_else(tiny_model_folder: Path, wav: Path) -> None:
+    out, err = tagspeech("transcribe", "--model", tiny_model_folder, "--threads", 1, wav)
+    for row in json.loads(out):
+        assert row["session_id"] == "meeting"
+    assert "Traceback" not in err
+
+
+def test_every_format_is_written(
+    tiny_model_folder: Path, wav: Path, tmp_path: Path, telling: None, capsys: object
+) -> None:
+    output = tmp_path / "new/output"
+    formats = ",".join(FORMATS)
+    args = ("--model", tiny_model_folder, "--format", formats, "--output", output, wav)
+    assert run("transcribe", *args) == 0
+    files = {path.name for path in output.iterdir()}
+    assert files == {f"meeting.{extension}" for extension in EXTENSIONS.values()}
+    for name in FORMATS:
+        segments = read(output / f"meeting.{EXTENSIONS[name]}", name)
+        assert segments, name
+        assert {one.session for one in segments} == {"meeting"}
+    segments = read(output / "meeting.seglst.json")
+    assert [one.words for one in segments] == [
+        *("set the lamp to seven", "she will call at three", "bring two paper cups")
+    ]
+    assert [one.speaker for one in segments] == ["1", "2", "1"]
+
+
+def test_stdout_of_two_files_is_one_list(
+    tiny_model_folder: Path,
+    wav: Path,
+    tmp_path: Path,
+    telling: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = write_wav(tmp_path / "other.wav", 1.0)
+    assert run("transcribe", "--model", tiny_model_folder, wav, other) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["session_id"] for row in rows} == {"meeting", "other"}
+
+
+def test_real_recording(shared: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+    recording = shared / "data/ami/EN2002c-12-0-35.wav"
+    if not recording.exists():
+        pytest.skip(f"{recording} is absent")
+    args = ("--model", tiny_model_folder, "--format", "seglst,rttm", "--output", tmp_path)
+    assert run("transcribe", *args, recording) == 0
+    assert read(tmp_path / "EN2002c-12-0-35.seglst.json") is not None
+    assert (tmp_path / "EN2002c-12-0-35.rttm").exists()
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (44100, 2)])
+def test_any_rate_and_channels(
+    tiny_model_folder: Path, tmp_path: Path, telling: None, rate: int, channels: int
+) -> None:
+    recording = write_wav(tmp_path / "meeting.flac", 1.5, rate, channels)
+    args = ("--model", tiny_model_folder, "--output", tmp_path)
+    assert run("transcribe", *args, recording) == 0
+    assert len(read(tmp_path / "meeting.seglst.json")) == 3
+
+
+@pytest.mark.parametrize("samples", [0, 1, 400])
+def test_hardly_any_sample(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], samples: int
+) -> None:
+    recording = write_wav(tmp_path / "empty.wav", samples / 16000)
+    assert run("transcribe", "--model", tiny_model_folder, recording) == 0
+    rows = json.loads(capsys.readouterr().out)
+    if not samples:
+        assert rows == []
+
+
+def test_empty_recording_in_every_format(tiny_model_folder: Path, tmp_path: Path) -> None:
+    recording = write_wav(tmp_path / "empty.wav", 0)
+    formats = ",".join(FORMATS)
+    args = ("--model", tiny_model_folder, "--format", formats, "--output", tmp_path)
+    assert run("transcribe", *args, recording) == 0
+    for name in FORMATS:
+        assert read(tmp_path / f"empty.{EXTENSIONS[name]}", name) == [], name
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
+    """What `transcribe` says when it refuses: one line, exit code 2."""
+    assert run("transcribe", *args) == 2
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if line.startswith("tagspeech transcribe: ")]
+    assert out == ""
+    assert len(lines) == 1
+    assert "Traceback" not in err
+    return lines[0]
+
+
+def test_refusals(
+    tiny_model_folder: Path, wav: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ("--model", tiny_model_folder)
+    (tmp_path / "b").mkdir()
+    twin = write_wav(tmp_path / "b/meeting.flac", 1.0)
+    assert "two inputs are named meeting" in refused(capsys, *model, wav, twin)
+    assert "meeting" in refused(capsys, *model, wav, wav)
+    long = write_wav(tmp_path / "long.wav", 90.0, rate=8000)
+    message = refused(capsys, *model, long)
+    assert f"{long}: lasts 90.0 s" in message
+    assert "80 s" in message
+    message = refused(capsys, *model, "--format", "seglst,docx", wav)
+    assert "docx" in message
+    assert "rttm" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"no sound at all", b"RIFF\x00\x00\x00\x00WAVEfmt "])
+def test_file_that_is_no_audio_is_named(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    path = tmp_path / "noise.wav"
+    path.write_bytes(content)
+    assert f"{path}: cannot be read as audio" in refused(capsys, "--model", tiny_model_folder, path)
+
+
+def test_folder_in_place_of_a_recording_is_named(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert str(tmp_path) in refused(capsys, "--model", tiny_model_folder, tmp_path)
+
+
+def test_folder_without_a_model_is_named(
+    wav: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(capsys, "--model", tmp_path / "nothing", wav)
+    assert str(tmp_path / "nothing/config.json") in message
+
+
+def test_output_that_is_a_file_is_named(
+    tiny_model_folder: Path, wav: Path, capsys: pytest.CaptureFixture[str], telling: None
+) -> None:
+    message = refused(capsys, "--model", tiny_model_folder, "--output", wav, wav)
+    assert str(wav) in message
+
+
+# Converting
+
+
+def test_convert_there_and_back(tmp_path: Path, tiny_segments: list[Segment]) -> None:
+    from tagspeech.formats import write
+
+    source = tmp_path / "one.seglst.json"
+    write(tiny_segments, source, "seglst")
+    there, back = tmp_path / "there", tmp_path / "back"
+    tagspeech("convert", "--format", "textgrid,stm", "--output", there, source)
+    assert sorted(path.name for path in there.iterdir()) == ["one.TextGrid", "one.stm"]
+    for name in ("one.TextGrid", "one.stm"):
+        out, _ = tagspeech("convert", "--format", "seglst", "--output", back, there / name)
+        assert out == ""
+        segments = read(back / "one.seglst.json")
+        told = [(one.speaker, one.start, one.end, one.words) for one in segments]
+        assert told == [(one.speaker, one.start, one.end, one.words) for one in tiny_segments]
+
+
+def test_convert_to_stdout(tmp_path: Path, tiny_segments: list[Segment]) -> None:
+    from tagspeech.formats import write
+
+    source = tmp_path / "one.seglst.json"
+    write(tiny_segments, source, "seglst")
+    out, err = tagspeech("convert", "--format", "rttm", source)
+    assert err == ""
+    assert [line.split()[0] for line in out.splitlines()] == ["SPEAKER"] * 3

@@ -1,0 +1,158 @@
+"""`conf/tagspeech.yaml`: read strictly, overridden by --set, written back the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tagspeech.config import Config, from_tree, load_config, to_tree, to_yaml
+from tagspeech.errors import InputError
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_yaml(text: str) -> Path:
+        path = tmp_path / "tagspeech.yaml"
+        path.write_text(text)
+        return path
+
+    return write_yaml
+
+
+def test_empty_file_gives_the_paper(write: Write) -> None:
+    config = load_config(write(""))
+    assert config == Config()
+    assert (config.semantic.stack, config.semantic.anchor_interval) == (4, 8)
+    assert (config.llm.trainable, config.target.time_grid) == ("none", 0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lamguage: en", ["unknown key 'lamguage'", "language"]),
+        ("train: {learning_rate: 1}", ["train: unknown key 'learning_rate'", "lr"]),
+        ("semantic: {encoder: {dim: 3}}", ["semantic: encoder: unknown key 'dim'"]),
+        ("train: {lr: much}", ["train: lr: wants float, found 'much'"]),
+        ("train: {max_steps: 1.5}", ["train: max_steps: wants int, found 1.5"]),
+        ("train: {max_steps: true}", ["train: max_steps: wants int, found True"]),
+        ("train: {lr: true}", ["train: lr: wants float, found True"]),
+        ("train: {spec_augment: 1}", ["train: spec_augment: wants bool, found 1"]),
+        ("train: {lr: null}", ["train: lr: wants float, found None"]),
+        ("language: 5", ["language: wants str, found 5"]),
+        ("llm: {revision: 7}", ["llm: revision: wants str, found 7"]),
+        ("semantic: {encoder: {encoder_dim: [192, wide]}}", ["encoder_dim: wants int", "wide"]),
+        ("train: 5", ["train: wants keys and values, found 5"]),
+        ("[1, 2]", ["wants keys and values"]),
+        ("train: {lr: [", ["is not YAML"]),
+        ("train:\n\tlr: 1", ["is not YAML"]),
+        ("semantic: {encoder: {embed_channels: [8, 32]}}", ["embed_channels: wants 3 values"]),
+        ("semantic: {encoder: {num_heads: []}}", ["num_heads: wants one or more values"]),
+    ],
+)
+def test_error_names_file_and_key_in_one_line(write: Write, text: str, words: list[str]) -> None:
+    path = write(text)
+    with pytest.raises(InputError) as error:
+        load_config(path)
+    message = str(error.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("train.lr=1e-4", 1e-4),  # YAML 1.1 takes it for a string
+        ("train.lr=3", 3.0),
+        ("train.lr=.5", 0.5),
+        ("train.max_steps=7", 7),
+        ("train.spec_augment=false", False),
+        ("llm.name=folder=with=signs", "folder=with=signs"),
+        ("llm.revision=abc", "abc"),
+        ("llm.revision=null", None),
+        ("semantic.encoder.encoder_dim=[8, 16]", (8, 16)),
+        ("semantic.encoder.encoder_dim=8", (8,)),
+    ],
+)
+def test_set_overrides(write: Write, override: str, value: object) -> None:
+    config: object = load_config(write("train: {lr: 0.1, seed: 5}"), [override])
+    for name in override.partition("=")[0].split("."):
+        config = getattr(config, name)
+    assert config == value
+    assert type(config) is type(value)
+
+
+def test_set_leaves_its_neighbours_and_the_last_wins(write: Write) -> None:
+    path = write("train: {lr: 0.1, seed: 5}")
+    config = load_config(path, ["train.lr=1", "train.lr=2"])
+    assert (config.train.lr, config.train.seed) == (2.0, 5)
+
+
+def test_set_changes_no_section_that_shares_an_alias(write: Write) -> None:
+    path = write("train: &train {lr: 0.1}\nvoice: {train: *train}")
+    config = load_config(path, ["train.lr=1"])
+    assert (config.train.lr, config.voice.train.lr) == (1.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.lr", "--set train.lr: wants KEY=VALUE"),
+        ("train.lrr=1", "unknown key 'lrr'"),
+        ("trian.lr=1", "unknown key 'trian'"),
+        ("train.lr.high=1", "lr"),
+        ("train=5", "train: wants keys and values, found 5"),
+        ("=5", "unknown key ''"),
+        ("train.lr=[", "--set train.lr=["),
+        ("train.lr=much", "train: lr: wants float, found 'much'"),
+    ],
+)
+def test_bad_set_is_one_line(write: Write, override: str, words: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_config(write("train: {lr: 0.1}"), [override])
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_set_on_a_file_that_is_no_mapping(write: Write) -> None:
+    with pytest.raises(InputError, match="wants keys and values"):
+        load_config(write("[1, 2]"), ["train.lr=1"])
+
+
+@pytest.mark.parametrize("recipe", ["mini"])
+def test_round_trip_of_a_recipe(root: Path, write: Write, recipe: str) -> None:
+    config = load_config(root / "egs" / recipe / "conf/tagspeech.yaml", ["train.lr=1e-7"])
+    assert load_config(write(to_yaml(config))) == config
+    assert from_tree(Config, to_tree(config), "tree") == config
+
+
+@settings(max_examples=30)
+@given(
+    st.floats(1e-300, 1e300),
+    st.lists(st.integers(1, 999), min_size=1).map(tuple),
+    st.none() | st.text(),
+    st.text(),
+)
+def test_round_trip_of_any_values(
+    lr: float, dims: tuple[int, ...], revision: str | None, name: str
+) -> None:
+    tree = {
+        "train": {"lr": lr},
+        "semantic": {"encoder": {"encoder_dim": dims}},
+        "llm": {"revision": revision, "name": name},
+    }
+    config = from_tree(Config, tree, "tree")
+    assert from_tree(Config, yaml.safe_load(to_yaml(config)), "yaml") == config
