@@ -107,17 +107,19 @@ run_stage 3 "semantic encoder" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz \
   --outputs "$semantic" \
   --sections language,features,semantic.encoder,semantic.sot,semantic.train \
+  --options "processes=$processes" \
   --work "$exp/semantic" \
   -- tagspeech train semantic "${with_config[@]}" --groups "$data/groups" \
-  --output "$exp/semantic" --threads "$threads"
+  --output "$exp/semantic" --jobs "$processes" --threads "$threads"
 
 run_stage 4 "voice encoder" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz \
   --outputs "$voice" \
   --sections features,voice.encoder,voice.margin,voice.scale,voice.train \
+  --options "processes=$processes" \
   --work "$exp/voice" \
   -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
-  --output "$exp/voice" --threads "$threads"
+  --output "$exp/voice" --jobs "$processes" --threads "$threads"
 
 run_stage 5 "speaker embeddings" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz "$semantic" "$voice" \
@@ -125,19 +127,22 @@ run_stage 5 "speaker embeddings" \
   --sections features \
   --work "$exp/embeddings" \
   -- tagspeech embed "${with_config[@]}" --groups "$data/groups" \
-  --semantic "$semantic" --voice "$voice" --output "$exp/embeddings" --threads "$threads"
+  --semantic "$semantic" --voice "$voice" --output "$exp/embeddings" \
+  --jobs "$jobs" --threads "$threads"
 
 train_tagspeech() {
   if [[ $new_llm == true ]]; then
     tagspeech new-llm "${with_config[@]}" --groups "$exp/embeddings" --output "$llm"
   fi
   tagspeech train tagspeech "${with_config[@]}" --groups "$exp/embeddings" \
-    --semantic "$semantic" --voice "$voice" --output "$exp/tagspeech" --threads "$threads"
+    --semantic "$semantic" --voice "$voice" --output "$exp/tagspeech" \
+    --jobs "$processes" --threads "$threads"
 }
 run_stage 6 "TagSpeech" \
   --inputs "$exp"/embeddings/{train,dev}.jsonl.gz "$semantic" "$voice" \
   --outputs "$pretrained/config.json" "$pretrained/model.safetensors" \
   --sections language,features,semantic.stack,semantic.anchor_interval,voice.stack,voice.anchor_interval,llm,target,loss,train \
+  --options "processes=$processes" \
   --work "$exp/tagspeech" \
   -- train_tagspeech
 

@@ -128,6 +128,8 @@ def _groups(verbs: object) -> None:
 
 def _train(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
+        from tagspeech.training.parallel import launch
+
         _use_threads(args)
         config = _config_of(args)
         if args.part == "tagspeech":
@@ -135,12 +137,15 @@ def _train(verbs: object) -> None:
 
             if args.semantic is None or args.voice is None:
                 raise InputError("training tagspeech wants --semantic and --voice, both final.pt")
-            train_tagspeech(config, args.groups, args.semantic, args.voice, args.output)
+            launch(
+                *(args.jobs, train_tagspeech, config),
+                *(args.groups, args.semantic, args.voice, args.output),
+            )
         else:
             from tagspeech.training import encoders
 
             train = {"semantic": encoders.train_semantic, "voice": encoders.train_voice}
-            train[args.part](config, args.groups, args.output)
+            launch(args.jobs, train[args.part], config, args.groups, args.output)
 
     parser = _verb(verbs, "train", "Trains an encoder or TagSpeech; resumes where it stopped.", run)
     parser.add_argument("part", choices=("semantic", "voice", "tagspeech"))
@@ -149,16 +154,20 @@ def _train(verbs: object) -> None:
     _path(parser, "semantic", "final.pt of the semantic encoder (tagspeech)", required=False)
     _path(parser, "voice", "final.pt of the voice encoder (tagspeech)", required=False)
     _path(parser, "output", "run folder")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that train together")
     _threads(parser)
 
 
 def _embed(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.training.embed import embed
+        from tagspeech.training.parallel import launch
 
         _use_threads(args)
-        splits = args.splits.split()
-        embed(_config_of(args), args.groups, args.semantic, args.voice, args.output, splits)
+        launch(
+            *(args.jobs, embed, _config_of(args), args.groups, args.semantic, args.voice),
+            *(args.output, args.splits.split()),
+        )
 
     parser = _verb(verbs, "embed", "Stores encoder frames and speaker vectors of groups.", run)
     _configured(parser)
@@ -167,6 +176,7 @@ def _embed(verbs: object) -> None:
     _path(parser, "voice", "final.pt of the voice encoder")
     _path(parser, "output", "folder for SPLIT.jsonl.gz and the arrays")
     parser.add_argument("--splits", default="train dev", help="names, separated by spaces")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the work")
     _threads(parser)
 
 

@@ -79,6 +79,7 @@ class TrainConfig:
     spec_augment: bool = True
     log_every: int = 50
     valid_every: int = 1000
+    valid_groups: int = 0  # dev groups that TagSpeech decodes and scores at each validation
     checkpoint_every: int = 1000
     average: int = 5  # the last checkpoints, kept and averaged into the final model
 
@@ -89,6 +90,7 @@ class SotConfig:
 
     units: str = "bpe"  # bpe | word | char
     vocab_size: int = 500
+    alignment: float = 0.0  # weight of the loss at frames, for a corpus with word times
 
 
 @dataclass(frozen=True)

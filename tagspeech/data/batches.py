@@ -5,7 +5,7 @@ Shape suffixes: B batch, T frames, F mel bins, D encoder channels, N segments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +49,21 @@ def training_groups(groups: CutSet, train: TrainConfig) -> CutSet:
     return kept
 
 
-def training_batches(groups: CutSet, train: TrainConfig, epoch: int, skip: int) -> Iterator[CutSet]:
-    """The batches of one epoch in the order that seed and epoch fix, the first `skip` left out."""
+def training_batches(
+    groups: CutSet, train: TrainConfig, epoch: int, skip: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[CutSet]:
+    """The batches of one epoch in the order that seed and epoch fix, the first `skip` left out.
+
+    Of `world_size` processes each gets batches of its own, all as many.
+    """
     sampler = BucketingSampler(
         groups,
         max_duration=train.max_duration,
         num_buckets=min(train.num_buckets, len(groups)),
         shuffle=True,
         seed=train.seed,
-        world_size=1,
-        rank=0,
+        world_size=world_size,
+        rank=rank,
     )
     sampler.set_epoch(epoch)
     for number, batch in enumerate(sampler):
@@ -109,6 +114,34 @@ def stored_frames(groups: CutSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     semantic, semantic_lens = collate_custom_field(groups, "semantic_frames", pad_value=0)
     voice, voice_lens = collate_custom_field(groups, "voice_frames", pad_value=0)
     return semantic.float(), semantic_lens, voice.float(), voice_lens
+
+
+def frame_units(groups: CutSet, num_frames: int, encode: Callable[[str], list[int]]) -> Tensor:
+    """The unit spoken at each encoder frame, (B, num_frames), from the word times of Lhotse.
+
+    A word's units share its time evenly; silence is unit 0. Frames that do not count are -1: those
+    of several speakers, those behind the group, those of a segment without word times.
+    """
+    units_BT = torch.full((len(groups), num_frames), -1)
+    for item, cut in enumerate(groups):
+        units_BT[item, : round(cut.duration * FRAMES_PER_SECOND)] = 0
+        speakers_T = torch.zeros(num_frames)
+        for one in cut.supervisions:
+            start, end = round(one.start * FRAMES_PER_SECOND), round(one.end * FRAMES_PER_SECOND)
+            speakers_T[max(0, start) : end] += 1
+            words = (one.alignment or {}).get("word", [])
+            if not words:
+                units_BT[item, max(0, start) : end] = -1
+            for word in words:
+                units = encode(word.symbol)
+                for place, unit in enumerate(units):
+                    begin, stop = (
+                        round((word.start + word.duration * part / len(units)) * FRAMES_PER_SECOND)
+                        for part in (place, place + 1)
+                    )
+                    units_BT[item, max(0, begin) : stop] = unit
+        units_BT[item, speakers_T > 1] = -1
+    return units_BT
 
 
 def clean_regions(groups: CutSet) -> list[tuple[int, int, list[int]]]:

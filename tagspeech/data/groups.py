@@ -62,7 +62,7 @@ def make_groups(
             recordings=recordings, supervisions=SupervisionSet.from_segments(good)
         )
         groups = [
-            cut.with_id(group_id(cut))
+            _with_word_times(cut).with_id(group_id(cut))
             for cut in tqdm(
                 cuts.trim_to_supervision_groups(max_pause=max_pause),
                 desc=f"utterance groups of {split}",
@@ -92,6 +92,14 @@ def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> 
     if not supervision.speaker:
         return "it has no speaker"
     return ""
+
+
+def _with_word_times(cut: Cut) -> Cut:
+    """Word times relative to the group, as the supervisions' own times; Lhotse leaves them."""
+    for supervision in cut.supervisions:
+        for name, items in (supervision.alignment or {}).items():
+            supervision.alignment[name] = [item.with_offset(-cut.start) for item in items]
+    return cut
 
 
 def group_id(cut: Cut) -> str:

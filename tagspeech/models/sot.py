@@ -23,13 +23,15 @@ class SotModel(Zipformer):
         self.ctc_output = nn.Sequential(
             nn.Dropout(config.dropout), nn.Linear(config.output_dim, vocab_size)
         )
+        self.alignment_output = nn.Linear(config.output_dim, vocab_size)
 
-    def loss(self, features_BTF: Tensor, lens_B: Tensor, units: Sequence[Sequence[int]]) -> Tensor:
+    def ctc_loss(
+        self, encoded_BTD: Tensor, encoded_lens_B: Tensor, units: Sequence[Sequence[int]]
+    ) -> Tensor:
         """CTC loss per unit, over serialized transcripts; unit 0 is the blank.
 
         A transcript too long for its frames counts as zero: there is no alignment to learn from.
         """
-        encoded_BTD, encoded_lens_B = self(features_BTF, lens_B)
         log_probs_BTV = self.ctc_output(encoded_BTD).float().log_softmax(-1)
         loss = nn.functional.ctc_loss(
             log_probs_BTV.transpose(0, 1),
@@ -40,6 +42,17 @@ class SotModel(Zipformer):
             zero_infinity=True,
         )
         return loss / max(1, sum(map(len, units)))
+
+    def alignment_loss(self, encoded_BTD: Tensor, units_BT: Tensor) -> Tensor:
+        """Cross entropy of the unit spoken at each frame; -1 is a frame that does not count.
+
+        Where word times are known it teaches the encoder in the minutes in which CTC alone would
+        still look for an alignment.
+        """
+        logits_BTV = self.alignment_output(encoded_BTD).float()
+        return nn.functional.cross_entropy(
+            logits_BTV.flatten(0, 1), units_BT.flatten(), ignore_index=-1
+        )
 
     @torch.no_grad()
     def greedy(self, features_BTF: Tensor, lens_B: Tensor) -> list[list[int]]:

@@ -28,10 +28,11 @@ from tagspeech.data.batches import (
 from tagspeech.data.groups import write_cuts
 from tagspeech.models.zipformer import Zipformer, read_zipformer_state
 from tagspeech.scoring.verification import equal_error_rate
+from tagspeech.training.parallel import gather, rank, world_size
 
 log = logging.getLogger(__name__)
 
-BATCH_SECONDS = 200.0
+BATCH_SECONDS = 80.0
 
 
 def load_encoder(encoder: Zipformer, path: Path) -> Zipformer:
@@ -55,13 +56,18 @@ def embed(
     for split in splits:
         groups = read_groups(groups_dir / f"{split}.jsonl.gz")
         cuts: list[Cut] = []
-        progress = tqdm(total=len(groups), desc=f"embed {split}", unit=" groups")
+        batches = list(batches_by_duration(groups, BATCH_SECONDS))[rank() :: world_size()]
+        total = sum(map(len, batches))
+        progress = tqdm(total=total, desc=f"embed {split}", unit=" groups", disable=rank() > 0)
         with NumpyFilesWriter(output / split) as writer:
-            for batch in batches_by_duration(groups, BATCH_SECONDS):
+            for batch in batches:
                 with torch.inference_mode():
                     cuts += _embed_batch(batch, features, semantic, voice, writer)
                 progress.update(len(batch))
         progress.close()
+        cuts = [cut for share in gather(cuts) for cut in share]
+        if rank() > 0:
+            continue
         write_cuts(output / f"{split}.jsonl.gz", sorted(cuts, key=lambda cut: cut.id))
         supervisions = [one for cut in cuts[:1000] for one in cut.supervisions]
         vectors = [one for one in supervisions if one.has_custom("speaker_vector")]

@@ -22,6 +22,7 @@ from tagspeech.data.batches import (
     FeatureReader,
     batches_by_duration,
     clean_regions,
+    frame_units,
     pool_regions,
     read_groups,
     training_groups,
@@ -33,6 +34,7 @@ from tagspeech.models.voice import GENDER_CLASSES, VoiceModel
 from tagspeech.scoring.verification import equal_error_rate
 from tagspeech.training.checkpoint import save, seed_everything
 from tagspeech.training.loop import fit
+from tagspeech.training.parallel import rank, wait_for_all
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +58,27 @@ class SotTask:
 
     def __init__(self, config: Config, groups: CutSet, dev: CutSet, units_path: Path) -> None:
         self.train = config.semantic.train
+        self.alignment = config.semantic.sot.alignment
         self.groups, self.dev = groups, dev
         self.units = sentencepiece.SentencePieceProcessor(model_file=str(units_path))
         self.model = SotModel(config.semantic.encoder, self.units.vocab_size())
         self.features = FeatureReader(config.features)
         self.augment = SpecAugment(num_frame_masks=2, features_mask_size=20, num_feature_masks=2)
 
-    def loss(self, batch: CutSet) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: CutSet) -> tuple[Tensor, int, dict[str, float]]:
         features_BTF, lens_B = self.features(batch)
         if self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
         units = self.units.encode([sot_transcript(cut) for cut in batch])
-        return self.model.loss(features_BTF, lens_B, units), {}
+        encoded_BTD, encoded_lens_B = self.model(features_BTF, lens_B)
+        loss = ctc = self.model.ctc_loss(encoded_BTD, encoded_lens_B, units)
+        figures = {"ctc": ctc.item()}
+        if self.alignment:
+            units_BT = frame_units(batch, encoded_BTD.shape[1], self.units.encode)
+            alignment = self.model.alignment_loss(encoded_BTD, units_BT)
+            figures["alignment"] = alignment.item()
+            loss = ctc + self.alignment * alignment
+        return loss, sum(map(len, units)), figures
 
     def validate(self) -> dict[str, float]:
         errors = words = right_changes = 0
@@ -110,14 +121,15 @@ class VoiceTask:
         supervisions = [cuts[item].supervisions[index] for item, index, _ in regions]
         return pool_regions(encoded_BTD, encoded_lens_B, regions), supervisions
 
-    def loss(self, batch: CutSet) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: CutSet) -> tuple[Tensor, int, dict[str, float]]:
         pooled_ND, supervisions = self.pooled(batch)
         speaker, gender = self.model.losses(
             pooled_ND,
             torch.tensor([self.speakers[one.speaker] for one in supervisions]),
             gender_labels(supervisions),
         )
-        return speaker + gender, {"speaker": speaker.item(), "gender": gender.item()}
+        figures = {"speaker": speaker.item(), "gender": gender.item()}
+        return speaker + gender, len(supervisions), figures
 
     def validate(self) -> dict[str, float]:
         vectors, speakers, right, known = [], [], 0, 0
@@ -145,12 +157,15 @@ def train_semantic(config: Config, groups_dir: Path, output: Path) -> None:
     groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), train)
     dev = read_groups(groups_dir / "dev.jsonl.gz")
     units = output / "units.model"
-    if not units.exists():
+    if rank() == 0 and not units.exists():
         train_units([sot_transcript(cut) for cut in groups], config.semantic.sot, units)
+    wait_for_all()
     seed_everything(train.seed)
     task = SotTask(config, groups, dev, units)
     fit(task, config, output)
-    save(output / "final.pt", {"model": task.model.state_dict()})
+    del task.model.alignment_output  # only of use in training
+    if rank() == 0:
+        save(output / "final.pt", {"model": task.model.state_dict()})
 
 
 def train_voice(config: Config, groups_dir: Path, output: Path) -> None:
@@ -163,4 +178,5 @@ def train_voice(config: Config, groups_dir: Path, output: Path) -> None:
     seed_everything(train.seed)
     task = VoiceTask(config, groups, dev, speakers)
     fit(task, config, output)
-    save(output / "final.pt", {"model": task.model.state_dict()})
+    if rank() == 0:
+        save(output / "final.pt", {"model": task.model.state_dict()})

@@ -27,6 +27,14 @@ from tagspeech.training.checkpoint import (
     set_rng_state,
     trainable_state,
 )
+from tagspeech.training.parallel import (
+    gather,
+    rank,
+    share_gradients,
+    share_weights,
+    sum_over_processes,
+    world_size,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +52,8 @@ class Task(Protocol):
     def sections(self) -> tuple[str, ...]:
         """The sections of the configuration that this training depends on."""
 
-    def loss(self, batch: CutSet) -> tuple[Tensor, dict[str, float]]:
-        """Loss of a batch, and figures to log."""
+    def loss(self, batch: CutSet) -> tuple[Tensor, int, dict[str, float]]:
+        """Mean loss of a batch, over how many tokens or segments, and figures to log."""
 
     def validate(self) -> dict[str, float]:
         """Figures on the dev groups, the model being in eval mode."""
@@ -78,11 +86,16 @@ def uses_bfloat16(precision: str) -> bool:
 def fit(task: Task, config: Config, output: Path) -> None:
     """Trains `task.model` for `train.max_steps` batches and leaves the averaged weights in it.
 
+    Where several processes train together (`parallel.launch`), each has batches of its own and the
+    averaged weights end up in the first.
+
     Resumes from `output` exactly where it stopped: same batches, same losses, same bits on a CPU.
     Raises `InputError` when `output` holds a run of another configuration or a loss is not finite.
     """
     train, model = task.train, task.model
-    _claim_folder(output, config, task.sections)
+    first = rank() == 0
+    if first:
+        _claim_folder(output, config, task.sections)
     checkpoints = CheckpointFolder(output, train.average)
     weights = [one for one in model.parameters() if one.requires_grad]
     frozen = sum(one.numel() for one in model.parameters() if not one.requires_grad)
@@ -92,34 +105,43 @@ def fit(task: Task, config: Config, output: Path) -> None:
     )
 
     step, epoch, used = 0, 0, 0
+    share_weights(model)
+    torch.manual_seed(train.seed + rank())  # dropout differs between processes
     state = checkpoints.latest()
     if state:
+        if len(state["rng"]) != world_size():
+            raise InputError(f"{output}: was trained by {len(state['rng'])} processes; use as many")
         load_trainable_state(model, state["model"], str(output))
         optimizer.load_state_dict(state["optimizer"])
         step, epoch, used = state["step"], state["epoch"], state["batch"]
-        set_rng_state(state["rng"])
+        set_rng_state(state["rng"][rank()])
         log.info("goes on after step %d", step)
 
     low_precision = uses_bfloat16(train.precision)
     log.info("arithmetic in %s", "bfloat16 where it is safe" if low_precision else "float32")
-    board = SummaryWriter(str(output / "tensorboard"), purge_step=step)
+    board = SummaryWriter(str(output / "tensorboard"), purge_step=step) if first else None
     started = time.monotonic()
-    progress = tqdm(total=train.max_steps, initial=step, desc=output.name, unit=" batches")
+    progress = tqdm(
+        total=train.max_steps, initial=step, desc=output.name, unit=" batches", disable=not first
+    )
     model.train()
     simple = task.groups.filter(lambda cut: len(cut.supervisions) == 1).to_eager()
+    here = {"rank": rank(), "world_size": world_size()}
     while step < train.max_steps:
         groups = simple if step < train.simple_steps and len(simple) else task.groups
-        for batch in training_batches(groups, train, epoch, skip=used):
+        for batch in training_batches(groups, train, epoch, skip=used, **here):
             rate = learning_rate(train, step)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
-                loss, figures = task.loss(batch)
-            if not torch.isfinite(loss):
+                loss, count, figures = task.loss(batch)
+            counts, failures = sum_over_processes([count, not torch.isfinite(loss)])
+            if failures:
                 ids = ", ".join(cut.id for cut in batch)
                 raise InputError(f"{output}: loss {loss.item()} at step {step}; its groups: {ids}")
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (loss * (count / max(1.0, counts))).backward()  # the mean over all processes
+            share_gradients(weights)
             norm = nn.utils.clip_grad_norm_(weights, train.clip_norm)
             optimizer.step()
             step, used = step + 1, used + 1
@@ -128,31 +150,31 @@ def fit(task: Task, config: Config, output: Path) -> None:
                 epoch, used = epoch + 1, 0
 
             progress.update()
-            if step % train.log_every == 0:
+            if board and step % train.log_every == 0:
                 figures = {"loss": loss.item(), "gradient_norm": norm.item(), "lr": rate, **figures}
                 progress.set_postfix(loss=f"{loss.item():.3f}")
                 for name, value in figures.items():
                     board.add_scalar(f"train/{name}", value, step)
-            if step % train.valid_every == 0 or step == train.max_steps:
+            if board and (step % train.valid_every == 0 or step == train.max_steps):
                 figures = _validate(task, output, step, time.monotonic() - started)
                 for name, value in figures.items():
                     board.add_scalar(f"valid/{name}", value, step)
             if step % train.checkpoint_every == 0 or step == train.max_steps:
-                checkpoints.add(
-                    step,
-                    {
-                        "model": trainable_state(model),
-                        "optimizer": optimizer.state_dict(),
-                        **{"step": step, "epoch": epoch, "batch": used, "rng": rng_state()},
-                    },
-                )
+                state = {
+                    "model": trainable_state(model),
+                    "optimizer": optimizer.state_dict(),
+                    **{"step": step, "epoch": epoch, "batch": used, "rng": gather(rng_state())},
+                }
+                if first:
+                    checkpoints.add(step, state)
             if phase_ends:
                 break
         else:
             epoch, used = epoch + 1, 0
     progress.close()
-    board.close()
-    load_trainable_state(model, checkpoints.average(), str(output))
+    if board:
+        board.close()
+        load_trainable_state(model, checkpoints.average(), str(output))
     model.eval()
 
 

@@ -16,13 +16,16 @@ from tagspeech.data.batches import (
     training_groups,
 )
 from tagspeech.data.groups import group_segments
+from tagspeech.decoding.greedy import generate_texts
 from tagspeech.models.new_llm import make_llm
 from tagspeech.models.pretrained import load_llm, save_pretrained
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
-from tagspeech.serialize import to_target
+from tagspeech.scoring import score
+from tagspeech.serialize import parse_target, to_target
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.embed import load_encoder
 from tagspeech.training.loop import fit
+from tagspeech.training.parallel import rank
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +44,12 @@ class TagSpeechTask:
         self.config, self.train, self.model = config, config.train, model
         self.groups, self.dev = groups, dev
 
-    def loss(self, batch: CutSet) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: CutSet) -> tuple[Tensor, int, dict[str, float]]:
         output = self.model.loss_from_frames(
             Frames(*stored_frames(batch)), targets_of(batch, self.config)
         )
         figures = {name: term.item() for name, term in output.terms.items()}
-        return output.loss, {"token_accuracy": output.correct.item(), **figures}
+        return output.loss, output.tokens, {"token_accuracy": output.correct.item(), **figures}
 
     def validate(self) -> dict[str, float]:
         loss = correct = 0.0
@@ -58,7 +61,30 @@ class TagSpeechTask:
             loss += output.terms["target"].item() * output.tokens
             correct += output.correct.item() * output.tokens
             tokens += output.tokens
-        return {"loss": loss / tokens, "token_accuracy": correct / tokens}
+        return {"loss": loss / tokens, "token_accuracy": correct / tokens, **self.scores()}
+
+    def scores(self) -> dict[str, float]:
+        """Error rates of greedy outputs for the first `train.valid_groups` dev groups."""
+        groups = self.dev.subset(first=min(self.train.valid_groups, len(self.dev)))
+        if not self.train.valid_groups:
+            return {}
+        decode = self.config.decode
+        ref, hyp, malformed = [], [], set()
+        for batch in batches_by_duration(groups, decode.max_duration):
+            frames = Frames(*stored_frames(batch))
+            texts = generate_texts(self.model, frames, decode.max_new_tokens)
+            for cut, text in zip(batch, texts, strict=True):
+                parsed = parse_target(text, cut.id)
+                ref += group_segments(cut)
+                hyp += parsed.segments
+                if parsed.malformed:
+                    malformed.add(cut.id)
+        overall = score(ref, hyp, malformed=malformed, language=self.config.language)["overall"]
+        return {
+            "malformed_rate": overall["malformed_rate"],
+            **{name: overall[name]["error_rate"] for name in ("wer", "cpwer", "der")},
+            "speaker_count_accuracy": overall["speaker_count_accuracy"],
+        }
 
 
 def new_llm(config: Config, groups_dir: Path, output: Path) -> None:
@@ -80,4 +106,5 @@ def train_tagspeech(
     load_encoder(model.semantic_encoder, semantic_path)
     load_encoder(model.voice_encoder, voice_path)
     fit(TagSpeechTask(config, model, groups, dev), config, output)
-    save_pretrained(model, output / "pretrained")
+    if rank() == 0:
+        save_pretrained(model, output / "pretrained")

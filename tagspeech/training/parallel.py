@@ -1,0 +1,134 @@
+"""Several processes that train one model: each has its own batches, gradients are shared.
+
+On a CPU two processes of one thread do nearly twice the work of one process of two threads.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, multiprocessing, nn
+
+from tagspeech.errors import InputError
+
+
+def launch(jobs: int, function: Callable[..., None], *args: Any) -> None:
+    """Calls `function(*args)` in `jobs` processes, of which this one is the first (rank 0).
+
+    Under torchrun the processes exist already and `jobs` is not used. Raises `InputError` when
+    another process failed; that one has said why on stderr.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        dist.init_process_group("gloo")
+    elif jobs > 1:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+        meeting_point = Path(tempfile.mkdtemp()) / "store"
+        context = multiprocessing.get_context("spawn")
+        threads = torch.get_num_threads()
+        others = [
+            context.Process(
+                target=_worker,
+                args=(rank, jobs, meeting_point, threads, function, args),
+                daemon=True,
+            )
+            for rank in range(1, jobs)
+        ]
+        for other in others:
+            other.start()
+        _join(0, jobs, meeting_point)
+    try:
+        function(*args)
+    except RuntimeError as error:
+        if jobs > 1 and any(other.exitcode for other in _waited(others)):
+            raise InputError("another process of this training failed, see above") from error
+        raise
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _waited(processes: Sequence[Any]) -> Sequence[Any]:
+    for process in processes:
+        process.join(timeout=10)
+    return processes
+
+
+def _join(rank: int, jobs: int, meeting_point: Path) -> None:
+    dist.init_process_group("gloo", init_method=meeting_point.as_uri(), rank=rank, world_size=jobs)
+
+
+def _worker(
+    rank: int,
+    jobs: int,
+    meeting_point: Path,
+    threads: int,
+    function: Callable[..., None],
+    args: tuple[Any, ...],
+) -> None:
+    torch.set_num_threads(threads)
+    _join(rank, jobs, meeting_point)
+    try:
+        function(*args)
+    except InputError as error:
+        print(f"process {rank}: {error}", file=sys.stderr)
+        sys.exit(2)
+    dist.destroy_process_group()
+
+
+def rank() -> int:
+    """The number of this process; 0 writes files and shows progress."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def share_weights(model: nn.Module) -> None:
+    """Every process starts from the weights of the first."""
+    if world_size() > 1:
+        for weight in model.parameters():
+            dist.broadcast(weight.data, 0)
+
+
+def sum_over_processes(values: Sequence[float]) -> list[float]:
+    """Sums of numbers over all processes."""
+    total = torch.tensor(values, dtype=torch.float64)
+    if world_size() > 1:
+        dist.all_reduce(total)
+    return total.tolist()
+
+
+def share_gradients(weights: Sequence[nn.Parameter]) -> None:
+    """Sums the gradients of all processes into each; one message for all weights."""
+    if world_size() == 1:
+        return
+    grads = [torch.zeros_like(one) if one.grad is None else one.grad for one in weights]
+    flat = torch.cat([grad.flatten() for grad in grads])
+    dist.all_reduce(flat)
+    parts: Sequence[Tensor] = flat.split([grad.numel() for grad in grads])
+    for weight, part in zip(weights, parts, strict=True):
+        weight.grad = part.view_as(weight)
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all processes, in order of rank."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def wait_for_all() -> None:
+    """Returns when every process has come here."""
+    if world_size() > 1:
+        dist.barrier()
