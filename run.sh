@@ -3,7 +3,7 @@
 #
 # Usage: ./run.sh [--recipe NAME] [--stage N] [--stop-stage N] [--set KEY=VALUE]... [--name VALUE]...
 #
-#   ./run.sh                            the recipe "mini" from nothing: a few minutes on a laptop
+#   ./run.sh                            the recipe "mini" from nothing: about 40 minutes on two cores
 #   ./run.sh                            once more: nothing to do
 #   ./run.sh --stage 7                  decodes again, then what follows as far as it changes
 #   ./run.sh --set semantic.train.lr=1e-3 --exp egs/mini/exp-lr
@@ -110,7 +110,7 @@ run_stage 3 "semantic encoder" \
   --options "processes=$processes" \
   --work "$exp/semantic" \
   -- tagspeech train semantic "${with_config[@]}" --groups "$data/groups" \
-  --output "$exp/semantic" --jobs "$processes" --threads "$threads"
+  --output "$exp/semantic" --processes "$processes" --threads "$threads"
 
 run_stage 4 "voice encoder" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz \
@@ -119,7 +119,7 @@ run_stage 4 "voice encoder" \
   --options "processes=$processes" \
   --work "$exp/voice" \
   -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
-  --output "$exp/voice" --jobs "$processes" --threads "$threads"
+  --output "$exp/voice" --processes "$processes" --threads "$threads"
 
 run_stage 5 "speaker embeddings" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz "$semantic" "$voice" \
@@ -136,7 +136,7 @@ train_tagspeech() {
   fi
   tagspeech train tagspeech "${with_config[@]}" --groups "$exp/embeddings" \
     --semantic "$semantic" --voice "$voice" --output "$exp/tagspeech" \
-    --jobs "$processes" --threads "$threads"
+    --processes "$processes" --threads "$threads"
 }
 run_stage 6 "TagSpeech" \
   --inputs "$exp"/embeddings/{train,dev}.jsonl.gz "$semantic" "$voice" \

@@ -138,14 +138,14 @@ def _train(verbs: object) -> None:
             if args.semantic is None or args.voice is None:
                 raise InputError("training tagspeech wants --semantic and --voice, both final.pt")
             launch(
-                *(args.jobs, train_tagspeech, config),
+                *(args.processes, train_tagspeech, config),
                 *(args.groups, args.semantic, args.voice, args.output),
             )
         else:
             from tagspeech.training import encoders
 
             train = {"semantic": encoders.train_semantic, "voice": encoders.train_voice}
-            launch(args.jobs, train[args.part], config, args.groups, args.output)
+            launch(args.processes, train[args.part], config, args.groups, args.output)
 
     parser = _verb(verbs, "train", "Trains an encoder or TagSpeech; resumes where it stopped.", run)
     parser.add_argument("part", choices=("semantic", "voice", "tagspeech"))
@@ -154,7 +154,7 @@ def _train(verbs: object) -> None:
     _path(parser, "semantic", "final.pt of the semantic encoder (tagspeech)", required=False)
     _path(parser, "voice", "final.pt of the voice encoder (tagspeech)", required=False)
     _path(parser, "output", "run folder")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that train together")
+    parser.add_argument("--processes", type=int, default=1, help="that train together")
     _threads(parser)
 
 

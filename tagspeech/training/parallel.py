@@ -19,45 +19,37 @@ from torch import Tensor, multiprocessing, nn
 from tagspeech.errors import InputError
 
 
-def launch(jobs: int, function: Callable[..., None], *args: Any) -> None:
-    """Calls `function(*args)` in `jobs` processes, of which this one is the first (rank 0).
+def launch(processes: int, function: Callable[..., None], *args: Any) -> None:
+    """Calls `function(*args)` in `processes` processes, of which this one is the first (rank 0).
 
-    Under torchrun the processes exist already and `jobs` is not used. Raises `InputError` when
+    Under torchrun the processes exist already and `processes` is not used. Raises `InputError` when
     another process failed; that one has said why on stderr.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        dist.init_process_group("gloo")
-    elif jobs > 1:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-        meeting_point = Path(tempfile.mkdtemp()) / "store"
-        context = multiprocessing.get_context("spawn")
-        threads = torch.get_num_threads()
-        others = [
-            context.Process(
-                target=_worker,
-                args=(rank, jobs, meeting_point, threads, function, args),
-                daemon=True,
-            )
-            for rank in range(1, jobs)
-        ]
-        for other in others:
-            other.start()
-        _join(0, jobs, meeting_point)
-    try:
-        function(*args)
-    except RuntimeError as error:
-        if jobs > 1 and any(other.exitcode for other in _waited(others)):
-            raise InputError("another process of this training failed, see above") from error
-        raise
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
-
-def _waited(processes: Sequence[Any]) -> Sequence[Any]:
-    for process in processes:
-        process.join(timeout=10)
-    return processes
+    others: list[Any] = []
+    with tempfile.TemporaryDirectory() as folder:
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            dist.init_process_group("gloo")
+        elif processes > 1:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+            meeting_point = Path(folder) / "store"
+            threads = torch.get_num_threads()
+            context = multiprocessing.get_context("spawn")
+            for rank in range(1, processes):
+                how = (rank, processes, meeting_point, threads, function, args)
+                others.append(context.Process(target=_worker, args=how, daemon=True))
+                others[-1].start()
+            _join(0, processes, meeting_point)
+        try:
+            function(*args)
+        except RuntimeError as error:  # gloo's, when a process it talks to has gone
+            for other in others:
+                other.join(timeout=10)
+            if any(other.exitcode for other in others):
+                raise InputError("another process of this training failed, see above") from error
+            raise
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
 
 
 def _join(rank: int, jobs: int, meeting_point: Path) -> None:
@@ -66,14 +58,14 @@ def _join(rank: int, jobs: int, meeting_point: Path) -> None:
 
 def _worker(
     rank: int,
-    jobs: int,
+    processes: int,
     meeting_point: Path,
     threads: int,
     function: Callable[..., None],
     args: tuple[Any, ...],
 ) -> None:
     torch.set_num_threads(threads)
-    _join(rank, jobs, meeting_point)
+    _join(rank, processes, meeting_point)
     try:
         function(*args)
     except InputError as error:

@@ -65,9 +65,9 @@ class TagSpeechTask:
 
     def scores(self) -> dict[str, float]:
         """Error rates of greedy outputs for the first `train.valid_groups` dev groups."""
-        groups = self.dev.subset(first=min(self.train.valid_groups, len(self.dev)))
         if not self.train.valid_groups:
             return {}
+        groups = self.dev.subset(first=min(self.train.valid_groups, len(self.dev)))
         decode = self.config.decode
         ref, hyp, malformed = [], [], set()
         for batch in batches_by_duration(groups, decode.max_duration):

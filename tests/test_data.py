@@ -1,0 +1,157 @@
+"""Utterance groups, and what of them enters a batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
+from lhotse.supervision import AlignmentItem
+
+from tagspeech.config import TrainConfig
+from tagspeech.data.batches import (
+    batches_by_duration,
+    clean_regions,
+    frame_units,
+    read_groups,
+    training_batches,
+)
+from tagspeech.data.groups import group_segments, make_groups
+from tagspeech.errors import InputError
+
+
+def supervision(number: int, start: float, duration: float, speaker: str, text: str):
+    words = text.split()
+    part = duration / max(1, len(words))
+    items = [AlignmentItem(word, start + i * part, part) for i, word in enumerate(words)]
+    return SupervisionSegment(
+        id=f"s{number}",
+        recording_id="meeting",
+        start=start,
+        duration=duration,
+        text=text,
+        speaker=speaker,
+        gender="F",
+        alignment={"word": items},
+    )
+
+
+def groups_of(folder: Path, supervisions: list[SupervisionSegment]) -> CutSet:
+    recording = Recording("meeting", [], 16000, 160000, 10.0)
+    RecordingSet.from_recordings([recording]).to_file(folder / "test_recordings.jsonl.gz")
+    SupervisionSet.from_segments(supervisions).to_file(folder / "test_supervisions.jsonl.gz")
+    make_groups(
+        folder,
+        folder / "groups",
+        rejected=folder / "rejected.jsonl",
+        splits=["test"],
+        max_pause=0.5,
+        language="en",
+    )
+    return read_groups(folder / "groups/test.jsonl.gz")
+
+
+def test_groups_have_stable_ids_normalised_text_and_word_times_of_their_own(tmp_path: Path) -> None:
+    groups = groups_of(
+        tmp_path,
+        [
+            supervision(1, 1.0, 1.0, "a", "Hello, there!"),
+            supervision(2, 1.8, 1.2, "b", "Yes"),
+            supervision(3, 5.0, 2.0, "a", "NO"),
+        ],
+    )
+    assert [cut.id for cut in groups] == ["meeting-0000100-0000300", "meeting-0000500-0000700"]
+    first = group_segments(groups[0])
+    assert [(s.start, s.end, s.speaker, s.words) for s in first] == [
+        (0.0, 1.0, "a", "hello there"),
+        (0.8, 2.0, "b", "yes"),
+    ]
+    words = [(w.symbol, w.start) for s in groups[0].supervisions for w in s.alignment["word"]]
+    assert words == [("Hello,", 0.0), ("there!", pytest.approx(0.5)), ("Yes", pytest.approx(0.8))]
+
+
+def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
+    groups = groups_of(
+        tmp_path,
+        [
+            supervision(1, 1.0, 1.0, "a", "good"),
+            supervision(2, 12.0, 1.0, "a", "behind the end"),
+            supervision(3, 9.0, 4.0, "b", "past the end"),
+            supervision(4, 4.0, 1.0, "b", ""),
+        ],
+    )
+    rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["reason"]) for row in rejected] == [
+        ("s2", "it starts outside its recording")
+    ]
+    segments = [segment for cut in groups for segment in group_segments(cut)]
+    assert [(s.duration, s.words) for s in segments] == [
+        (1.0, "good"),
+        (1.0, ""),  # a segment without words stays
+        (1.0, "past the end"),  # cut off at the end of the recording
+    ]
+
+
+def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="test_recordings.jsonl.gz: does not exist"):
+        make_groups(
+            tmp_path,
+            tmp_path,
+            rejected=tmp_path / "r",
+            splits=["test"],
+            max_pause=0.0,
+            language="en",
+        )
+
+
+def overlapped() -> CutSet:
+    cut = MonoCut("one", 0.0, 4.0, 0, [supervision(1, 0.0, 2.0, "a", "w x")])
+    cut.supervisions.append(supervision(2, 1.0, 2.0, "b", "y"))
+    cut.supervisions.append(supervision(3, 3.0, 0.8, "a", "z"))
+    cut.supervisions[2].alignment = None
+    return CutSet.from_cuts([cut])
+
+
+def test_a_segment_is_heard_alone_outside_the_others() -> None:
+    regions = clean_regions(overlapped())
+    assert [(item, index, frames[0], frames[-1]) for item, index, frames in regions] == [
+        (0, 0, 0, 24),
+        (0, 1, 50, 74),
+        (0, 2, 75, 94),
+    ]
+
+
+def test_frame_units_leave_out_overlap_and_what_has_no_word_times() -> None:
+    units = {"w": [2], "x": [3], "y": [4, 5]}
+    found = frame_units(overlapped(), 110, lambda word: units[word])[0].tolist()
+    assert found[:25] == [2] * 25
+    assert found[25:50] == [-1] * 25  # both speak
+    assert found[50:75] == [5] * 25  # the second half of y
+    assert found[75:95] == [-1] * 20  # no word times
+    assert found[95:100] == [0] * 5
+    assert found[100:] == [-1] * 10  # behind the group
+
+
+def test_every_group_comes_once_an_epoch_and_processes_share_them(tiny_groups: Path) -> None:
+    groups = read_groups(tiny_groups / "train.jsonl.gz")
+    train = TrainConfig(max_duration=20.0, num_buckets=3)
+    whole = [[cut.id for cut in batch] for batch in training_batches(groups, train, 0, skip=0)]
+    assert sorted(id for batch in whole for id in batch) == sorted(cut.id for cut in groups)
+    rest = [[cut.id for cut in batch] for batch in training_batches(groups, train, 0, skip=2)]
+    assert rest == whole[2:]
+    assert whole != [[c.id for c in batch] for batch in training_batches(groups, train, 1, skip=0)]
+    shares = [
+        [cut.id for batch in training_batches(groups, train, 0, skip=0, rank=rank, world_size=2)
+         for cut in batch]
+        for rank in (0, 1)
+    ]  # fmt: skip
+    assert set(shares[0]) | set(shares[1]) == {cut.id for cut in groups}
+
+
+def test_batches_by_duration_hold_all_within_the_limit(tiny_groups: Path) -> None:
+    groups = read_groups(tiny_groups / "train.jsonl.gz")
+    batches = list(batches_by_duration(groups, 30.0))
+    assert sum(map(len, batches)) == len(groups)
+    for batch in batches:
+        assert len(batch) * max(cut.duration for cut in batch) <= 30.0 or len(batch) == 1

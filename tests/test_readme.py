@@ -1,0 +1,53 @@
+"""The README's blocks in `bash` and `python` run as written after ./run.sh."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tagspeech.config import DecodeConfig
+
+
+@pytest.fixture
+def house(root: Path, tmp_path: Path, tiny_groups: Path, tiny_model_folder: Path) -> Path:
+    """The repository as ./run.sh leaves it, with a tiny random model."""
+    from tagspeech.decoding.decode import decode
+
+    files = subprocess.check_output(["git", "ls-files"], cwd=root, text=True).split("\n")
+    for name in filter(None, files):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, tmp_path / name)
+    mini = tmp_path / "egs/mini"
+    shutil.copytree(tiny_groups, mini / "data/groups")
+    shutil.copytree(tiny_model_folder, mini / "exp/tagspeech/pretrained")
+    decode(
+        tiny_model_folder,
+        tiny_groups / "test.jsonl.gz",
+        mini / "exp/tagspeech/greedy",
+        DecodeConfig(max_new_tokens=20),
+    )
+    return tmp_path
+
+
+def test_blocks_run_as_written(root: Path, house: Path) -> None:
+    blocks = re.findall(
+        r"^```(bash|python)\n(.*?)^```", (root / "README.md").read_text(), re.M | re.S
+    )
+    assert [kind for kind, _ in blocks].count("python") >= 1
+    assert [kind for kind, _ in blocks].count("bash") >= 2
+    environment = {**os.environ, "PYTHONPATH": str(house)}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    for kind, text in blocks:
+        command = ["bash", "-euo", "pipefail", "-c"] if kind == "bash" else [sys.executable, "-c"]
+        done = subprocess.run(
+            [*command, text], cwd=house, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    for name in ("group.seglst.json", "group.rttm"):
+        assert (house / "egs/mini/exp/transcripts" / name).exists()
