@@ -79,7 +79,16 @@ def _use_threads(args: argparse.Namespace) -> None:
 
 
 def _threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
+    parser.add_argument(
+        *("--threads",), type=_count, default=0, help="CPU threads; 0: torch's choice"
+    )
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"wants 0 or more, not {text}")
+    return number
 
 
 def _simulate(verbs: object) -> None:
@@ -154,7 +163,7 @@ def _train(verbs: object) -> None:
     _path(parser, "semantic", "final.pt of the semantic encoder (tagspeech)", required=False)
     _path(parser, "voice", "final.pt of the voice encoder (tagspeech)", required=False)
     _path(parser, "output", "run folder")
-    parser.add_argument("--processes", type=int, default=1, help="that train together")
+    parser.add_argument("--processes", type=_count, default=1, help="that train together")
     _threads(parser)
 
 
@@ -236,7 +245,7 @@ def _report(verbs: object) -> None:
             args.hyp,
             recipe=args.recipe,
             commit=args.commit,
-            seconds=json.loads(args.seconds),
+            seconds=args.seconds,
             output=args.output,
         )
 
@@ -246,7 +255,7 @@ def _report(verbs: object) -> None:
     _path(parser, "hyp", "hypothesis segments")
     parser.add_argument("--recipe", required=True)
     parser.add_argument("--commit", default="unknown", help="of the code that ran")
-    parser.add_argument("--seconds", default="{}", help="JSON: seconds of each stage")
+    parser.add_argument("--seconds", type=json.loads, default={}, help="JSON: of each stage")
     _path(parser, "output", "results.json")
 
 

@@ -94,7 +94,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="test_recordings.jsonl.gz: does not exist"):
+    with pytest.raises(InputError, match=r"test_recordings\.jsonl\.gz: does not exist"):
         make_groups(
             tmp_path,
             tmp_path,

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from tagspeech.config import Config, TrainConfig, load_config, to_tree, to_yaml
 from tagspeech.data.batches import training_batches
 from tagspeech.errors import InputError
-from tagspeech.files import write_text
+from tagspeech.files import read_journal, write_text
 from tagspeech.training.checkpoint import (
     CheckpointFolder,
     load_trainable_state,
@@ -89,6 +89,8 @@ def fit(task: Task, config: Config, output: Path) -> None:
     Where several processes train together (`parallel.launch`), each has batches of its own and the
     averaged weights end up in the first.
 
+    Long on purpose: all of training, from the first batch to the last, reads from top to bottom.
+
     Resumes from `output` exactly where it stopped: same batches, same losses, same bits on a CPU.
     Raises `InputError` when `output` holds a run of another configuration or a loss is not finite.
     """
@@ -120,7 +122,7 @@ def fit(task: Task, config: Config, output: Path) -> None:
     low_precision = uses_bfloat16(train.precision)
     log.info("arithmetic in %s", "bfloat16 where it is safe" if low_precision else "float32")
     board = SummaryWriter(str(output / "tensorboard"), purge_step=step) if first else None
-    started = time.monotonic()
+    started = time.monotonic() - (state["seconds"] if state else 0.0)
     progress = tqdm(
         total=train.max_steps, initial=step, desc=output.name, unit=" batches", disable=not first
     )
@@ -164,6 +166,7 @@ def fit(task: Task, config: Config, output: Path) -> None:
                     "model": trainable_state(model),
                     "optimizer": optimizer.state_dict(),
                     **{"step": step, "epoch": epoch, "batch": used, "rng": gather(rng_state())},
+                    "seconds": time.monotonic() - started,
                 }
                 if first:
                     checkpoints.add(step, state)
@@ -197,12 +200,17 @@ def _claim_folder(output: Path, config: Config, sections: Sequence[str]) -> None
 
 
 def _validate(task: Task, output: Path, step: int, seconds: float) -> dict[str, float]:
-    """Figures on the dev groups, logged and added to `output/curve.jsonl`."""
+    """Figures on the dev groups, logged and added to `output/curve.jsonl`.
+
+    seconds  of training so far, earlier starts of a resumed run included
+    """
     task.model.eval()
     with torch.inference_mode():
         figures = task.validate()
     task.model.train()
     log.info("step %d: %s", step, ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
-    with open(output / "curve.jsonl", "a", encoding="utf-8") as curve:
-        curve.write(json.dumps({"step": step, "seconds": round(seconds, 1), **figures}) + "\n")
+    # A run that was killed behind its last checkpoint comes to some steps again.
+    rows = [row for row in read_journal(output / "curve.jsonl") if row["step"] < step]
+    rows.append({"step": step, "seconds": round(seconds, 1), **figures})
+    write_text(output / "curve.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return figures
