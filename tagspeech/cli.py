@@ -85,10 +85,9 @@ def _threads(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"wants 0 or more, not {text}")
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"wants a whole number from 0, not {text!r}")
+    return int(text)
 
 
 def _simulate(verbs: object) -> None:

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from tagspeech.cli import main
-from tagspeech.formats import EXTENSIONS, FORMATS, read
+from tagspeech.formats import EXTENSIONS, FORMATS, read, write
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 
@@ -104,7 +104,7 @@ def test_help_of_every_verb_imports_nothing_heavy() -> None:
         (["fly"], "invalid choice: 'fly'"),
         (["config", "--fast"], "--config"),
         (["convert", "--format", "rttm", "--fast", "a.rttm"], "unrecognized arguments: --fast"),
-        (["decode", "--threads", "many"], "invalid int value: 'many'"),
+        (["decode", "--threads", "many"], "wants a whole number from 0, not 'many'"),
         (["transcribe", "--model", "folder"], "AUDIO"),
         (["train", "everything"], "invalid choice: 'everything'"),
     ],
@@ -343,3 +343,23 @@ def test_convert_to_stdout(tmp_path: Path, tiny_segments: list[Segment]) -> None
     out, err = tagspeech("convert", "--format", "rttm", source)
     assert err == ""
     assert [line.split()[0] for line in out.splitlines()] == ["SPEAKER"] * 3
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, tiny_segments: list[Segment]
+) -> None:
+    """A file that may not grow stands in for a disk without room."""
+    source, output = tmp_path / "one.seglst.json", tmp_path / "output"
+    write(tiny_segments, source, "seglst")
+    command = 'ulimit -f 0; exec "$0" -m tagspeech convert --format stm --output "$1" "$2"'
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable, output, source],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("tagspeech convert: ")
+    assert "cannot be written" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(output.iterdir()) == []
