@@ -4,10 +4,10 @@ The rules, in order (`normalise`):
 1. Compatibility forms become plain ones (Unicode NFKC): full-width letters and digits, ligatures.
 2. Lower case.
 3. An apostrophe between two letters or digits stays ("don't"); curly ones become straight.
-4. Punctuation, symbols and control characters become a space ("twenty-one" is two words);
+4. `#` vanishes with the digits behind it, as in the released system.
+5. Punctuation, symbols and control characters become a space ("twenty-one" is two words);
    invisible format characters (soft hyphen, zero-width space) vanish. Letters of every script,
    their combining marks, and digits stay.
-5. `#` vanishes with the digits behind it (it marks no spoken word in the released figures).
 6. White space is collapsed. In Chinese no space stands between two Han characters, and one
    between a Han character and anything else.
 
