@@ -102,7 +102,11 @@ def _embed_batch(
         ):
             frames_TD = frames_BTD[item, : lens_B[item]].half().numpy()
             stored = writer.store_array(
-                f"{cut.id}-{stream}", frames_TD, 1 / FRAMES_PER_SECOND, temporal_dim=0
+                f"{cut.id}-{stream}",
+                frames_TD,
+                frame_shift=1 / FRAMES_PER_SECOND,
+                temporal_dim=0,
+                start=cut.start,  # Lhotse reads from the cut's place in its recording
             )
             setattr(cut, f"{stream}_frames", stored)
     for (item, index, _), vector_D in zip(regions, vectors_ND, strict=True):
