@@ -16,15 +16,18 @@ from typing import Any
 
 import pytest
 import torch
+from lhotse import CutSet
 from safetensors.torch import load_file
 from torch import Tensor
 
 from tagspeech.config import Config, TrainConfig, load_config
+from tagspeech.data.batches import FeatureReader, read_groups, stored_frames
 from tagspeech.errors import InputError
 from tagspeech.models.pretrained import load_llm
+from tagspeech.models.zipformer import Zipformer
 from tagspeech.training import loop
 from tagspeech.training.checkpoint import load
-from tagspeech.training.embed import embed
+from tagspeech.training.embed import embed, load_encoder
 from tagspeech.training.encoders import train_semantic, train_voice
 from tagspeech.training.loop import learning_rate
 from tagspeech.training.tagspeech import new_llm, train_tagspeech
@@ -151,6 +154,24 @@ def test_training_lowers_the_loss(stages: Stages) -> None:
     losses = [json.loads(line)["loss"] for line in lines]
     assert losses[1] < losses[0]
     assert (stages.folder / "tagspeech/tensorboard").is_dir()
+
+
+def test_stored_frames_are_those_of_the_encoders(stages: Stages) -> None:
+    """Also of groups that begin late in their recording."""
+    groups = read_groups(stages.folder / "embeddings/train.jsonl.gz")
+    config = stages.config()
+    encoder = load_encoder(Zipformer(config.semantic.encoder), stages.folder / "semantic/final.pt")
+    features = FeatureReader(config.features)
+    for cut in groups:
+        one = CutSet.from_cuts([cut])
+        with torch.no_grad():
+            frames_BTD, lens_B = encoder(*features(one))
+        semantic_BTD, semantic_lens_B, voice_BTD, voice_lens_B = stored_frames(one)
+        assert semantic_lens_B.tolist() == voice_lens_B.tolist() == lens_B.tolist()
+        torch.testing.assert_close(semantic_BTD, frames_BTD, rtol=2e-3, atol=2e-3)
+        vectors = [supervision.load_speaker_vector() for supervision in cut.supervisions]
+        assert {vector.shape for vector in vectors} == {(voice_BTD.shape[2],)}
+    assert max(cut.start for cut in groups) > 10
 
 
 def test_final_weights_are_the_mean_of_the_last_checkpoints(stages: Stages) -> None:

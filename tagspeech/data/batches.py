@@ -94,7 +94,8 @@ class FeatureReader:
         self.fbank = Fbank(
             FbankConfig(sampling_rate=config.sampling_rate, num_mel_bins=config.num_mel_bins)
         )
-        self.read = OnTheFlyFeatures(self.fbank)
+        # One recording at a time: in a padded batch the last frame would hear the padding.
+        self.read = OnTheFlyFeatures(self.fbank, use_batch_extract=False)
 
     def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor]:
         features_BTF, lens_B = self.read(groups.resample(self.sampling_rate))
@@ -102,9 +103,10 @@ class FeatureReader:
 
     def of_samples(self, samples: list[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
         """The same for audio in memory: arrays (T,) at the model's sampling rate."""
-        features = self.fbank.extract_batch(samples, sampling_rate=self.sampling_rate)
-        features = features if isinstance(features, list) else list(features)
-        tensors = [torch.as_tensor(one) for one in features]
+        tensors = [
+            torch.as_tensor(self.fbank.extract(one, sampling_rate=self.sampling_rate))
+            for one in samples
+        ]
         lens_B = torch.tensor([len(one) for one in tensors])
         return pad_sequence(tensors, batch_first=True, padding_value=LOG_FLOOR), lens_B
 
