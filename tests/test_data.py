@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 
-from tagspeech.config import TrainConfig
+from tagspeech.config import FeatureConfig, TrainConfig
 from tagspeech.data.batches import (
+    FeatureReader,
     batches_by_duration,
     clean_regions,
     frame_units,
@@ -155,3 +157,16 @@ def test_batches_by_duration_hold_all_within_the_limit(tiny_groups: Path) -> Non
     assert sum(map(len, batches)) == len(groups)
     for batch in batches:
         assert len(batch) * max(cut.duration for cut in batch) <= 30.0 or len(batch) == 1
+
+
+def test_features_do_not_depend_on_batch_mates_or_on_the_precision_of_training(
+    tiny_groups: Path,
+) -> None:
+    groups = read_groups(tiny_groups / "test.jsonl.gz")
+    reader = FeatureReader(FeatureConfig())
+    with torch.autocast("cpu", torch.bfloat16):
+        together_BTF, lens_B = reader(groups)
+    for item, cut in enumerate(groups):
+        alone_BTF, length = reader(CutSet.from_cuts([cut]))
+        assert lens_B[item] == length[0]
+        assert together_BTF[item, : length[0]].equal(alone_BTF[0])

@@ -98,7 +98,8 @@ class FeatureReader:
         self.read = OnTheFlyFeatures(self.fbank, use_batch_extract=False)
 
     def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor]:
-        features_BTF, lens_B = self.read(groups.resample(self.sampling_rate))
+        with torch.autocast("cpu", enabled=False):  # features stay in float32
+            features_BTF, lens_B = self.read(groups.resample(self.sampling_rate))
         return features_BTF, lens_B
 
     def of_samples(self, samples: list[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
