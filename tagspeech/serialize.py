@@ -28,7 +28,7 @@ from decimal import ROUND_FLOOR, Decimal
 from tagspeech.segments import Segment, by_time
 
 UNKNOWN_SPEAKER = "?"  # who spoke a line whose range is in no <spk>
-TOLERANCE = 0.05  # seconds that a range may differ between the two blocks
+TOLERANCE = 0.05  # seconds that a range may always differ between the two blocks
 END = "</speaker>"  # the last line of a whole output
 
 _TAGS = {  # tag: (the block it belongs in, the block after it)
@@ -116,8 +116,9 @@ def parse_target(text: str, session: str) -> ParsedTarget:
     - A line or range that cannot be read is lost alone, and quoted in a problem.
     - Words whose range no <spk> owns belong to `UNKNOWN_SPEAKER`; a range without a line
       becomes a segment without words. Both are problems.
-    - Ranges that differ by up to `TOLERANCE` between the blocks are paired, nearest first, with
-      the speaker block's times and a problem.
+    - Ranges that differ by up to `TOLERANCE` between the blocks, or that share at least half of
+      the time they cover together, are paired, nearest first, with the speaker block's times and a
+      problem: a line is far more often misdated than spoken by nobody.
     - Doubled lines are no problem where the speaker block has as many ranges. The surplus of an
       exact repetition (same range and words, or the same range of one speaker), as in an output
       caught in a loop, is left out and quoted in a problem.
@@ -255,13 +256,15 @@ class _Reader:
         return left
 
     def _nearest(self, lines: list[int], owners: list[int]) -> list[tuple[int, int]]:
-        """Pairs of unmatched lines and owners within `TOLERANCE`, nearest first."""
+        """Pairs of unmatched lines and owners that mean the same time, nearest first."""
         near = []
         for line_index in lines:
             for owner_index in owners:
                 line, owner = self.lines[line_index], self.owners[owner_index]
                 gap = max(abs(line.start - owner.start), abs(line.end - owner.end))
-                if gap <= TOLERANCE + 1e-9:
+                shared = min(line.end, owner.end) - max(line.start, owner.start)
+                covered = max(line.end, owner.end) - min(line.start, owner.start)
+                if gap <= TOLERANCE + 1e-9 or shared >= covered / 2:
                     near.append((round(gap, 6), line_index, owner_index))
         pairs: dict[int, int] = {}
         for _, line_index, owner_index in sorted(near):
