@@ -1,7 +1,8 @@
 """`conf/tagspeech.yaml` as frozen dataclasses, read strictly: an unknown key is an error.
 
 One file describes one model from features to decoding. Training writes the resolved file into the
-experiment folder; decoding reads only that. `--set train.lr=1e-4` overrides any key.
+experiment folder and into the trained model; decoding takes the model from there, and only the
+section `decode` from the recipe. `--set train.lr=1e-4` overrides any key.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Several processes that train one model: each has its own batches, gradients are shared.
 
-On a CPU two processes of one thread do nearly twice the work of one process of two threads.
+On a CPU the operations of a small model are too small to be shared by threads; batches are not.
 """
 
 from __future__ import annotations
