@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import sys
@@ -94,9 +95,9 @@ def _simulate(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.data.simulate import SimulateConfig, simulate
 
-        names = ("train_groups", "dev_groups", "test_groups", "meetings", "meeting_minutes")
-        sizes = {name: getattr(args, name) for name in (*names, "max_speakers", "seed")}
-        simulate(args.output, SimulateConfig(**sizes), jobs=args.jobs)
+        names = [field.name for field in dataclasses.fields(SimulateConfig)]
+        config = SimulateConfig(**{name: getattr(args, name) for name in names})
+        simulate(args.output, config, jobs=args.jobs)
 
     parser = _verb(verbs, "simulate", "Writes simulated meetings with Lhotse manifests.", run)
     _path(parser, "output", "folder of the corpus")
@@ -107,6 +108,12 @@ def _simulate(verbs: object) -> None:
     parser.add_argument("--meeting-minutes", type=float, default=5.0)
     parser.add_argument("--max-speakers", type=int, default=3, help="in an utterance group")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        *("--train-from",),
+        choices=("train", "pretrain"),
+        default="train",
+        help="whose voices and sentences train has; pretrain shares none with other splits",
+    )
     parser.add_argument("--jobs", type=int, default=2)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,8 +162,20 @@ def test_splits_share_neither_voices_nor_sentences(corpus: Path) -> None:
     assert heard["meetings"] <= inventory["test"]
 
 
+def test_what_parts_are_pretrained_on_is_in_no_other_split(tmp_path: Path) -> None:
+    sound = {split: {replace(voice, name="") for voice in voices(split)} for split in VARIANTS}
+    for split in ("train", "dev", "test"):
+        assert not sound["pretrain"] & sound[split]
+    config = SimulateConfig(20, 0, 0, 0, train_from="pretrain")
+    simulate(tmp_path / "corpus", config, jobs=1)
+    said = supervisions(tmp_path / "corpus", "train")
+    assert {one.speaker for one in said} <= {voice.name for voice in voices("pretrain")}
+    assert {split_of(one.text) for one in said} <= {"pretrain", "any"}
+
+
 def test_voices() -> None:
-    variants = [v for split in VARIANTS.values() for gender in split.values() for v in gender]
+    splits = [VARIANTS[split] for split in ("train", "dev", "test")]
+    variants = [v for split in splits for gender in split.values() for v in gender]
     assert len(variants) == len(set(variants))
     for split, least in (("train", 240), ("dev", 12), ("test", 24)):
         genders = [voice.gender for voice in voices(split)]

@@ -2,7 +2,8 @@
 
 Lower case, no punctuation but the apostrophe, 3-9 words from a closed vocabulary. The text of a
 sentence decides by its hash which split it belongs to, so that no sentence of test or dev is ever
-heard in train. Back-channels ("yeah", "okay great") have 1-2 words and are the same in all splits.
+heard in train, nor a sentence of "pretrain" (for parts trained before a recipe) in any other.
+Back-channels ("yeah", "okay great") have 1-2 words and are the same in all splits.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 MIN_WORDS, MAX_WORDS = 3, 9
+SPLITS = ("test", "dev", *["pretrain"] * 4, *["train"] * 4)  # by the hash of a sentence
 
 BACKCHANNELS = (
     "yeah", "okay", "right", "no", "sure", "well", "exactly", "really", "great", "thanks", "maybe",
@@ -85,11 +87,11 @@ VOCABULARY: tuple[str, ...] = tuple(
 
 
 def split_of(sentence: str) -> str:
-    """The split a sentence may be heard in, "train" (8 of 10), "dev" or "test"; "any" for
-    back-channels."""
+    """The split a sentence may be heard in, "train" and "pretrain" (4 of 10 each), "dev" or
+    "test"; "any" for back-channels."""
     if len(sentence.split()) < MIN_WORDS:
         return "any"
-    return {0: "test", 1: "dev"}.get(zlib.crc32(sentence.encode()) % 10, "train")
+    return SPLITS[zlib.crc32(sentence.encode()) % len(SPLITS)]
 
 
 def draw_sentence(rng: np.random.Generator, split: str, word: str | None = None) -> str:

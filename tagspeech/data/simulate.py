@@ -42,7 +42,7 @@ from tagspeech.files import atomic_path, read_json, write_json
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "dev", "test", "meetings")
-REVISION = 1  # of what is generated: a change here makes old sessions stale
+REVISION = 2  # of what is generated: a change here makes old sessions stale
 GROUPS_PER_SESSION = 10
 SESSIONS_PER_TASK = 5
 GAPS = (1.5, 2.5)  # seconds between groups
@@ -51,7 +51,11 @@ EDGES = (0.5, 1.0)  # seconds before the first and after the last group
 
 @dataclass(frozen=True)
 class SimulateConfig:
-    """Sizes are least numbers of groups (sessions hold ten), meetings and their minutes."""
+    """Sizes are least numbers of groups (sessions hold ten), meetings and their minutes.
+
+    train_from  whose voices and sentences the split train has: "train", or "pretrain" for a corpus
+                that shares neither with any recipe
+    """
 
     train_groups: int = 12500
     dev_groups: int = 200
@@ -60,6 +64,7 @@ class SimulateConfig:
     meeting_minutes: float = 5.0
     max_speakers: int = 3
     seed: int = 1
+    train_from: str = "train"
 
     def __post_init__(self) -> None:
         for name in ("train_groups", "dev_groups", "test_groups", "meetings", "seed"):
@@ -69,6 +74,8 @@ class SimulateConfig:
             raise InputError(
                 f"simulate: max_speakers is {self.max_speakers}, wants 1 to {len(voices('dev'))}"
             )
+        if self.train_from not in ("train", "pretrain"):
+            raise InputError(f"simulate: train_from is {self.train_from}, wants train or pretrain")
         if not 0 < self.meeting_minutes < float("inf"):
             raise InputError(f"simulate: meeting_minutes is {self.meeting_minutes}, wants > 0")
 
@@ -78,6 +85,10 @@ class SimulateConfig:
             return self.meetings
         return -(-int(getattr(self, f"{split}_groups")) // GROUPS_PER_SESSION)
 
+    def source(self, split: str) -> str:
+        """Whose voices and sentences `split` has."""
+        return {"train": self.train_from, "meetings": "test"}.get(split, split)
+
     def made_with(self, split: str) -> dict[str, Any]:
         """All that the content of one session of `split` depends on, but for its number."""
         keys = ("max_speakers", "seed") + (("meeting_minutes",) if split == "meetings" else ())
@@ -86,6 +97,7 @@ class SimulateConfig:
         return {
             "revision": REVISION,
             "espeak": version,
+            "source": self.source(split),
             **{key: getattr(self, key) for key in keys},
         }
 
@@ -171,7 +183,7 @@ def _draw_session(
     """Voices, (group, placed utterance) by start, length in samples, and the generator to go on
     with. Each group contains one word of the vocabulary in turn, so that all words occur."""
     rng = np.random.default_rng([config.seed, zlib.crc32(split.encode()), index])
-    source = "test" if split == "meetings" else split
+    source = config.source(split)
     pool = _draw_pool(rng, voices(source), max(int(rng.integers(3, 5)), config.max_speakers))
     shortest = config.meeting_minutes * 60 * SAMPLING_RATE if split == "meetings" else 0
     placed: list[tuple[int, Placed]] = []

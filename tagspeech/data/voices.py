@@ -3,7 +3,9 @@
 A voice is a variant of espeak-ng (its own formants and voicing), an accent, a pitch, a pitch range,
 a rate and a resampling factor. The last moves formants as a longer or shorter vocal tract would.
 Voices of dev and test come from variants never used in train. Within a variant pitches lie on a
-logarithmic grid; all else follows a Kronecker sequence, so that voices spread evenly.
+logarithmic grid; all else follows a Kronecker sequence, so that voices spread evenly. The
+voices of "pretrain", for parts trained before a recipe, have the variants of train and lie between
+its voices.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ VARIANTS: dict[str, dict[str, dict[str, float]]] = {
         "M": {"m2": 100, "m7": 107, "michel": 106},
     },
 }  # fmt: skip
-VOICES_PER_GENDER = {"train": 126, "dev": 6, "test": 12}
+VARIANTS["pretrain"] = VARIANTS["train"]
+VOICES_PER_GENDER = {"train": 126, "dev": 6, "test": 12, "pretrain": 378}
+PRETRAIN_OFFSET = 1000  # where "pretrain" goes on in the sequence, beyond all voices of "train"
 PITCHES = {"F": (165.0, 260.0), "M": (84.0, 150.0)}  # Hz
 PITCH_RANGES = (25, 80)
 STEPS_PER_OCTAVE = 70  # of espeak-ng's pitch, near 50 (measured)
@@ -69,29 +73,37 @@ class Voice:
 
 @functools.lru_cache(maxsize=len(VARIANTS))
 def voices(split: str) -> tuple[Voice, ...]:
-    """The voices of "train", "dev" or "test"; the same at every call."""
+    """The voices of "train", "dev", "test" or "pretrain"; the same at every call."""
     inventory = []
+    mark, offset = ("pre-", PRETRAIN_OFFSET) if split == "pretrain" else ("", 0)
     for gender, variants in VARIANTS[split].items():
         each = VOICES_PER_GENDER[split] // len(variants)
         for v, (variant, own_pitch) in enumerate(variants.items()):
             for k in range(each):
                 height = (k + (v + 0.5) / len(variants)) / each
-                inventory.append(_voice(gender, variant, own_pitch, k, v, height))
+                place = k + 17 * v + 1 + offset
+                accent = ACCENTS[(k + 3 * v) % len(ACCENTS)]
+                name = f"{mark}{variant.lower()}-{k:02d}"
+                inventory.append(
+                    _voice(name, gender, f"{accent}+{variant}", own_pitch, place, height)
+                )
     return tuple(inventory)
 
 
-def _voice(gender: str, variant: str, own_pitch: float, k: int, v: int, height: float) -> Voice:
-    """Number `k` of the `v`-th variant; `height` (0-1) is its place among the gender's pitches."""
+def _voice(
+    name: str, gender: str, espeak: str, own_pitch: float, place: int, height: float
+) -> Voice:
+    """The voice at `place` of the sequence; `height` (0-1) is its place among the pitches of its
+    gender."""
     low, high = PITCHES[gender]
-    n = k + 17 * v + 1
     # powers of the root of x^4 = x + 1: the Kronecker sequence of three dimensions
-    tract, tempo, liveliness = (n / 1.2207440846057596**power % 1 for power in (1, 2, 3))
+    tract, tempo, liveliness = (place / 1.2207440846057596**power % 1 for power in (1, 2, 3))
     resampling = round(_between(RESAMPLINGS, tract), 3)
     octaves = math.log2(low * (high / low) ** height / (own_pitch * resampling))
     return Voice(
-        name=f"{variant.lower()}-{k:02d}",
+        name=name,
         gender=gender,
-        espeak=f"{ACCENTS[(k + 3 * v) % len(ACCENTS)]}+{variant}",
+        espeak=espeak,
         pitch=min(max(round(50 + STEPS_PER_OCTAVE * octaves), 0), 99),
         pitch_range=round(_between(PITCH_RANGES, liveliness)),
         rate=round(_between(RATES, tempo)),
