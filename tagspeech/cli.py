@@ -160,7 +160,7 @@ def _train(verbs: object) -> None:
             from tagspeech.training import encoders
 
             train = {"semantic": encoders.train_semantic, "voice": encoders.train_voice}
-            launch(args.processes, train[args.part], config, args.groups, args.output)
+            launch(args.processes, train[args.part], config, args.groups, args.output, args.init)
 
     parser = _verb(verbs, "train", "Trains an encoder or TagSpeech; resumes where it stopped.", run)
     parser.add_argument("part", choices=("semantic", "voice", "tagspeech"))
@@ -168,6 +168,7 @@ def _train(verbs: object) -> None:
     _path(parser, "groups", "folder of utterance groups (tagspeech: with embeddings)")
     _path(parser, "semantic", "final.pt of the semantic encoder (tagspeech)", required=False)
     _path(parser, "voice", "final.pt of the voice encoder (tagspeech)", required=False)
+    _path(parser, "init", "encoder weights to start from (semantic, voice)", required=False)
     _path(parser, "output", "run folder")
     parser.add_argument("--processes", type=_count, default=1, help="that train together")
     _threads(parser)

@@ -35,6 +35,7 @@ _WITHOUT_EFFECT = {
     "use_flash_attn",
     "audio_encoder_projector_ds_rate",
 }
+_ENCODER = ("encoder_embed.", "encoder.")  # how the names of a Zipformer's weights begin
 _ONLY = {"model_type": "zipformer", "causal": False, "tag_audio_boundary": False}
 
 
@@ -229,7 +230,7 @@ def read_zipformer_state(path: str | Path) -> dict[str, Tensor]:
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path}: cannot be read as safetensors: {error}") from error
         state.pop("model_batch_count", None)
-        other = [key for key in state if not key.startswith(("encoder_embed.", "encoder."))]
+        other = [key for key in state if not key.startswith(_ENCODER)]
         if other:
             raise InputError(f"{path}: holds {other[0]!r}, which no Zipformer has")
         return state
@@ -245,7 +246,24 @@ def read_zipformer_state(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         raise InputError(f"{path}: has no entry 'model'; give an icefall epoch-N.pt")
     model = checkpoint["model"]
-    return {key: model[key] for key in model if key.startswith(("encoder_embed.", "encoder."))}
+    return {key: model[key] for key in model if key.startswith(_ENCODER)}
+
+
+def load_zipformer(model: Zipformer, path: str | Path) -> None:
+    """Copies the encoder weights in a file (see `read_zipformer_state`) into `model`.
+
+    What `model` has beyond a Zipformer stays as it is. Raises `InputError` naming file and weight
+    for one that is missing, unexpected or of another shape.
+    """
+    state = read_zipformer_state(path)
+    own = {key: weight for key, weight in model.state_dict().items() if key.startswith(_ENCODER)}
+    for key in sorted(own.keys() ^ state.keys()):
+        raise InputError(f"{path}: {'lacks' if key in own else 'has unexpected'} weight {key}")
+    for key, weight in own.items():
+        if weight.shape != state[key].shape:
+            found, wanted = tuple(state[key].shape), tuple(weight.shape)
+            raise InputError(f"{path}: {key} has shape {found}, the configuration wants {wanted}")
+    model.load_state_dict(state, strict=False)
 
 
 def zipformer_config_from_released(released: dict[str, Any]) -> ZipformerConfig:

@@ -26,7 +26,7 @@ from tagspeech.data.batches import (
     read_groups,
 )
 from tagspeech.data.groups import write_cuts
-from tagspeech.models.zipformer import Zipformer, read_zipformer_state
+from tagspeech.models.zipformer import Zipformer, load_zipformer
 from tagspeech.scoring.verification import equal_error_rate
 from tagspeech.training.parallel import gather, rank, world_size
 
@@ -37,7 +37,7 @@ BATCH_SECONDS = 80.0
 
 def load_encoder(encoder: Zipformer, path: Path) -> Zipformer:
     """Loads the trained weights of an encoder strictly, frozen and in eval mode."""
-    encoder.load_state_dict(read_zipformer_state(path))
+    load_zipformer(encoder, path)
     return encoder.requires_grad_(False).eval()
 
 

@@ -31,6 +31,7 @@ from tagspeech.data.groups import group_segments
 from tagspeech.data.units import SPEAKER_CHANGE, train_units
 from tagspeech.models.sot import SotModel
 from tagspeech.models.voice import GENDER_CLASSES, VoiceModel
+from tagspeech.models.zipformer import load_zipformer
 from tagspeech.scoring.verification import equal_error_rate
 from tagspeech.training.checkpoint import save, seed_everything
 from tagspeech.training.loop import fit
@@ -151,8 +152,13 @@ def gender_labels(supervisions: Sequence[SupervisionSegment]) -> Tensor:
     return torch.tensor([GENDER_CLASSES.index(g) if g in GENDER_CLASSES else -1 for g in genders])
 
 
-def train_semantic(config: Config, groups_dir: Path, output: Path) -> None:
-    """Trains the semantic encoder: writes `output/final.pt` (icefall's names), `units.model`."""
+def train_semantic(
+    config: Config, groups_dir: Path, output: Path, init: Path | None = None
+) -> None:
+    """Trains the semantic encoder: writes `output/final.pt` (icefall's names), `units.model`.
+
+    init  encoder weights to start from (PAPER: SOT fine-tunes an encoder that exists); none: new
+    """
     train = config.semantic.train
     groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), train)
     dev = read_groups(groups_dir / "dev.jsonl.gz")
@@ -162,14 +168,19 @@ def train_semantic(config: Config, groups_dir: Path, output: Path) -> None:
     wait_for_all()
     seed_everything(train.seed)
     task = SotTask(config, groups, dev, units)
+    if init:
+        load_zipformer(task.model, init)
     fit(task, config, output)
     del task.model.alignment_output  # only of use in training
     if rank() == 0:
         save(output / "final.pt", {"model": task.model.state_dict()})
 
 
-def train_voice(config: Config, groups_dir: Path, output: Path) -> None:
-    """Trains the voice encoder and writes `output/final.pt` (icefall's names)."""
+def train_voice(config: Config, groups_dir: Path, output: Path, init: Path | None = None) -> None:
+    """Trains the voice encoder and writes `output/final.pt` (icefall's names).
+
+    init  encoder weights to start from; none: new
+    """
     train = config.voice.train
     groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), train)
     dev = read_groups(groups_dir / "dev.jsonl.gz")
@@ -177,6 +188,8 @@ def train_voice(config: Config, groups_dir: Path, output: Path) -> None:
     log.info("%d speakers", len(speakers))
     seed_everything(train.seed)
     task = VoiceTask(config, groups, dev, speakers)
+    if init:
+        load_zipformer(task.model, init)
     fit(task, config, output)
     if rank() == 0:
         save(output / "final.pt", {"model": task.model.state_dict()})
