@@ -12,6 +12,7 @@
 #   --stage N           starts at stage N and does it even if it is done (default: all that is not done)
 #   --stop-stage N      the last stage (default: 9)
 #   --set KEY=VALUE     changes a key of the recipe's tagspeech.yaml; may be repeated
+#   --from-scratch true leaves out what was trained before: conf/scratch.yaml, no pretrained parts
 #   --config FILE       another tagspeech.yaml
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
 #   --exp DIR           models, results, logs (default: egs/NAME/exp)
@@ -39,7 +40,8 @@ stage=""
 stop_stage=9
 data=egs/$recipe/data
 exp=egs/$recipe/exp
-config=egs/$recipe/conf/tagspeech.yaml
+config=""
+from_scratch=false
 set_args=()
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
@@ -52,12 +54,25 @@ _help_file=egs/$recipe/conf/recipe.conf
 . ./path.sh
 . local/stage.sh
 
+# Parts that exist before, or none of them
+if [[ $from_scratch == true ]]; then
+  pretrained="" llm="" semantic_init="" semantic_encoder="" voice_init="" voice_encoder=""
+fi
+[[ -z $pretrained ]] || tagspeech verify "$pretrained"
+
 # The configuration as the stages get it, and resolved: a stage is redone when its sections change.
+if [[ -z $config ]]; then
+  config=egs/$recipe/conf/$([[ $from_scratch == true ]] && echo scratch || echo tagspeech).yaml
+fi
 [[ -f $config ]] || die "$config: no such file; --config names another" 2
 new_llm=false
 if [[ -z $llm ]]; then
   new_llm=true
   llm=$exp/llm
+fi
+llm_folder="" # what stage 6 depends on: a name is looked up by the Hub
+if [[ $new_llm == false && -d $llm ]]; then
+  llm_folder=$llm
 fi
 with_config=(--config "$config" --set "llm.name=$llm" ${set_args[@]+"${set_args[@]}"})
 resolved=$(tagspeech config "${with_config[@]}")
@@ -76,9 +91,9 @@ for name in $corpus_files; do
   corpus+=("$data/corpus/$name")
 done
 manifests=("$data"/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz)
-semantic=$exp/semantic/final.pt
-voice=$exp/voice/final.pt
-pretrained=$exp/tagspeech/pretrained
+semantic=${semantic_encoder:-$exp/semantic/final.pt}
+voice=${voice_encoder:-$exp/voice/final.pt}
+model=$exp/tagspeech/pretrained
 greedy=$exp/tagspeech/greedy
 
 run_stage 0 "download or simulate" \
@@ -103,23 +118,39 @@ run_stage 2 "utterance groups" \
   -- tagspeech groups "${with_config[@]}" --manifests "$data/manifests" --output "$data/groups" \
   --rejected "$data/rejected.jsonl" --max-pause "$max_pause"
 
-run_stage 3 "semantic encoder" \
-  --inputs "$data"/groups/{train,dev}.jsonl.gz \
-  --outputs "$semantic" \
-  --sections language,features,semantic.encoder,semantic.sot,semantic.train \
-  --options "processes=$processes" \
-  --work "$exp/semantic" \
-  -- tagspeech train semantic "${with_config[@]}" --groups "$data/groups" \
-  --output "$exp/semantic" --processes "$processes" --threads "$threads"
+# given TITLE FILE: says that a trained encoder takes the place of the stage's work
+given() {
+  [[ -f $2 ]] || die "$1: $2: no such file" 2
+  log "$1: $2, trained before"
+}
 
-run_stage 4 "voice encoder" \
-  --inputs "$data"/groups/{train,dev}.jsonl.gz \
-  --outputs "$voice" \
-  --sections features,voice.encoder,voice.margin,voice.scale,voice.train \
-  --options "processes=$processes" \
-  --work "$exp/voice" \
-  -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
-  --output "$exp/voice" --processes "$processes" --threads "$threads"
+if [[ -n $semantic_encoder ]]; then
+  given "stage 3: semantic encoder" "$semantic_encoder"
+else
+  run_stage 3 "semantic encoder" \
+    --inputs "$data"/groups/{train,dev}.jsonl.gz ${semantic_init:+"$semantic_init"} \
+    --outputs "$semantic" \
+    --sections language,features,semantic.encoder,semantic.sot,semantic.train \
+    --options "processes=$processes" \
+    --work "$exp/semantic" \
+    -- tagspeech train semantic "${with_config[@]}" --groups "$data/groups" \
+    ${semantic_init:+--init "$semantic_init"} \
+    --output "$exp/semantic" --processes "$processes" --threads "$threads"
+fi
+
+if [[ -n $voice_encoder ]]; then
+  given "stage 4: voice encoder" "$voice_encoder"
+else
+  run_stage 4 "voice encoder" \
+    --inputs "$data"/groups/{train,dev}.jsonl.gz ${voice_init:+"$voice_init"} \
+    --outputs "$voice" \
+    --sections features,voice.encoder,voice.margin,voice.scale,voice.train \
+    --options "processes=$processes" \
+    --work "$exp/voice" \
+    -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
+    ${voice_init:+--init "$voice_init"} \
+    --output "$exp/voice" --processes "$processes" --threads "$threads"
+fi
 
 run_stage 5 "speaker embeddings" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz "$semantic" "$voice" \
@@ -140,18 +171,19 @@ train_tagspeech() {
 }
 run_stage 6 "TagSpeech" \
   --inputs "$exp"/embeddings/{train,dev}.jsonl.gz "$semantic" "$voice" \
-  --outputs "$pretrained/config.json" "$pretrained/model.safetensors" \
+  ${llm_folder:+"$llm_folder"} \
+  --outputs "$model/config.json" "$model/model.safetensors" \
   --sections language,features,semantic.stack,semantic.anchor_interval,voice.stack,voice.anchor_interval,llm,target,loss,train \
   --options "processes=$processes" \
   --work "$exp/tagspeech" \
   -- train_tagspeech
 
 run_stage 7 "decode" \
-  --inputs "$pretrained" "$data/groups/test.jsonl.gz" \
+  --inputs "$model" "$data/groups/test.jsonl.gz" \
   --outputs "$greedy"/test.{raw.jsonl,hyp.seglst.json,ref.seglst.json} \
   --sections decode \
   --work "$greedy" \
-  -- tagspeech decode "${with_config[@]}" --model "$pretrained" \
+  -- tagspeech decode "${with_config[@]}" --model "$model" \
   --groups "$data/groups/test.jsonl.gz" --output "$greedy" --threads "$threads"
 
 language=$(sed -n 's/.*"language": "\([^"]*\)".*/\1/p' <<<"$resolved")

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for add in (_simulate, _groups, _train, _embed, _new_llm, _decode, _score, _report):
         add(verbs)
-    for add in (_transcribe, _convert, _config):
+    for add in (_transcribe, _convert, _config, _export, _verify):
         add(verbs)
     return parser
 
@@ -299,3 +299,26 @@ def _config(verbs: object) -> None:
         print(json.dumps(tree, sort_keys=True))
 
     _configured(_verb(verbs, "config", "Prints the resolved configuration as JSON.", run))
+
+
+def _export(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.models.export import export_parts
+
+        export_parts(args.semantic, args.voice, args.llm, args.output)
+
+    parser = _verb(verbs, "export", "Writes trained parts for other runs to start from.", run)
+    _path(parser, "semantic", "final.pt of the semantic encoder")
+    _path(parser, "voice", "final.pt of the voice encoder")
+    _path(parser, "llm", "folder of the LLM")
+    _path(parser, "output", "folder for the parts in half precision, with SHA256SUMS")
+
+
+def _verify(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.files import verify_checksums
+
+        verify_checksums(args.folder)
+
+    parser = _verb(verbs, "verify", "Compares files with the SHA256SUMS beside them.", run)
+    parser.add_argument("folder", type=Path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -102,3 +103,30 @@ def journal(path: str | Path) -> Iterator[Callable[[dict[str, Any]], None]]:
                 raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
         yield add
+
+
+CHECKSUMS = "SHA256SUMS"  # as `sha256sum` writes and checks it
+
+
+def write_checksums(folder: str | Path) -> None:
+    """Lists every weight and JSON file under `folder` with its SHA-256 in `folder/SHA256SUMS`."""
+    folder = Path(folder)
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
+    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    write_text(folder / CHECKSUMS, "".join(lines))
+
+
+def verify_checksums(folder: str | Path) -> None:
+    """Raises `InputError` for the first file that is missing or not as `SHA256SUMS` lists it."""
+    folder = Path(folder)
+    for line in read_text(folder / CHECKSUMS).splitlines():
+        wanted, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"{path}: is missing; {CHECKSUMS} beside it lists it")
+        if _sha256(path) != wanted:
+            raise InputError(f"{path}: its SHA-256 is not the one in {CHECKSUMS}; get it again")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

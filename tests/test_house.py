@@ -45,6 +45,8 @@ if verb == "config":
         node[last] = value
     sys.exit(print(json.dumps(tree)))
 
+if verb == "verify":
+    sys.exit()
 if os.environ.get("STAND_IN_FAIL") == verb:
     sys.exit(f"{{verb}}: the disk is full") if verb != "decode" else os._exit(3)
 
@@ -55,8 +57,8 @@ def read(path):
             data = file.read_bytes()
             digest.update(gzip.decompress(data) if file.suffix == ".gz" else data)
 for key, value in options.items():
-    if key in ("--manifests", "--groups", "--semantic", "--voice", "--llm", "--model", "--hyp",
-               "--ref", "--raw", "--scores"):
+    if key in ("--init", "--manifests", "--groups", "--semantic", "--voice", "--llm", "--model",
+               "--hyp", "--ref", "--raw", "--scores"):
         read(Path(value))
     elif key in ("--seed", "--train-groups", "--max-pause"):
         digest.update(value.encode())
@@ -94,6 +96,7 @@ for path in {{
     write(output / path if path else output)
 """
 
+GIVEN = ("--install", "false", "--from-scratch", "true")  # what comes later counts
 ALL_VERBS = [
     *("simulate", "groups", "train-semantic", "train-voice", "embed", "new-llm"),
     *("train-tagspeech", "decode", "score", "report"),
@@ -115,7 +118,7 @@ class House:
 
     def start(self, *args: str, **more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [str(self.folder / "run.sh"), "--install", "false", *args],
+            [str(self.folder / "run.sh"), *GIVEN, *args],
             env=self.environment(**more),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -158,7 +161,12 @@ def build(folder: Path, root: Path) -> House:
         copy = shutil.copytree if (root / "egs/mini" / name).is_dir() else shutil.copy2
         (folder / "egs/mini").mkdir(parents=True, exist_ok=True)
         copy(root / "egs/mini" / name, folder / "egs/mini" / name)
-    (folder / "egs/mini/conf/tagspeech.yaml").write_text("{}\n")
+    for name in ("tagspeech", "scratch"):
+        (folder / f"egs/mini/conf/{name}.yaml").write_text("{}\n")
+    for name in ("semantic.safetensors", "voice.safetensors", "llm/config.json"):
+        part = folder / "egs/mini/pretrained" / name
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text("trained before\n")
     stand_in = folder / "bin/tagspeech"
     stand_in.parent.mkdir()
     stand_in.write_text(STAND_IN)
@@ -255,7 +263,7 @@ def test_help_shows_options_and_the_variables_of_the_recipe(house: House) -> Non
 
 def test_recipe_hands_over_from_any_folder(house: House, tmp_path: Path) -> None:
     subprocess.run(
-        [house.folder / "egs/mini/run.sh", "--install", "false", "--stop-stage", "1"],
+        [house.folder / "egs/mini/run.sh", *GIVEN, "--stop-stage", "1"],
         cwd=tmp_path,
         env=house.environment(),
         check=True,
@@ -281,6 +289,28 @@ def test_options_redo_only_what_depends_on_them(finished: House) -> None:
     messages = finished.run("--max-pause", "0.5")
     assert finished.calls() == ALL_VERBS[1:]
     assert "stage 2: utterance groups (begin: its options changed)" in messages
+
+
+def test_pretrained_parts_take_the_place_of_training(finished: House) -> None:
+    messages = finished.run("--from-scratch", "false")
+    verbs = [verb for verb in ALL_VERBS if verb not in ("train-voice", "new-llm")]
+    assert finished.calls() == ["verify", *verbs[2:]]  # the corpus is the same
+    assert (
+        "stage 4: voice encoder: egs/mini/pretrained/voice.safetensors, trained before" in messages
+    )
+    finished.run("--from-scratch", "false")
+    assert finished.calls() == ["verify"]
+    (finished.folder / "egs/mini/pretrained/llm/config.json").write_text("another\n")
+    finished.run("--from-scratch", "false")
+    assert finished.calls()[:2] == ["verify", "train-tagspeech"]
+    semantic = finished.folder / "egs/mini/pretrained/semantic.safetensors"
+    semantic.write_text("another\n")
+    finished.run("--from-scratch", "false", "--stop-stage", "4")
+    assert finished.calls() == ["verify", "train-semantic"]
+    finished.run("--from-scratch", "false", "--semantic-encoder", str(semantic))
+    assert "train-semantic" not in finished.calls()
+    words = finished.run("--from-scratch", "false", "--voice-encoder", "none.pt", code=2)
+    assert "stage 4: voice encoder: none.pt: no such file" in words
 
 
 def test_seed_redoes_all(finished: House) -> None:
