@@ -49,7 +49,7 @@ FRAME = SAMPLING_RATE // 100  # samples over which loudness is measured
 AUDIBLE_DB = 30.0  # below the loudest frame: what is quieter at either end is trimmed ...
 MARGIN = SAMPLING_RATE // 50  # ... but for so many samples
 LONGEST_CLOSURE = 15  # quiet frames inside a digit ("six"); beyond more of them lie stray noises
-FADE = SAMPLING_RATE // 200  # samples
+FADE = SAMPLING_RATE // 200  # samples, less than a frame
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ def read_recording(path: Path) -> np.ndarray:
     if not samples.any():
         raise InputError(f"{path}: is silent or shorter than 0.01 s; remove it")
     ramp = np.sin(np.linspace(0, np.pi / 2, FADE, dtype=np.float32)) ** 2
-    samples[:FADE] *= ramp[: len(samples)]
-    samples[-FADE:] *= ramp[::-1][-len(samples) :]
+    samples[:FADE] *= ramp
+    samples[-FADE:] *= ramp[::-1]
     return samples * (SPEECH_LEVEL / np.sqrt(np.mean(samples**2)))
 
 
