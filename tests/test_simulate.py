@@ -19,7 +19,8 @@ from lhotse import CutSet, RecordingSet, SupervisionSegment, SupervisionSet
 from tagspeech.data.conversation import SAMPLING_RATE, utter
 from tagspeech.data.espeak import Espeak
 from tagspeech.data.sentences import DIGITS, VOCABULARY, draw_sentence, split_of
-from tagspeech.data.simulate import SPLITS, SimulateConfig, make_sessions, simulate
+from tagspeech.data.sessions import make_sessions
+from tagspeech.data.simulate import SPLITS, SimulateConfig, simulate
 from tagspeech.data.voices import VARIANTS, voices
 from tagspeech.errors import InputError
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol, TypeVar
 
 import numpy as np
 from scipy.signal import firwin, resample_poly
 
 from tagspeech.data.espeak import SAMPLING_RATE as ESPEAK_RATE
 from tagspeech.data.espeak import Espeak
-from tagspeech.data.sentences import MIN_WORDS, draw_backchannel, draw_sentence
+from tagspeech.data.sentences import MIN_WORDS
 from tagspeech.data.voices import Voice
 
 SAMPLING_RATE = 16000
@@ -37,15 +38,30 @@ PAUSES = (0.05, 0.8)  # seconds
 OWN_PAUSE = 0.2  # seconds, the least a speaker waits after himself
 
 
+class Speaker(Protocol):
+    """Whoever speaks, equal only to himself and hashable: a `Voice`, or a person in recordings."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its corpus."""
+
+    @property
+    def gender(self) -> str | None:
+        """F or M; None where it is not known."""
+
+
+SomeSpeaker = TypeVar("SomeSpeaker", bound=Speaker)
+
+
 @dataclass(frozen=True)
 class Utterance:
-    """One voice says one text.
+    """One speaker says one text.
 
     samples  (N,) float32 at 16 kHz, from the first to the last audible sample, at SPEECH_LEVEL
-    words    (word, start, end), seconds from the first sample; a word ends where the next begins
+    words    (word, start, end), seconds from the first sample
     """
 
-    voice: Voice
+    voice: Speaker
     text: str
     samples: np.ndarray
     words: tuple[tuple[str, float, float], ...]
@@ -106,16 +122,15 @@ def _word_times(
 
 def draw_group(
     rng: np.random.Generator,
-    espeak: Espeak,
-    pool: Sequence[Voice],
-    split: str,
-    word: str,
+    pool: Sequence[SomeSpeaker],
     max_speakers: int,
+    say: Callable[[SomeSpeaker, bool], Utterance],
 ) -> list[Placed]:
     """A random utterance group, sorted by start; the first sample of its first utterance is 0.
 
-    It holds 1 to `max_speakers` voices of `pool`, up to 5 segments (or one each), `word`, and at
-    most 12 s; between segments there are overlaps or pauses of at most 0.8 s.
+    It holds 1 to `max_speakers` of `pool`, up to 5 segments (or one each), and at most 12 s;
+    between segments there are overlaps or pauses of at most 0.8 s. `say` draws an utterance of a
+    speaker, and is told whether it is the first of the group.
     """
     weights = np.array(SPEAKERS_WEIGHTS[:max_speakers])
     count = 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
@@ -128,11 +143,7 @@ def draw_group(
         turns = rng.permutation(np.concatenate([speakers, rng.choice(speakers, extra)]))
         placed: list[Placed] = []
         for turn in turns:
-            if placed and rng.random() < BACKCHANNEL_SHARE:
-                text = draw_backchannel(rng)
-            else:
-                text = draw_sentence(rng, split, None if placed else word)
-            utterance = utter(espeak, pool[turn], text)
+            utterance = say(pool[turn], not placed)
             placed.append(Placed(_draw_start(rng, placed, utterance), utterance))
         if max(item.end for item in placed) <= MAX_GROUP_SECONDS * SAMPLING_RATE:
             return sorted(placed, key=lambda item: item.start)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.signal import fftconvolve, lfilter
 
-from tagspeech.data.conversation import SAMPLING_RATE, SPEECH_LEVEL, Placed
-from tagspeech.data.voices import Voice
+from tagspeech.data.conversation import SAMPLING_RATE, SPEECH_LEVEL, Placed, Speaker
 
 GAIN_DB = 4.0
 SNR_DB = (15.0, 35.0)
@@ -20,7 +19,7 @@ CEILING = 0.95  # peak of a session, full scale 1
 
 def mix(
     rng: np.random.Generator,
-    pool: Sequence[Voice],
+    pool: Sequence[Speaker],
     placed: Sequence[Placed],
     length: int,
 ) -> np.ndarray:
