@@ -68,7 +68,7 @@ fi
 new_llm=false
 if [[ -z $llm ]]; then
   new_llm=true
-  llm=$exp/llm
+  llm=$exp/llm/pretrained
 fi
 llm_folder="" # what stage 6 depends on: a name is looked up by the Hub
 if [[ $new_llm == false && -d $llm ]]; then
@@ -163,7 +163,8 @@ run_stage 5 "speaker embeddings" \
 
 train_tagspeech() {
   if [[ $new_llm == true ]]; then
-    tagspeech new-llm "${with_config[@]}" --groups "$exp/embeddings" --output "$llm"
+    tagspeech new-llm "${with_config[@]}" --groups "$exp/embeddings" --output "$exp/llm" \
+      --processes "$processes" --threads "$threads"
   fi
   tagspeech train tagspeech "${with_config[@]}" --groups "$exp/embeddings" \
     --semantic "$semantic" --voice "$voice" --output "$exp/tagspeech" \
@@ -175,7 +176,7 @@ run_stage 6 "TagSpeech" \
   --outputs "$model/config.json" "$model/model.safetensors" \
   --sections language,features,semantic.stack,semantic.anchor_interval,voice.stack,voice.anchor_interval,llm,target,loss,train \
   --options "processes=$processes" \
-  --work "$exp/tagspeech" \
+  --work "$exp/llm" "$exp/tagspeech" \
   -- train_tagspeech
 
 run_stage 7 "decode" \

@@ -198,14 +198,18 @@ def _embed(verbs: object) -> None:
 
 def _new_llm(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.training.tagspeech import new_llm
+        from tagspeech.training.parallel import launch
+        from tagspeech.training.text import new_llm
 
-        new_llm(_config_of(args), args.groups, args.output)
+        _use_threads(args)
+        launch(args.processes, new_llm, _config_of(args), args.groups, args.output)
 
-    parser = _verb(verbs, "new-llm", "Makes a small random LLM and its tokenizer.", run)
+    parser = _verb(verbs, "new-llm", "Makes a small LLM and its tokenizer from target texts.", run)
     _configured(parser)
     _path(parser, "groups", "folder of utterance groups")
-    _path(parser, "output", "folder of the LLM")
+    _path(parser, "output", "run folder; the LLM is OUTPUT/pretrained")
+    parser.add_argument("--processes", type=_count, default=1, help="that train together")
+    _threads(parser)
 
 
 def _decode(verbs: object) -> None:

@@ -127,7 +127,9 @@ class NewLLMConfig:
     num_hidden_layers: int = 4
     num_attention_heads: int = 4
     num_key_value_heads: int = 2
+    embedding_std: float = 0.02  # of the random token embeddings, as Qwen2 has it
     seed: int = 1
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(max_steps=0))  # on target texts
 
 
 @dataclass(frozen=True)

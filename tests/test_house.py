@@ -87,7 +87,7 @@ for path in {{
     "train-semantic": ["final.pt"],
     "train-voice": ["final.pt"],
     "embed": ["train.jsonl.gz", "dev.jsonl.gz"],
-    "new-llm": ["config.json"],
+    "new-llm": ["pretrained/config.json"],
     "train-tagspeech": ["pretrained/config.json", "pretrained/model.safetensors"],
     "decode": ["test.raw.jsonl", "test.hyp.seglst.json", "test.ref.seglst.json"],
     "score": [""],

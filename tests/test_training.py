@@ -30,7 +30,8 @@ from tagspeech.training.checkpoint import load
 from tagspeech.training.embed import embed, load_encoder
 from tagspeech.training.encoders import train_semantic, train_voice
 from tagspeech.training.loop import learning_rate
-from tagspeech.training.tagspeech import new_llm, train_tagspeech
+from tagspeech.training.tagspeech import train_tagspeech
+from tagspeech.training.text import new_llm
 
 STEPS = 10  # an epoch has less batches
 SETS = [

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, write_text
 from tagspeech.segments import Segment, by_time
+from tagspeech.serialize import to_target
 from tagspeech.text import normalise
 
 log = logging.getLogger(__name__)
@@ -126,6 +127,11 @@ def group_segments(cut: Cut) -> list[Segment]:
             )
         )
     return by_time(segments)
+
+
+def group_targets(groups: CutSet, time_grid: float) -> list[str]:
+    """The target text of each group, times rounded to `time_grid` seconds."""
+    return [to_target(group_segments(cut), time_grid) for cut in groups]
 
 
 def read_manifest(path: Path) -> Any:

@@ -85,6 +85,8 @@ def make_llm(
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    with torch.no_grad():
+        llm.get_input_embeddings().weight.mul_(config.embedding_std / llm.config.initializer_range)
     _smooth_times(llm, tokenizer)
     with atomic_path(output) as temporary:
         llm.save_pretrained(temporary)

@@ -15,24 +15,18 @@ from tagspeech.data.batches import (
     stored_frames,
     training_groups,
 )
-from tagspeech.data.groups import group_segments
+from tagspeech.data.groups import group_segments, group_targets
 from tagspeech.decoding.greedy import generate_texts
-from tagspeech.models.new_llm import make_llm
 from tagspeech.models.pretrained import load_llm, save_pretrained
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 from tagspeech.scoring import score
-from tagspeech.serialize import parse_target, to_target
+from tagspeech.serialize import parse_target
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.embed import load_encoder
 from tagspeech.training.loop import fit
 from tagspeech.training.parallel import rank
 
 log = logging.getLogger(__name__)
-
-
-def targets_of(groups: CutSet, config: Config) -> list[str]:
-    """The target text of each group."""
-    return [to_target(group_segments(cut), config.target.time_grid) for cut in groups]
 
 
 class TagSpeechTask:
@@ -46,7 +40,7 @@ class TagSpeechTask:
 
     def loss(self, batch: CutSet) -> tuple[Tensor, int, dict[str, float]]:
         output = self.model.loss_from_frames(
-            Frames(*stored_frames(batch)), targets_of(batch, self.config)
+            Frames(*stored_frames(batch)), group_targets(batch, self.config.target.time_grid)
         )
         figures = {name: term.item() for name, term in output.terms.items()}
         return output.loss, output.tokens, {"token_accuracy": output.correct.item(), **figures}
@@ -56,7 +50,7 @@ class TagSpeechTask:
         tokens = 0
         for batch in batches_by_duration(self.dev, self.train.max_duration):
             output = self.model.loss_from_frames(
-                Frames(*stored_frames(batch)), targets_of(batch, self.config)
+                Frames(*stored_frames(batch)), group_targets(batch, self.config.target.time_grid)
             )
             loss += output.terms["target"].item() * output.tokens
             correct += output.correct.item() * output.tokens
@@ -85,14 +79,6 @@ class TagSpeechTask:
             **{name: overall[name]["error_rate"] for name in ("wer", "cpwer", "der")},
             "speaker_count_accuracy": overall["speaker_count_accuracy"],
         }
-
-
-def new_llm(config: Config, groups_dir: Path, output: Path) -> None:
-    """Makes the small LLM of a recipe that has no pretrained one."""
-    groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), config.train)
-    longest = max(cut.duration for cut in groups) + 1.0
-    targets = targets_of(groups, config)
-    make_llm(config.llm.new, targets, config.target.time_grid, longest, output)
 
 
 def train_tagspeech(

@@ -1,0 +1,103 @@
+"""A new LLM reads before it listens: target texts alone, without audio.
+
+What the speaker block says again of the text block, the times above all, can be learnt from the
+text. Among frames a small LLM needs thousands of batches to find out that it only has to copy
+them; in text alone it needs some hundred short ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import torch
+from lhotse import CutSet
+from torch import Tensor, nn
+
+from tagspeech.config import Config, LLMConfig
+from tagspeech.data.batches import batches_by_duration, read_groups, training_groups
+from tagspeech.data.groups import group_targets
+from tagspeech.files import atomic_path
+from tagspeech.models.new_llm import make_llm
+from tagspeech.models.pretrained import load_llm
+from tagspeech.models.prompt import build_prompt, encode_text
+from tagspeech.training.checkpoint import seed_everything
+from tagspeech.training.loop import fit
+from tagspeech.training.parallel import rank, wait_for_all
+
+START = "<speaker>\n"  # what follows it in a target is scored
+
+
+class TextTask:
+    """Cross entropy of the speaker block, given the text block and a prompt with empty streams."""
+
+    sections = ("llm", "target")
+
+    def __init__(
+        self, config: Config, llm: nn.Module, tokenizer: Any, groups: CutSet, dev: CutSet
+    ) -> None:
+        self.config, self.train = config, config.llm.new.train
+        self.model, self.tokenizer = llm, tokenizer
+        self.prompt = build_prompt(tokenizer)
+        self.groups, self.dev = groups, dev
+
+    def loss(self, batch: CutSet) -> tuple[Tensor, int, dict[str, float]]:
+        given, scored = [], []
+        for target in group_targets(batch, self.config.target.time_grid):
+            before, start, after = target.partition(START)
+            prompt = self.prompt.before + self.prompt.between + self.prompt.after
+            given.append(prompt + encode_text(self.tokenizer, before + start))
+            scored.append(encode_text(self.tokenizer, after) + self.prompt.ending)
+        ids = [[*first, *second] for first, second in zip(given, scored, strict=True)]
+        longest = max(map(len, ids))
+        ids_BL = torch.tensor([one + [0] * (longest - len(one)) for one in ids])
+        mask_BL = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in ids])
+        hidden_BLH = self.model.get_decoder()(
+            input_ids=ids_BL, attention_mask=mask_BL, use_cache=False
+        ).last_hidden_state
+        hidden_NH = torch.cat(
+            [
+                hidden_BLH[item, len(first) - 1 : len(ids[item]) - 1]
+                for item, first in enumerate(given)
+            ]
+        )
+        logits_NV = self.model.get_output_embeddings()(hidden_NH).float()
+        labels_N = torch.tensor(list(itertools.chain.from_iterable(scored)))
+        correct = (logits_NV.argmax(-1) == labels_N).float().mean().item()
+        loss = nn.functional.cross_entropy(logits_NV, labels_N)
+        return loss, len(labels_N), {"token_accuracy": correct}
+
+    def validate(self) -> dict[str, float]:
+        loss = correct = 0.0
+        tokens = 0
+        for batch in batches_by_duration(self.dev, self.train.max_duration):
+            mean, count, figures = self.loss(batch)
+            loss += mean.item() * count
+            correct += figures["token_accuracy"] * count
+            tokens += count
+        return {"loss": loss / tokens, "token_accuracy": correct / tokens}
+
+
+def new_llm(config: Config, groups_dir: Path, output: Path) -> None:
+    """Makes the small LLM of a recipe that has no pretrained one: `output/pretrained`.
+
+    It is trained on target texts alone for `llm.new.train.max_steps` batches; 0 leaves it random.
+    """
+    train = config.llm.new.train
+    groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), config.train)
+    dev = read_groups(groups_dir / "dev.jsonl.gz")
+    random = output / "random"
+    if rank() == 0:
+        longest = max(cut.duration for cut in groups) + 1.0
+        grid = config.target.time_grid
+        make_llm(config.llm.new, group_targets(groups, grid), grid, longest, random)
+    wait_for_all()
+    llm, tokenizer = load_llm(LLMConfig(name=str(random), attention=config.llm.attention))
+    seed_everything(train.seed)
+    if train.max_steps:
+        fit(TextTask(config, llm, tokenizer, groups, dev), config, output)
+    if rank() == 0:
+        with atomic_path(output / "pretrained") as temporary:
+            llm.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
