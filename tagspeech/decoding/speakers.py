@@ -1,6 +1,6 @@
 """Speakers by voice: words and times as the LLM wrote them, speakers from the voice encoder.
 
-The voice frames tell more about who speaks when than the LLM makes of them. Here the frames of each
+The voice frames tell more about who speaks than a small LLM makes of them. Here the frames of each
 segment become one vector, and segments of similar vectors one speaker of the session.
 
 Shape suffixes: T frames, D encoder channels, N segments.
