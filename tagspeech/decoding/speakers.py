@@ -14,12 +14,16 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from tagspeech.data.batches import FRAMES_PER_SECOND, heard_alone, pool_regions
 from tagspeech.segments import Segment
+
+OVERLAP = 0.25  # of the shorter of two segments: who overlap more than that are two speakers
+FARTHEST = 2.0  # cosine distance of opposite vectors
 
 
 def voice_vectors(segments: Sequence[Segment], voice_TD: Tensor) -> Tensor:
@@ -43,16 +47,29 @@ def cluster_voices(segments: Sequence[Segment], voice_TD: Tensor, threshold: flo
     voice_TD   voice frames of the session at 25 Hz, without padding
     threshold  clusters are merged while their mean cosine distance (0 to 2) is at most this
 
-    Average-linkage clustering. Where there is nothing to compare, all is of one speaker: a single
-    segment, or audio too short for a frame.
+    Average-linkage clustering. Nobody talks over himself: segments that overlap clearly are as far
+    apart as can be, though their vectors, of the same frames, are similar. Where there is nothing
+    to compare, all is of one speaker: a single segment, or audio too short for a frame.
     """
     if len(segments) < 2 or not len(voice_TD):
         return ["1"] * len(segments)
     unit_ND = normalize(voice_vectors(segments, voice_TD).float()).cpu().numpy()
-    distances = (1 - unit_ND @ unit_ND.T)[np.triu_indices(len(unit_ND), 1)]
-    clusters = fcluster(linkage(distances, "average"), threshold, "distance")
+    distance_NN = np.maximum(1 - unit_ND @ unit_ND.T, 0)  # rounding gives less than 0
+    distance_NN[_overlapping(segments)] = FARTHEST
+    pairs = np.triu_indices(len(segments), 1)
+    clusters = fcluster(linkage(distance_NN[pairs], "average"), threshold, "distance")
     numbers: dict[int, str] = {}
     return [numbers.setdefault(one, str(len(numbers) + 1)) for one in clusters.tolist()]
+
+
+def _overlapping(segments: Sequence[Segment]) -> NDArray[np.bool_]:
+    """Whether two segments share more than `OVERLAP` of the shorter one: (N, N)."""
+    starts_N = np.array([one.start for one in segments])
+    ends_N = np.array([one.end for one in segments])
+    lasting_N = ends_N - starts_N
+    shared_NN = np.minimum.outer(ends_N, ends_N) - np.maximum.outer(starts_N, starts_N)
+    overlapping_NN: NDArray[np.bool_] = shared_NN > OVERLAP * np.minimum.outer(lasting_N, lasting_N)
+    return overlapping_NN
 
 
 def with_speakers(segments: Sequence[Segment], speakers: Sequence[str]) -> list[Segment]:
