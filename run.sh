@@ -181,24 +181,32 @@ run_stage 6 "TagSpeech" \
 
 run_stage 7 "decode" \
   --inputs "$model" "$data/groups/test.jsonl.gz" \
-  --outputs "$greedy"/test.{raw.jsonl,hyp.seglst.json,ref.seglst.json} \
+  --outputs "$greedy"/test.{raw.jsonl,hyp.seglst.json,hyp-voice.seglst.json,ref.seglst.json} \
   --sections decode \
   --work "$greedy" \
   -- tagspeech decode "${with_config[@]}" --model "$model" \
   --groups "$data/groups/test.jsonl.gz" --output "$greedy" --threads "$threads"
 
 language=$(sed -n 's/.*"language": "\([^"]*\)".*/\1/p' <<<"$resolved")
+score_both() { # speakers by LLM, speakers by voice
+  local speakers
+  for speakers in "" -voice; do
+    tagspeech score --ref "$greedy/test.ref.seglst.json" \
+      --hyp "$greedy/test.hyp$speakers.seglst.json" --raw "$greedy/test.raw.jsonl" \
+      --language "$language" --output "$greedy/scores$speakers.json"
+  done
+}
 run_stage 8 "score" \
-  --inputs "$greedy"/test.{raw.jsonl,hyp.seglst.json,ref.seglst.json} \
-  --outputs "$greedy/scores.json" \
+  --inputs "$greedy"/test.{raw.jsonl,hyp.seglst.json,hyp-voice.seglst.json,ref.seglst.json} \
+  --outputs "$greedy"/scores{,-voice}.json \
   --sections language \
-  -- tagspeech score --ref "$greedy/test.ref.seglst.json" --hyp "$greedy/test.hyp.seglst.json" \
-  --raw "$greedy/test.raw.jsonl" --language "$language" --output "$greedy/scores.json"
+  -- score_both
 
 commit=$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
 run_stage 9 "report" \
-  --inputs "$greedy"/{scores.json,test.hyp.seglst.json,test.ref.seglst.json} \
+  --inputs "$greedy"/{scores.json,scores-voice.json,test.hyp.seglst.json,test.ref.seglst.json} \
   --outputs "$exp/results.json" \
-  -- tagspeech report --scores "$greedy/scores.json" --recipe "$recipe" --commit "$commit" \
+  -- tagspeech report --scores "$greedy/scores.json" --scores-voice "$greedy/scores-voice.json" \
+  --recipe "$recipe" --commit "$commit" \
   --ref "$greedy/test.ref.seglst.json" --hyp "$greedy/test.hyp.seglst.json" \
   --seconds "$(mark seconds "$data/.stages" "$exp/.stages")" --output "$exp/results.json"

@@ -44,11 +44,15 @@ class TagSpeech(TagSpeechModel):
         return generate_texts(self, self.encode(features_BTF, feature_lens_B), limit)
 
     def transcribe(
-        self, audio: Sequence[str | Path | NDArray[np.float32]], channel: int = 0
+        self,
+        audio: Sequence[str | Path | NDArray[np.float32]],
+        channel: int = 0,
+        speakers: str = "llm",
     ) -> list[list[Segment]]:
         """Segments of each recording: a path, or an array (T,) at the model's sampling rate.
 
-        The session of a path is its stem, that of an array its place in the list.
+        The session of a path is its stem, that of an array its place in the list. Speakers are
+        those that the LLM wrote ("llm"), or re-assigned by clustering voice frames ("voice").
         """
         rate = self.config.features.sampling_rate
         sessions = [
@@ -59,11 +63,15 @@ class TagSpeech(TagSpeechModel):
             read_audio(Path(one), rate, channel) if isinstance(one, (str, Path)) else one
             for one in audio
         ]
-        return list(transcribe(self, arrays, sessions))
+        return list(transcribe(self, arrays, sessions, speakers))
 
 
 def transcribe_files(
-    model_dir: Path, files: Sequence[Path], formats: Sequence[str], output: Path | None
+    model_dir: Path,
+    files: Sequence[Path],
+    formats: Sequence[str],
+    output: Path | None,
+    speakers: str = "llm",
 ) -> None:
     """Behind `tagspeech transcribe`: writes `output/STEM.EXTENSION` for each file and format.
 
@@ -84,7 +92,7 @@ def transcribe_files(
     model = TagSpeech.from_pretrained(model_dir)
     everything: list[Segment] = []
     for path in tqdm(files, desc="transcribe", unit=" files", disable=len(files) < 2):
-        segments = model.transcribe([path])[0]
+        segments = model.transcribe([path], speakers=speakers)[0]
         everything += segments
         if output is not None:
             for one in formats:

@@ -223,9 +223,7 @@ def _decode(verbs: object) -> None:
     _configured(parser)
     _path(parser, "model", "folder of a trained model")
     _path(parser, "groups", "SPLIT.jsonl.gz")
-    _path(
-        parser, "output", "folder for SPLIT.raw.jsonl, SPLIT.ref.seglst.json, SPLIT.hyp.seglst.json"
-    )
+    _path(parser, "output", "folder for SPLIT.raw.jsonl, SPLIT.{ref,hyp,hyp-voice}.seglst.json")
     _threads(parser)
 
 
@@ -254,6 +252,7 @@ def _report(verbs: object) -> None:
             args.scores,
             args.ref,
             args.hyp,
+            scores_voice_path=args.scores_voice,
             recipe=args.recipe,
             commit=args.commit,
             seconds=args.seconds,
@@ -262,6 +261,7 @@ def _report(verbs: object) -> None:
 
     parser = _verb(verbs, "report", "Prints the table of scores and three examples.", run)
     _path(parser, "scores", "scores.json")
+    _path(parser, "scores-voice", "scores.json of speakers by voice", required=False)
     _path(parser, "ref", "reference segments")
     _path(parser, "hyp", "hypothesis segments")
     parser.add_argument("--recipe", required=True)
@@ -275,12 +275,16 @@ def _transcribe(verbs: object) -> None:
         from tagspeech.api import transcribe_files
 
         _use_threads(args)
-        transcribe_files(args.model, args.audio, args.format.split(","), args.output)
+        formats = args.format.split(",")
+        transcribe_files(args.model, args.audio, formats, args.output, args.speakers)
 
     parser = _verb(verbs, "transcribe", "Transcribes recordings with a trained model.", run)
     _path(parser, "model", "folder of a trained model")
     parser.add_argument("--format", default="seglst", help="formats, separated by commas")
     _path(parser, "output", "folder; without it the first format goes to stdout", required=False)
+    parser.add_argument(
+        *("--speakers",), choices=("llm", "voice"), default="llm", help="who decides on them"
+    )
     _threads(parser)
     parser.add_argument("audio", nargs="+", type=Path, metavar="AUDIO")
 

@@ -159,10 +159,11 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """Greedy generation."""
+    """Greedy generation, and speakers by voice."""
 
     max_new_tokens: int = 1000
     max_duration: float = 400.0  # seconds of audio in a batch
+    speaker_threshold: float = 0.5  # cosine distance from which on two voices are two speakers
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 import soundfile
 
 from tagspeech.cli import main
+from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, read, write
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
@@ -107,6 +109,7 @@ def test_help_of_every_verb_imports_nothing_heavy() -> None:
         (["decode", "--threads", "many"], "wants a whole number from 0, not 'many'"),
         (["transcribe", "--model", "folder"], "AUDIO"),
         (["train", "everything"], "invalid choice: 'everything'"),
+        (["transcribe", "--model", "m", "--speakers", "face", "a.wav"], "invalid choice: 'face'"),
     ],
 )
 def test_wrong_arguments_are_one_line(
@@ -204,6 +207,40 @@ def test_every_format_is_written(
         *("set the lamp to seven", "she will call at three", "bring two paper cups")
     ]
     assert [one.speaker for one in segments] == ["1", "2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("speakers", "told"),
+    [("llm", [("1", "f"), ("2", "m"), ("1", "f")]), ("voice", [("1", "f")] * 3)],
+)
+def test_speakers_by_llm_or_by_voice(
+    tiny_model_folder: Path,
+    wav: Path,
+    tmp_path: Path,
+    telling: None,
+    capsys: pytest.CaptureFixture[str],
+    speakers: str,
+    told: list[tuple[str, str]],
+) -> None:
+    """By voice with a threshold that takes all for one speaker: f, written for most of the time."""
+    folder = Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
+    tree = json.loads((folder / "config.json").read_text())
+    tree["decode"]["speaker_threshold"] = 2.0
+    (folder / "config.json").write_text(json.dumps(tree))
+    assert run("transcribe", "--model", folder, "--speakers", speakers, wav) == 0
+    out = tmp_path / "out.seglst.json"
+    out.write_text(capsys.readouterr().out)
+    segments = read(out)
+    assert [(one.speaker, one.gender) for one in segments] == told
+    assert segments[0].words == "set the lamp to seven"
+
+
+def test_speakers_by_anything_else_are_refused(tiny_model_folder: Path, wav: Path) -> None:
+    from tagspeech import TagSpeech
+
+    model = TagSpeech.from_pretrained(tiny_model_folder)
+    with pytest.raises(InputError, match="speakers: wants llm or voice, found 'face'"):
+        model.transcribe([wav], speakers="face")
 
 
 def test_stdout_of_two_files_is_one_list(

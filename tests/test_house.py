@@ -58,7 +58,8 @@ def read(path):
             digest.update(gzip.decompress(data) if file.suffix == ".gz" else data)
 for key, value in options.items():
     if key in ("--init", "--manifests", "--groups", "--semantic", "--voice", "--llm", "--model",
-               "--hyp", "--ref", "--raw", "--scores"):
+               "--hyp", "--ref", "--raw", "--scores",
+               "--scores-voice"):
         read(Path(value))
     elif key in ("--seed", "--train-groups", "--max-pause"):
         digest.update(value.encode())
@@ -89,7 +90,8 @@ for path in {{
     "embed": ["train.jsonl.gz", "dev.jsonl.gz"],
     "new-llm": ["pretrained/config.json"],
     "train-tagspeech": ["pretrained/config.json", "pretrained/model.safetensors"],
-    "decode": ["test.raw.jsonl", "test.hyp.seglst.json", "test.ref.seglst.json"],
+    "decode": ["test.raw.jsonl",
+               *(f"test.{{name}}.seglst.json" for name in ("hyp", "hyp-voice", "ref"))],
     "score": [""],
     "report": [""],
 }}[verb]:
@@ -99,7 +101,7 @@ for path in {{
 GIVEN = ("--install", "false", "--from-scratch", "true")  # what comes later counts
 ALL_VERBS = [
     *("simulate", "groups", "train-semantic", "train-voice", "embed", "new-llm"),
-    *("train-tagspeech", "decode", "score", "report"),
+    *("train-tagspeech", "decode", "score", "score", "report"),
 ]
 EXP = "egs/mini/exp"
 DATA = "egs/mini/data"
@@ -283,9 +285,9 @@ def test_options_redo_only_what_depends_on_them(finished: House) -> None:
     finished.run("--jobs", "7", "--threads", "1")
     assert finished.calls() == []
     finished.run("--set", "decode.x=2")
-    assert finished.calls() == ["decode", "score", "report"]
+    assert finished.calls() == ALL_VERBS[-4:]
     finished.run("--set", "decode.x=2", "--set", "semantic.anchor_interval=5")
-    assert finished.calls() == ["new-llm", "train-tagspeech", "decode", "score", "report"]
+    assert finished.calls() == ALL_VERBS[-6:]
     messages = finished.run("--max-pause", "0.5")
     assert finished.calls() == ALL_VERBS[1:]
     assert "stage 2: utterance groups (begin: its options changed)" in messages
@@ -332,7 +334,7 @@ def test_changed_input_redoes_what_follows(finished: House) -> None:
 def test_changed_weights_are_noticed(finished: House) -> None:
     (finished.folder / EXP / "tagspeech/pretrained/model.safetensors").write_text("others\n")
     finished.run()
-    assert finished.calls() == ["decode", "score", "report"]
+    assert finished.calls() == ALL_VERBS[-4:]
 
 
 def test_missing_output_is_made_again(finished: House) -> None:

@@ -93,17 +93,18 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory, tiny_yaml: Pa
 
 def test_results_of_all_stages(finished: Recipe) -> None:
     results = finished.results()
-    assert set(results) == {"recipe", "commit", "seconds", "test"}
+    assert set(results) == {"recipe", "commit", "seconds", "test", "test_voice"}
     assert results["recipe"] == "mini"
     assert {int(stage) for stage in results["seconds"]} >= set(range(9))
-    test = results["test"]
-    assert set(test) == {"sessions", *RATES, *ERROR_RATES}
-    assert test["sessions"] == 10
-    for name in ERROR_RATES:
-        assert 0 <= test[name] < 20, name  # a fraction; insertions can exceed 1
-    for name in RATES:  # no speaker was matched: there is no gender to be right or wrong about
-        assert test[name] is None or 0 <= test[name] <= 1, name
-    assert test["malformed_rate"] is not None
+    for test in (results["test"], results["test_voice"]):
+        assert set(test) == {"sessions", *RATES, *ERROR_RATES}
+        assert test["sessions"] == 10
+        for name in ERROR_RATES:
+            assert 0 <= test[name] < 20, name  # a fraction; insertions can exceed 1
+        for name in RATES:  # no speaker was matched: there is no gender to be right or wrong about
+            assert test[name] is None or 0 <= test[name] <= 1, name
+        assert test["malformed_rate"] is not None
+    assert results["test"]["wer"] == results["test_voice"]["wer"]
     assert len(finished.rows()) == 10
 
 
@@ -111,6 +112,8 @@ def test_terminal_shows_table_and_examples(finished: Recipe) -> None:
     log = (finished.exp / "log/09-report.log").read_text()
     for words in ("WER", "cpWER", "tcpWER", "DER", "speaker count", "gender", "malformed"):
         assert words in log
+    for words in ("speakers by LLM", "speakers by voice"):
+        assert log.count(words) == 1
     assert log.count("ref") >= 3
 
 
@@ -152,7 +155,8 @@ def test_killed_three_times_gives_the_same(
     messages = killed.run()
     assert "stage 7: decode (continue)" in messages
 
-    assert killed.results()["test"] == finished.results()["test"]
+    for test in ("test", "test_voice"):
+        assert killed.results()[test] == finished.results()[test]
     assert killed.rows() == finished.rows()
     pretrained = "tagspeech/pretrained"
     for name in (f"{pretrained}/model.safetensors", f"{pretrained}/llm/model.safetensors"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,7 +262,7 @@ def test_files_to_scores_to_report(tmp_path: Path, capsys: pytest.CaptureFixture
     output = tmp_path / "results.json"
     report(tmp_path / "scores.json", ref, hyp, "mini", "abc", {"train": 60.0, "decode": 2}, output)
     written = json.loads(output.read_text(encoding="utf-8"))
-    assert written == results(scores, "mini", "abc", {"train": 60.0, "decode": 2})
+    assert written == results({"test": scores}, "mini", "abc", {"train": 60.0, "decode": 2})
     assert list(written) == ["recipe", "commit", "seconds", "test"]
     assert list(written["test"]) == [
         *("sessions", "malformed_rate", "wer", "cpwer", "tcpwer", "der", "der_collar_025"),
@@ -269,10 +270,30 @@ def test_files_to_scores_to_report(tmp_path: Path, capsys: pytest.CaptureFixture
     ]
     assert written["test"]["cpwer"] == pytest.approx(2 / 9)
     printed = capsys.readouterr().out
-    assert render_table(written, scores) in printed
+    assert render_table(written, {"test": scores}) in printed
+    assert "speakers by LLM" in printed
+    assert "speakers by voice" not in printed
     assert "22.2" in printed
     assert "62.0" in printed
     assert "s2: cpWER 100.0 %" in printed
+
+
+def test_report_of_speakers_by_voice_stands_beside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ref, hyp = tmp_path / "ref.seglst.json", tmp_path / "hyp.seglst.json"
+    formats.write(REF, ref)
+    formats.write(REF[:3], hyp)
+    score_files(ref, hyp, output=tmp_path / "scores.json")
+    score_files(ref, ref, output=tmp_path / "scores-voice.json")
+    output, voice = tmp_path / "results.json", tmp_path / "scores-voice.json"
+    report(tmp_path / "scores.json", ref, hyp, "mini", "abc", {}, output, scores_voice_path=voice)
+    written = json.loads(output.read_text(encoding="utf-8"))
+    assert written["test"].keys() == written["test_voice"].keys()
+    assert (written["test"]["cpwer"], written["test_voice"]["cpwer"]) == (2 / 9, 0.0)
+    _, by_llm, by_voice = re.split("speakers by (?:LLM|voice)", capsys.readouterr().out)
+    assert re.search(r"^cpWER +22\.2 ", by_llm, re.M)
+    assert re.search(r"^cpWER +0\.0 ", by_voice, re.M)
 
 
 def test_examples_are_best_median_worst() -> None:

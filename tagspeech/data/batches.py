@@ -5,7 +5,8 @@ Shape suffixes: B batch, T frames, F mel bins, D encoder channels, N segments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,30 +148,35 @@ def frame_units(groups: CutSet, num_frames: int, encode: Callable[[str], list[in
     return units_BT
 
 
+def heard_alone(turns: Sequence[tuple[float, float, Hashable]]) -> list[list[int]]:
+    """The encoder frames in which each turn (start, end, speaker) is heard without other speakers.
+
+    A turn that is overlapped throughout gives all its frames, one shorter than a frame none.
+    """
+    spans = [
+        range(max(0, round(start * FRAMES_PER_SECOND)), round(end * FRAMES_PER_SECOND))
+        for start, end, _ in turns
+    ]
+    speakers: defaultdict[int, set[Hashable]] = defaultdict(set)
+    for span, (_, _, speaker) in zip(spans, turns, strict=True):
+        for frame in span:
+            speakers[frame].add(speaker)
+    return [[frame for frame in span if len(speakers[frame]) == 1] or list(span) for span in spans]
+
+
 def clean_regions(groups: CutSet) -> list[tuple[int, int, list[int]]]:
     """Where each segment is heard alone: (item, supervision, frame indices), in order.
 
-    A segment that is overlapped throughout gives all its frames. Segments shorter than a frame
-    are left out.
+    Segments shorter than a frame are left out.
     """
-    regions = []
-    for item, cut in enumerate(groups):
-        spans = [
-            (round(one.start * FRAMES_PER_SECOND), round(one.end * FRAMES_PER_SECOND))
-            for one in cut.supervisions
-        ]
-        for index, (start, end) in enumerate(spans):
-            own = set(range(max(0, start), end))
-            others = {
-                frame
-                for other, span in enumerate(spans)
-                if cut.supervisions[other].speaker != cut.supervisions[index].speaker
-                for frame in range(*span)
-            }
-            frames = sorted(own - others) or sorted(own)
-            if frames:
-                regions.append((item, index, frames))
-    return regions
+    return [
+        (item, index, frames)
+        for item, cut in enumerate(groups)
+        for index, frames in enumerate(
+            heard_alone([(one.start, one.end, one.speaker) for one in cut.supervisions])
+        )
+        if frames
+    ]
 
 
 def pool_regions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from lhotse import CutSet
@@ -14,34 +15,51 @@ from tagspeech.config import DecodeConfig
 from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups
 from tagspeech.data.groups import group_segments
 from tagspeech.decoding.greedy import generate_texts
+from tagspeech.decoding.speakers import cluster_voices, with_speakers
 from tagspeech.files import journal, read_journal
 from tagspeech.formats import write
 from tagspeech.models.pretrained import load_pretrained
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
-from tagspeech.serialize import ParsedTarget, parse_target
+from tagspeech.serialize import parse_target
 
 log = logging.getLogger(__name__)
 
 
 def decode_groups(
     model: TagSpeechModel, groups: CutSet, config: DecodeConfig
-) -> Iterator[tuple[str, ParsedTarget, str]]:
-    """Session, parsed output and raw output of each group, batch by batch, longest groups first."""
+) -> Iterator[dict[str, Any]]:
+    """The journal's row of each group, batch by batch, longest groups first.
+
+    session, text       what the LLM wrote for whom
+    malformed, problems whether and why it does not parse whole
+    speakers_by_voice   of each segment that parses, in order
+    """
     features = FeatureReader(model.config.features)
     for batch in batches_by_duration(groups, config.max_duration):
         with torch.inference_mode():
             frames = model.encode(*features(batch))
         texts = generate_texts(model, frames, config.max_new_tokens)
-        for cut, text in zip(batch, texts, strict=True):
-            yield cut.id, parse_target(text, cut.id), text
+        for item, (cut, text) in enumerate(zip(batch, texts, strict=True)):
+            parsed = parse_target(text, cut.id)
+            voice_TD = frames.voice[item, : frames.voice_lens[item]]
+            yield {
+                "session": cut.id,
+                "text": text,
+                "malformed": parsed.malformed,
+                "problems": parsed.problems,
+                "speakers_by_voice": cluster_voices(
+                    parsed.segments, voice_TD, config.speaker_threshold
+                ),
+            }
 
 
 def decode(model_dir: Path, groups_path: Path, output: Path, config: DecodeConfig) -> None:
-    """Writes `SPLIT.raw.jsonl`, `SPLIT.ref.seglst.json` and `SPLIT.hyp.seglst.json` to `output`.
+    """Writes `SPLIT.{raw.jsonl,ref.seglst.json,hyp.seglst.json,hyp-voice.seglst.json}` to `output`.
 
-    The raw file is a journal of what the LLM wrote, with what did not parse; the hypothesis
-    appears when every group is decoded. SPLIT is the name of the groups' file.
+    The raw file is a journal of what the LLM wrote, with what did not parse. The hypotheses appear
+    when every group is decoded: `hyp` with the speakers that the LLM wrote, `hyp-voice` with
+    speakers by voice. SPLIT is the name of the groups' file.
     """
     groups = read_groups(groups_path)
     split = groups_path.name.partition(".")[0]
@@ -53,22 +71,19 @@ def decode(model_dir: Path, groups_path: Path, output: Path, config: DecodeConfi
     if len(left):
         model = load_pretrained(TagSpeechModel, model_dir)
         with journal(raw) as add:
-            outputs = tqdm(
-                decode_groups(model, left, config), f"decode {split}", len(left), unit=" groups"
-            )
-            for session, parsed, text in outputs:
-                add(
-                    {
-                        **{"session": session, "text": text},
-                        **{"malformed": parsed.malformed, "problems": parsed.problems},
-                    }
-                )
+            outputs = decode_groups(model, left, config)
+            for row in tqdm(outputs, f"decode {split}", len(left), unit=" groups"):
+                add(row)
     rows = {row["session"]: row for row in read_journal(raw)}
     hyp: list[Segment] = []
+    hyp_voice: list[Segment] = []
     for cut in groups:
-        hyp += parse_target(rows[cut.id]["text"], cut.id).segments
+        segments = parse_target(rows[cut.id]["text"], cut.id).segments
+        hyp += segments
+        hyp_voice += with_speakers(segments, rows[cut.id]["speakers_by_voice"])
     ref = [segment for cut in groups for segment in group_segments(cut)]
     write(ref, output / f"{split}.ref.seglst.json", "seglst")
     write(hyp, output / f"{split}.hyp.seglst.json", "seglst")
+    write(hyp_voice, output / f"{split}.hyp-voice.seglst.json", "seglst")
     malformed = sum(row["malformed"] for row in rows.values())
     log.info("%s: %d groups decoded, %d malformed", split, len(groups), malformed)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tagspeech.data.batches import FeatureReader
 from tagspeech.decoding.greedy import generate_texts
+from tagspeech.decoding.speakers import cluster_voices, with_speakers
 from tagspeech.errors import InputError
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
@@ -57,13 +58,19 @@ def read_audio(path: Path, sampling_rate: int, channel: int = 0) -> NDArray[np.f
 
 
 def transcribe(
-    model: TagSpeechModel, audio: Sequence[NDArray[np.float32]], sessions: Sequence[str]
+    model: TagSpeechModel,
+    audio: Sequence[NDArray[np.float32]],
+    sessions: Sequence[str],
+    speakers: str = "llm",
 ) -> Iterator[list[Segment]]:
     """Segments of each recording, an array (T,) at the model's sampling rate, in order.
 
     Audio shorter than the encoders need is padded with silence; a recording without any sample has
-    no segments. What of an output does not parse is warned about, the rest is kept.
+    no segments. What of an output does not parse is warned about, the rest is kept. Speakers are
+    those that the LLM wrote ("llm"), or by voice ("voice").
     """
+    if speakers not in ("llm", "voice"):
+        raise InputError(f"speakers: wants llm or voice, found {speakers!r}")
     reader = FeatureReader(model.config.features)
     for samples, session in zip(audio, sessions, strict=True):
         if not len(samples):
@@ -73,8 +80,13 @@ def transcribe(
         features_BTF, lens_B = reader.of_samples([np.pad(samples, (0, missing))])
         with torch.inference_mode():
             frames = model.encode(features_BTF, lens_B)
-        text = generate_texts(model, frames, model.config.decode.max_new_tokens)[0]
-        parsed = parse_target(text, session)
+        decode = model.config.decode
+        parsed = parse_target(generate_texts(model, frames, decode.max_new_tokens)[0], session)
         for problem in parsed.problems:
             log.warning("%s: %s", session, problem)
-        yield parsed.segments
+        if speakers == "llm":
+            yield parsed.segments
+        else:
+            voice_TD = frames.voice[0, : frames.voice_lens[0]]
+            names = cluster_voices(parsed.segments, voice_TD, decode.speaker_threshold)
+            yield with_speakers(parsed.segments, names)

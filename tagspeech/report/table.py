@@ -15,61 +15,77 @@ WORD_RATES = {"wer": "WER", "cpwer": "cpWER", "tcpwer": "tcpWER"}
 TIME_RATES = {"der": "DER", "der_collar_025": "DER"}
 ERROR_KINDS = ("insertions", "deletions", "substitutions")
 TIME_KINDS = ("missed", "false_alarm", "confusion")
+TITLES = {"test": "speakers by LLM", "test_voice": "speakers by voice"}
 NORMALISERS = {"en": "lower case, no symbols, words", "zh": "no symbols, characters"}
 
 
 def results(
-    scores: Mapping[str, Any], recipe: str, commit: str, seconds: Mapping[str, float]
+    scores: Mapping[str, Mapping[str, Any]], recipe: str, commit: str, seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The content of results.json: rates as fractions, `seconds` of each stage."""
-    overall = scores["overall"]
-    rates = (*WORD_RATES, *TIME_RATES)
+    """The content of results.json: rates as fractions, `seconds` of each stage.
+
+    `scores` by the key they get: "test", and "test_voice" for speakers by voice.
+    """
     return {
         "recipe": recipe,
         "commit": commit,
         "seconds": dict(seconds),
-        "test": {
-            "sessions": overall["sessions"],
-            "malformed_rate": overall["malformed_rate"],
-            **{key: overall[key]["error_rate"] for key in rates},
-            "speaker_count_accuracy": overall["speaker_count_accuracy"],
-            "gender_accuracy": overall["gender_accuracy"]["accuracy"],
-        },
+        **{key: _rates(one["overall"]) for key, one in scores.items()},
     }
 
 
-def render_table(results: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
-    """A table in percent, with collar, counts and normaliser beside each metric."""
-    overall, test = scores["overall"], results["test"]
-    sessions = f"{test['sessions']} sessions"
-    normaliser = NORMALISERS[overall["language"]]
-    rows = [("metric", "%", "collar", "measured on")]
-    for key, name in WORD_RATES.items():
-        part = overall[key]
-        kinds = ", ".join(f"{part[kind]} {kind}" for kind in ERROR_KINDS)
-        collar = f"{part['collar']:g} s" if "collar" in part else "-"
-        rows.append((name, percent(test[key]), collar, f"{part['length']} units: {kinds}"))
-    for key, name in TIME_RATES.items():
-        part = overall[key]
-        kinds = ", ".join(f"{part[kind]:.1f} s {kind.replace('_', ' ')}" for kind in TIME_KINDS)
-        measured = f"{part['scored']:.1f} s: {kinds}"
-        rows.append((name, percent(test[key]), f"{part['collar']:g} s", measured))
-    matched = f"{overall['gender_accuracy']['matched_seconds']:.1f} s of matched speakers"
-    mean_error = f"{sessions}, off by {overall['speaker_count_mean_absolute_error']:.2f} on average"
-    empty = f"{sessions}; empty: {percent(overall['empty_rate'])} %"
-    rows += [
-        ("speaker count right", percent(test["speaker_count_accuracy"]), "-", mean_error),
-        ("gender right", percent(test["gender_accuracy"]), "-", matched),
-        ("malformed", percent(test["malformed_rate"]), "-", empty),
-    ]
-    head = f"{results['recipe']} at {results['commit']}: {sessions}, normaliser: {normaliser}"
-    parts = [head, "", _columns(rows)]
+def _rates(overall: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "sessions": overall["sessions"],
+        "malformed_rate": overall["malformed_rate"],
+        **{key: overall[key]["error_rate"] for key in (*WORD_RATES, *TIME_RATES)},
+        "speaker_count_accuracy": overall["speaker_count_accuracy"],
+        "gender_accuracy": overall["gender_accuracy"]["accuracy"],
+    }
+
+
+def render_table(results: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table in percent for each of `scores`, with collar, counts and normaliser beside."""
+    overall = scores["test"]["overall"]
+    head = (
+        f"{results['recipe']} at {results['commit']}: {overall['sessions']} sessions, "
+        f"normaliser: {NORMALISERS[overall['language']]}"
+    )
+    parts = [head]
+    for key, one in scores.items():
+        parts.append(_columns(_metric_rows(TITLES[key], results[key], one["overall"])))
     if results["seconds"]:
         stages = [("stage", "seconds")]
         stages += [(stage, f"{spent:.1f}") for stage, spent in results["seconds"].items()]
         stages.append(("total", f"{sum(results['seconds'].values()):.1f}"))
-        parts += ["", _columns(stages)]
-    return "\n".join(parts)
+        parts.append(_columns(stages))
+    return "\n\n".join(parts)
+
+
+def _metric_rows(
+    title: str, rates: Mapping[str, Any], overall: Mapping[str, Any]
+) -> list[tuple[str, ...]]:
+    sessions = f"{overall['sessions']} sessions"
+    rows = [(title, "%", "collar", "measured on")]
+    for key, name in WORD_RATES.items():
+        part = overall[key]
+        kinds = ", ".join(f"{part[kind]} {kind}" for kind in ERROR_KINDS)
+        collar = f"{part['collar']:g} s" if "collar" in part else "-"
+        rows.append((name, percent(rates[key]), collar, f"{part['length']} units: {kinds}"))
+    for key, name in TIME_RATES.items():
+        part = overall[key]
+        kinds = ", ".join(f"{part[kind]:.1f} s {kind.replace('_', ' ')}" for kind in TIME_KINDS)
+        measured = f"{part['scored']:.1f} s: {kinds}"
+        rows.append((name, percent(rates[key]), f"{part['collar']:g} s", measured))
+    matched = f"{overall['gender_accuracy']['matched_seconds']:.1f} s of matched speakers"
+    mean_error = f"{sessions}, off by {overall['speaker_count_mean_absolute_error']:.2f} on average"
+    empty = f"{sessions}; empty: {percent(overall['empty_rate'])} %"
+    return [
+        *rows,
+        ("speaker count right", percent(rates["speaker_count_accuracy"]), "-", mean_error),
+        ("gender right", percent(rates["gender_accuracy"]), "-", matched),
+        ("malformed", percent(rates["malformed_rate"]), "-", empty),
+    ]
 
 
 def percent(fraction: float | None) -> str:
@@ -128,13 +144,25 @@ def report(
     commit: str,
     seconds: Mapping[str, float],
     output: str | Path,
+    scores_voice_path: str | Path | None = None,
 ) -> dict[str, Any]:
-    """`tagspeech report`: writes results.json to `output`, prints the table and three examples."""
-    scores = read_json(scores_path)
-    if not isinstance(scores, dict) or not {"overall", "sessions"} <= scores.keys():
-        raise InputError(f"{scores_path}: has no scores; write it by `tagspeech score --output`")
+    """`tagspeech report`: writes results.json to `output`, prints the tables and three examples.
+
+    The examples are those of `scores_path` and `hyp_path`, with the speakers that the LLM wrote.
+    """
+    scores = {"test": _read_scores(scores_path)}
+    if scores_voice_path is not None:
+        scores["test_voice"] = _read_scores(scores_voice_path)
     content = results(scores, recipe, commit, seconds)
     write_json(output, content)
     print(render_table(content, scores), end="\n\n")
-    print(render_examples(formats.read(ref_path), formats.read(hyp_path), scores["sessions"]))
+    sessions = scores["test"]["sessions"]
+    print(render_examples(formats.read(ref_path), formats.read(hyp_path), sessions))
     return content
+
+
+def _read_scores(path: str | Path) -> dict[str, Any]:
+    scores = read_json(path)
+    if not isinstance(scores, dict) or not {"overall", "sessions"} <= scores.keys():
+        raise InputError(f"{path}: has no scores; write it by `tagspeech score --output`")
+    return scores

@@ -1,0 +1,88 @@
+"""Speakers by voice: words and times as the LLM wrote them, speakers from the voice encoder.
+
+The voice frames tell more about who speaks than a small LLM makes of them. Here the frames of each
+segment become one vector, and segments of similar vectors one speaker of the session.
+
+Shape suffixes: T frames, D encoder channels, N segments.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tagspeech.data.batches import FRAMES_PER_SECOND, heard_alone, pool_regions
+from tagspeech.segments import Segment
+
+OVERLAP = 0.25  # of the shorter of two segments: who overlap more than that are two speakers
+FARTHEST = 2.0  # cosine distance of opposite vectors
+
+
+def voice_vectors(segments: Sequence[Segment], voice_TD: Tensor) -> Tensor:
+    """Mean voice frame of each segment where no other segment overlaps it: (N, D), T > 0.
+
+    Times are the LLM's and may be anything: what reaches beyond the end of the audio is cut off;
+    a segment without any frame of its own takes the frame nearest to its start.
+    """
+    end = len(voice_TD) / FRAMES_PER_SECOND
+    turns = [(min(one.start, end), min(one.end, end), n) for n, one in enumerate(segments)]
+    regions = [
+        (0, n, frames or [int(segments[n].start * FRAMES_PER_SECOND)])
+        for n, frames in enumerate(heard_alone(turns))
+    ]
+    return pool_regions(voice_TD[None], torch.tensor([len(voice_TD)]), regions)
+
+
+def cluster_voices(segments: Sequence[Segment], voice_TD: Tensor, threshold: float) -> list[str]:
+    """The speaker of each segment by its voice: "1", "2", ... by first appearance.
+
+    voice_TD   voice frames of the session at 25 Hz, without padding
+    threshold  clusters are merged while their mean cosine distance (0 to 2) is at most this
+
+    Average-linkage clustering. Nobody talks over himself: segments that overlap clearly are as far
+    apart as can be, though their vectors, of the same frames, are similar. Where there is nothing
+    to compare, all is of one speaker: a single segment, or audio too short for a frame.
+    """
+    if len(segments) < 2 or not len(voice_TD):
+        return ["1"] * len(segments)
+    unit_ND = normalize(voice_vectors(segments, voice_TD).float()).cpu().numpy()
+    distance_NN = np.maximum(1 - unit_ND @ unit_ND.T, 0)  # rounding gives less than 0
+    distance_NN[_overlapping(segments)] = FARTHEST
+    pairs = np.triu_indices(len(segments), 1)
+    clusters = fcluster(linkage(distance_NN[pairs], "average"), threshold, "distance")
+    numbers: dict[int, str] = {}
+    return [numbers.setdefault(one, str(len(numbers) + 1)) for one in clusters.tolist()]
+
+
+def _overlapping(segments: Sequence[Segment]) -> NDArray[np.bool_]:
+    """Whether two segments share more than `OVERLAP` of the shorter one: (N, N)."""
+    starts_N = np.array([one.start for one in segments])
+    ends_N = np.array([one.end for one in segments])
+    lasting_N = ends_N - starts_N
+    shared_NN = np.minimum.outer(ends_N, ends_N) - np.maximum.outer(starts_N, starts_N)
+    overlapping_NN: NDArray[np.bool_] = shared_NN > OVERLAP * np.minimum.outer(lasting_N, lasting_N)
+    return overlapping_NN
+
+
+def with_speakers(segments: Sequence[Segment], speakers: Sequence[str]) -> list[Segment]:
+    """The segments with other speakers, one for each.
+
+    A speaker's gender is the one the LLM gave to most of his time, "u" where it gave none.
+    """
+    seconds: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys("fm", 0.0))
+    for segment, speaker in zip(segments, speakers, strict=True):
+        if segment.gender != "u":
+            seconds[speaker][segment.gender] += segment.duration
+    genders = {speaker: max(own, key=own.__getitem__) for speaker, own in seconds.items()}
+    return [
+        replace(segment, speaker=speaker, gender=genders.get(speaker, "u"))
+        for segment, speaker in zip(segments, speakers, strict=True)
+    ]
