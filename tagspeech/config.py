@@ -155,6 +155,7 @@ class LossConfig:
     """Terms beside the cross entropy of the target text; each 0 is off, as in the paper."""
 
     semantic_ctc: float = 0.0  # CTC of the words through the LLM's embedding on semantic frames
+    semantic_ctc_steps: int = 0  # the first batches have this loss alone
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ llm:
   trainable: full
   attention: eager
   new: {vocab_size: 900, hidden_size: 32, intermediate_size: 48, num_hidden_layers: 2,
-        num_attention_heads: 2, num_key_value_heads: 1}
+        num_attention_heads: 2, num_key_value_heads: 1, train: *train}
 target: {time_grid: 0.1}
 loss: {semantic_ctc: 0.3}
 train: *train

@@ -36,7 +36,7 @@ from tagspeech.training.text import new_llm
 STEPS = 10  # an epoch has less batches
 SETS = [
     f"{part}train.{item}"
-    for part in ("semantic.", "voice.", "")
+    for part in ("semantic.", "voice.", "llm.new.", "")
     for item in (f"max_steps={STEPS}", "simple_steps=4", "max_duration=60", "valid_every=5")
 ]
 
@@ -50,7 +50,7 @@ class Stages:
     yaml: Path
 
     def config(self, *sets: str) -> Config:
-        return load_config(self.yaml, [*SETS, f"llm.name={self.folder / 'llm'}", *sets])
+        return load_config(self.yaml, [*SETS, f"llm.name={self.folder / 'llm/pretrained'}", *sets])
 
     def train(self, part: str, output: Path, *sets: str) -> dict[str, Tensor]:
         """Trains `part` into `output` and gives the weights that came out."""
@@ -59,12 +59,16 @@ class Stages:
             train_semantic(config, self.groups, output)
         elif part == "voice":
             train_voice(config, self.groups, output)
+        elif part == "llm":
+            new_llm(config, self.folder / "embeddings", output)
         else:
             finals = (self.folder / f"{one}/final.pt" for one in ("semantic", "voice"))
             train_tagspeech(config, self.folder / "embeddings", *finals, output)
         return self.weights(part, output)
 
     def weights(self, part: str, output: Path) -> dict[str, Tensor]:
+        if part == "llm":
+            return load_file(output / "pretrained/model.safetensors")
         if part != "tagspeech":
             weights: dict[str, Tensor] = load(output / "final.pt")["model"]
             return weights
@@ -82,8 +86,8 @@ def stages(tmp_path_factory: pytest.TempPathFactory, tiny_groups: Path, tiny_yam
     finals = [stages.folder / f"{one}/final.pt" for one in ("semantic", "voice")]
     embeddings = stages.folder / "embeddings"
     embed(stages.config(), tiny_groups, *finals, embeddings, ("train", "dev"))
-    new_llm(stages.config(), embeddings, stages.folder / "llm")
-    stages.train("tagspeech", stages.folder / "tagspeech")
+    for part in ("llm", "tagspeech"):
+        stages.train(part, stages.folder / part)
     return stages
 
 
@@ -93,7 +97,7 @@ def differing(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:
     return [name for name in ours if not ours[name].equal(theirs[name])]
 
 
-PARTS = ("semantic", "voice", "tagspeech")
+PARTS = ("semantic", "voice", "llm", "tagspeech")
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -124,7 +128,7 @@ def test_same_bits_after_sigkill(stages: Stages, tmp_path: Path) -> None:
     """A process that gets no chance to say goodbye; hashes of strings differ in the next one."""
     output = tmp_path / "semantic"
     command = [sys.executable, "-m", "tagspeech", "train", "semantic", "--config", stages.yaml]
-    for item in (*SETS, f"llm.name={stages.folder / 'llm'}"):
+    for item in (*SETS, f"llm.name={stages.folder / 'llm/pretrained'}"):
         command += ["--set", item]
     command += ["--groups", stages.groups, "--output", output, "--threads", "1"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -341,3 +345,17 @@ def test_cosine() -> None:
 @pytest.mark.parametrize("name", ["eden", "cosine"])
 def test_no_warmup(name: str) -> None:
     assert schedule(schedule=name, warmup_steps=0)(0) == pytest.approx(0.1)
+
+
+def test_a_new_llm_learns_to_copy_times_from_text(stages: Stages, tmp_path: Path) -> None:
+    """What the speaker block says again of the text block, on groups it never saw."""
+    sets = ["max_steps=60", "lr=1e-2", "valid_every=20", "checkpoint_every=20", "average=1"]
+    steps = [f"llm.new.train.{one}" for one in (*sets, "schedule=cosine")]
+    config = stages.config(*steps)
+    new_llm(config, stages.folder / "embeddings", tmp_path)
+    curve = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert curve[-1]["loss"] < curve[0]["loss"]
+    assert curve[-1]["token_accuracy"] > 0.4
+    untrained = load_file(tmp_path / "random/model.safetensors")
+    trained = load_file(tmp_path / "pretrained/model.safetensors")
+    assert len(differing(untrained, trained)) == len(trained)

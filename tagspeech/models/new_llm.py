@@ -21,13 +21,14 @@ from tagspeech.files import atomic_path
 
 log = logging.getLogger(__name__)
 
-# One token each: a time, a tag with its newline, the fixed parts of a speaker's line, a word with
-# the space before it.
+# One token each: a start with its dash, an end, a tag with its newline, the fixed parts of a
+# speaker's line, a word with the space before it. An end so stands right behind its start, and what
+# stood behind a token before is the first thing a transformer learns to copy.
 PIECES = (
-    r"\d+\.\d\d|</?(?:text|speaker)>\n?|<spk id=\"|\" g=\"|\" t=\"|\"/>\n"
+    r"\d+\.\d\d-?|</?(?:text|speaker)>\n?|<spk id=\"|\" g=\"|\" t=\"|\"/>\n"
     r"| ?[^\s\d<>\",/=.\-]+|\s|\d|."
 )
-TIME = re.compile(r"\d+\.\d\d")
+TIME = re.compile(r"(\d+\.\d\d)-?")
 
 
 def new_tokenizer(targets: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -66,7 +67,8 @@ def make_llm(
 
     longest  seconds; every time on the grid up to it becomes a token
     """
-    times = [f"{step * time_grid:.2f}" for step in range(round(longest / time_grid) + 1)]
+    ends = [f"{step * time_grid:.2f}" for step in range(round(longest / time_grid) + 1)]
+    times = [*ends, *(f"{end}-" for end in ends)]
     # Twice each, so that a time that no target holds is still merged before rare words.
     tokenizer = new_tokenizer([*targets, *times, *times], config.vocab_size)
     torch.manual_seed(config.seed)
@@ -106,7 +108,7 @@ def _smooth_times(llm: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> 
     periods = torch.logspace(0, 2, half // 2)  # 1 to 100 seconds
     size = rows_VH.std() * 2**0.5  # before any row changes: the order of the vocabulary is random
     for token, index in tokenizer.get_vocab().items():
-        if TIME.fullmatch(token):
-            angles = 2 * torch.pi * float(token) / periods
+        if time := TIME.fullmatch(token):
+            angles = 2 * torch.pi * float(time[1]) / periods
             waves = torch.cat([angles.sin(), angles.cos()])
             rows_VH[index, : len(waves)] = waves * size

@@ -196,7 +196,7 @@ class TagSpeechModel(nn.Module):
         terms = {"target": nn.functional.cross_entropy(logits_NV, labels_N)}
         loss = terms["target"]
         if self.config.loss.semantic_ctc:
-            terms["semantic_ctc"] = self.semantic_ctc([pair[0] for pair in projected], targets)
+            terms["semantic_ctc"], _ = self.semantic_ctc([pair[0] for pair in projected], targets)
             loss = loss + self.config.loss.semantic_ctc * terms["semantic_ctc"]
         correct = (logits_NV.detach().argmax(-1) == labels_N).float().mean()
         return LossOutput(loss, correct, len(labels_N), terms, logits_NV)
@@ -212,20 +212,22 @@ class TagSpeechModel(nn.Module):
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def semantic_ctc(self, projected: list[Tensor], targets: Sequence[str]) -> Tensor:
+    def semantic_ctc(self, projected: list[Tensor], targets: Sequence[str]) -> tuple[Tensor, int]:
         """CTC of the words through the LLM's own output embedding on projected semantic frames.
 
-        It tells the projector early which frame means which word (loss.semantic_ctc). The blank
-        is the end of the turn; a target too long for its frames adds nothing.
+        Mean over the words' tokens, and their number. It tells the projector early which frame
+        means which word (loss.semantic_ctc). The blank is the end of the turn; a target too long
+        for its frames adds nothing.
         """
         words = [
             " ".join(line.partition(">")[2] for line in target.splitlines() if line[:1].isdigit())
             for target in targets
         ]
         ids = [encode_text(self.tokenizer, text) for text in words]
+        tokens = max(1, sum(map(len, ids)))
         lens_B = torch.tensor([len(one) for one in projected])
         if not lens_B.any():  # torch refuses a batch without any frame
-            return projected[0].sum()
+            return projected[0].sum(), tokens
         logits_BPV = self.llm.get_output_embeddings()(pad_sequence(projected, batch_first=True))
         loss = nn.functional.ctc_loss(
             logits_BPV.float().log_softmax(-1).transpose(0, 1),
@@ -236,4 +238,4 @@ class TagSpeechModel(nn.Module):
             reduction="sum",
             zero_infinity=True,
         )
-        return loss / max(1, sum(map(len, ids)))
+        return loss / tokens, tokens

@@ -66,7 +66,7 @@ class SotTask:
         self.features = FeatureReader(config.features)
         self.augment = SpecAugment(num_frame_masks=2, features_mask_size=20, num_feature_masks=2)
 
-    def loss(self, batch: CutSet) -> tuple[Tensor, int, dict[str, float]]:
+    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
         features_BTF, lens_B = self.features(batch)
         if self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
@@ -122,7 +122,7 @@ class VoiceTask:
         supervisions = [cuts[item].supervisions[index] for item, index, _ in regions]
         return pool_regions(encoded_BTD, encoded_lens_B, regions), supervisions
 
-    def loss(self, batch: CutSet) -> tuple[Tensor, int, dict[str, float]]:
+    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
         pooled_ND, supervisions = self.pooled(batch)
         speaker, gender = self.model.losses(
             pooled_ND,

@@ -52,8 +52,11 @@ class Task(Protocol):
     def sections(self) -> tuple[str, ...]:
         """The sections of the configuration that this training depends on."""
 
-    def loss(self, batch: CutSet) -> tuple[Tensor, int, dict[str, float]]:
-        """Mean loss of a batch, over how many tokens or segments, and figures to log."""
+    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
+        """Mean loss of a batch, over how many tokens or segments, and figures to log.
+
+        step  batches used for training before this one
+        """
 
     def validate(self) -> dict[str, float]:
         """Figures on the dev groups, the model being in eval mode."""
@@ -136,7 +139,7 @@ def fit(task: Task, config: Config, output: Path) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
-                loss, count, figures = task.loss(batch)
+                loss, count, figures = task.loss(batch, step)
             counts, failures = sum_over_processes([count, not torch.isfinite(loss)])
             if failures:
                 ids = ", ".join(cut.id for cut in batch)

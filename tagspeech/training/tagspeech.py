@@ -38,10 +38,14 @@ class TagSpeechTask:
         self.config, self.train, self.model = config, config.train, model
         self.groups, self.dev = groups, dev
 
-    def loss(self, batch: CutSet) -> tuple[Tensor, int, dict[str, float]]:
-        output = self.model.loss_from_frames(
-            Frames(*stored_frames(batch)), group_targets(batch, self.config.target.time_grid)
-        )
+    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
+        frames = Frames(*stored_frames(batch))
+        targets = group_targets(batch, self.config.target.time_grid)
+        if step < self.config.loss.semantic_ctc_steps:
+            semantic = [pair[0] for pair in self.model.project(frames)]
+            ctc, words = self.model.semantic_ctc(semantic, targets)
+            return ctc, words, {"semantic_ctc": ctc.item()}
+        output = self.model.loss_from_frames(frames, targets)
         figures = {name: term.item() for name, term in output.terms.items()}
         return output.loss, output.tokens, {"token_accuracy": output.correct.item(), **figures}
 

@@ -35,14 +35,20 @@ class TextTask:
     sections = ("llm", "target")
 
     def __init__(
-        self, config: Config, llm: nn.Module, tokenizer: Any, groups: CutSet, dev: CutSet
+        self, config: Config, llm: Any, tokenizer: Any, groups: CutSet, dev: CutSet
     ) -> None:
         self.config, self.train = config, config.llm.new.train
-        self.model, self.tokenizer = llm, tokenizer
+        self.llm, self.tokenizer = llm, tokenizer
         self.prompt = build_prompt(tokenizer)
         self.groups, self.dev = groups, dev
 
-    def loss(self, batch: CutSet) -> tuple[Tensor, int, dict[str, float]]:
+    @property
+    def model(self) -> nn.Module:
+        """What is trained: the LLM."""
+        model: nn.Module = self.llm
+        return model
+
+    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
         given, scored = [], []
         for target in group_targets(batch, self.config.target.time_grid):
             before, start, after = target.partition(START)
@@ -53,7 +59,7 @@ class TextTask:
         longest = max(map(len, ids))
         ids_BL = torch.tensor([one + [0] * (longest - len(one)) for one in ids])
         mask_BL = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in ids])
-        hidden_BLH = self.model.get_decoder()(
+        hidden_BLH = self.llm.get_decoder()(
             input_ids=ids_BL, attention_mask=mask_BL, use_cache=False
         ).last_hidden_state
         hidden_NH = torch.cat(
@@ -62,7 +68,7 @@ class TextTask:
                 for item, first in enumerate(given)
             ]
         )
-        logits_NV = self.model.get_output_embeddings()(hidden_NH).float()
+        logits_NV = self.llm.get_output_embeddings()(hidden_NH).float()
         labels_N = torch.tensor(list(itertools.chain.from_iterable(scored)))
         correct = (logits_NV.argmax(-1) == labels_N).float().mean().item()
         loss = nn.functional.cross_entropy(logits_NV, labels_N)
@@ -72,7 +78,7 @@ class TextTask:
         loss = correct = 0.0
         tokens = 0
         for batch in batches_by_duration(self.dev, self.train.max_duration):
-            mean, count, figures = self.loss(batch)
+            mean, count, figures = self.loss(batch, self.train.max_steps)
             loss += mean.item() * count
             correct += figures["token_accuracy"] * count
             tokens += count
