@@ -12,7 +12,7 @@
 #   --stage N           starts at stage N and does it even if it is done (default: all that is not done)
 #   --stop-stage N      the last stage (default: 9)
 #   --set KEY=VALUE     changes a key of the recipe's tagspeech.yaml; may be repeated
-#   --from-scratch true leaves out what was trained before: conf/scratch.yaml, no pretrained parts
+#   --from-scratch true uses nothing that was trained before, and conf/scratch.yaml if there is one
 #   --config FILE       another tagspeech.yaml
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
 #   --exp DIR           models, results, logs (default: egs/NAME/exp)
@@ -62,7 +62,9 @@ fi
 
 # The configuration as the stages get it, and resolved: a stage is redone when its sections change.
 if [[ -z $config ]]; then
-  config=egs/$recipe/conf/$([[ $from_scratch == true ]] && echo scratch || echo tagspeech).yaml
+  config=egs/$recipe/conf/tagspeech.yaml
+  [[ $from_scratch == false || ! -f egs/$recipe/conf/scratch.yaml ]] ||
+    config=egs/$recipe/conf/scratch.yaml
 fi
 [[ -f $config ]] || die "$config: no such file; --config names another" 2
 new_llm=false

@@ -294,24 +294,28 @@ def test_options_redo_only_what_depends_on_them(finished: House) -> None:
 
 
 def test_pretrained_parts_take_the_place_of_training(finished: House) -> None:
-    messages = finished.run("--from-scratch", "false")
+    parts = "egs/mini/pretrained"
+    options = ["--from-scratch", "false", "--pretrained", parts, "--llm", f"{parts}/llm"]
+    options += ["--semantic-init", f"{parts}/semantic.safetensors"]
+    options += ["--voice-encoder", f"{parts}/voice.safetensors"]
+    messages = finished.run(*options)
     verbs = [verb for verb in ALL_VERBS if verb not in ("train-voice", "new-llm")]
     assert finished.calls() == ["verify", *verbs[2:]]  # the corpus is the same
     assert (
         "stage 4: voice encoder: egs/mini/pretrained/voice.safetensors, trained before" in messages
     )
-    finished.run("--from-scratch", "false")
+    finished.run(*options)
     assert finished.calls() == ["verify"]
     (finished.folder / "egs/mini/pretrained/llm/config.json").write_text("another\n")
-    finished.run("--from-scratch", "false")
+    finished.run(*options)
     assert finished.calls()[:2] == ["verify", "train-tagspeech"]
     semantic = finished.folder / "egs/mini/pretrained/semantic.safetensors"
     semantic.write_text("another\n")
-    finished.run("--from-scratch", "false", "--stop-stage", "4")
+    finished.run(*options, "--stop-stage", "4")
     assert finished.calls() == ["verify", "train-semantic"]
-    finished.run("--from-scratch", "false", "--semantic-encoder", str(semantic))
+    finished.run(*options, "--semantic-encoder", str(semantic))
     assert "train-semantic" not in finished.calls()
-    words = finished.run("--from-scratch", "false", "--voice-encoder", "none.pt", code=2)
+    words = finished.run(*options, "--voice-encoder", "none.pt", code=2)
     assert "stage 4: voice encoder: none.pt: no such file" in words
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 import torch
 from safetensors.torch import load_file, save_file
 
-from tagspeech.config import Config, LLMConfig, load_config
+from tagspeech.config import Config, LLMConfig
 from tagspeech.errors import InputError
 from tagspeech.files import verify_checksums
 from tagspeech.models.export import export_parts
@@ -86,14 +86,3 @@ def test_encoder_weights_are_loaded_strictly(parts: Path, tiny_config: Config) -
     save_file({**state, name: torch.zeros(1)}, path)
     with pytest.raises(InputError, match=rf"{name} has shape \(1,\), the configuration wants"):
         load_zipformer(encoder, path)
-
-
-def test_the_repository_s_own_parts_are_whole(root: Path) -> None:
-    folder = root / "egs/mini/pretrained"
-    verify_checksums(folder)
-    config = load_config(root / "egs/mini/conf/tagspeech.yaml", [f"llm.name={folder / 'llm'}"])
-    load_zipformer(Zipformer(config.semantic.encoder), folder / "semantic.safetensors")
-    load_zipformer(Zipformer(config.voice.encoder), folder / "voice.safetensors")
-    load_llm(config.llm)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    assert size < 24e6
