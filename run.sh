@@ -176,7 +176,7 @@ run_stage 6 "TagSpeech" \
   --inputs "$exp"/embeddings/{train,dev}.jsonl.gz "$semantic" "$voice" \
   ${llm_folder:+"$llm_folder"} \
   --outputs "$model/config.json" "$model/model.safetensors" \
-  --sections language,features,semantic.stack,semantic.anchor_interval,voice.stack,voice.anchor_interval,llm,target,loss,train \
+  --sections language,features,semantic.stack,semantic.anchor_interval,voice.stack,voice.anchor_interval,llm,target,loss,drop,train \
   --options "processes=$processes" \
   --work "$exp/llm" "$exp/tagspeech" \
   -- train_tagspeech

@@ -159,6 +159,18 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class DropConfig:
+    """The chance that an item of a training batch goes without something; all 0 in the paper.
+
+    An LLM trained here is to be fair to ablations: it must have seen inputs without each part.
+    """
+
+    anchors: float = 0.0  # of both streams
+    semantic: float = 0.0  # the whole stream
+    voice: float = 0.0  # the whole stream
+
+
+@dataclass(frozen=True)
 class DecodeConfig:
     """Greedy generation, and speakers by voice."""
 
@@ -178,6 +190,7 @@ class Config:
     llm: LLMConfig = field(default_factory=LLMConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    drop: DropConfig = field(default_factory=DropConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
-from tagspeech.config import Config, LLMConfig
+from tagspeech.config import Config, DropConfig, LLMConfig
 from tagspeech.errors import InputError
 from tagspeech.models.new_llm import new_tokenizer
 from tagspeech.models.pretrained import load_llm, load_pretrained, save_pretrained
@@ -192,6 +192,30 @@ def test_gradients_reach_what_learns_and_nothing_else(
         frozen = name.startswith(("semantic_encoder", "voice_encoder"))
         assert weight.requires_grad is not frozen, name
         assert (weight.grad is None) is frozen, name
+
+
+@pytest.mark.parametrize(
+    ("drop", "kept"),
+    [
+        (DropConfig(), (8, 8)),
+        (DropConfig(anchors=1.0), (6, 6)),  # two anchors: one before, one behind the frames
+        (DropConfig(semantic=1.0), (0, 8)),
+        (DropConfig(voice=1.0), (8, 0)),
+    ],
+)
+def test_what_is_dropped_in_training(
+    model: TagSpeechModel, drop: DropConfig, kept: tuple[int, int]
+) -> None:
+    model.config = replace(model.config, drop=drop)
+    hidden = model.llm.config.hidden_size
+    projected = [(torch.randn(6, hidden), torch.randn(6, hidden))]
+
+    def lengths() -> tuple[int, ...]:
+        return tuple(len(one) for one in model.add_anchors(model.drop_streams(projected))[0])
+
+    assert lengths() == (8, 8)  # a model in eval mode drops nothing
+    model.train()
+    assert lengths() == kept
 
 
 @pytest.mark.parametrize(("trainable", "llm_learns"), [("full", True), ("none", False)])

@@ -125,15 +125,35 @@ class TagSpeechModel(nn.Module):
         ]
 
     def add_anchors(self, projected: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """Both streams of each item with numeric anchors, each (S, H)."""
+        """Both streams of each item with numeric anchors, each (S, H).
+
+        In training some items go without anchors (drop.anchors).
+        """
         digits_10H = self.embed(self.prompt.digits)
         return [
-            (
+            (semantic, voice)
+            if self._drops(self.config.drop.anchors)
+            else (
                 insert_anchors(semantic, self.config.semantic.anchor_interval, digits_10H),
                 insert_anchors(voice, self.config.voice.anchor_interval, digits_10H),
             )
             for semantic, voice in projected
         ]
+
+    def drop_streams(self, projected: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+        """In training, some streams are empty (drop.semantic, drop.voice)."""
+        drop = self.config.drop
+        return [
+            (
+                semantic[:0] if self._drops(drop.semantic) else semantic,
+                voice[:0] if self._drops(drop.voice) else voice,
+            )
+            for semantic, voice in projected
+        ]
+
+    def _drops(self, chance: float) -> bool:
+        """A throw of the dice, in training only; none where the chance is 0."""
+        return self.training and chance > 0 and torch.rand(()).item() < chance
 
     def streams(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Streams:
         """The two streams as the LLM gets them, anchors included."""
@@ -178,7 +198,7 @@ class TagSpeechModel(nn.Module):
         The vocabulary projection is applied at scored positions only.
         """
         projected = self.project(frames)
-        prompts = self.prompts(self.add_anchors(projected))
+        prompts = self.prompts(self.add_anchors(self.drop_streams(projected)))
         ids = [self.target_ids(target) for target in targets]
         inputs = [
             torch.cat([prompt, self.embed(one[:-1])])

@@ -32,7 +32,9 @@ log = logging.getLogger(__name__)
 class TagSpeechTask:
     """Cross entropy of the target texts, given stored encoder frames."""
 
-    sections = ("language", "features", "semantic", "voice", "llm", "target", "loss", "train")
+    sections = (
+        *("language", "features", "semantic", "voice", "llm", "target", "loss", "drop", "train"),
+    )
 
     def __init__(self, config: Config, model: TagSpeechModel, groups: CutSet, dev: CutSet) -> None:
         self.config, self.train, self.model = config, config.train, model
