@@ -1,0 +1,56 @@
+"""What the verbs' arguments have in common."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tagspeech.config import Config, load_config
+
+
+def add_verb(verbs: object, name: str, summary: str, run: object) -> argparse.ArgumentParser:
+    """A verb with its help; `run` gets the arguments."""
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)  # type: ignore[attr-defined]
+    parser.add_argument("--verbose", action="store_true", help="log what is done")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_path(parser: argparse.ArgumentParser, name: str, text: str, required: bool = True) -> None:
+    """An option --NAME that takes a file or folder."""
+    parser.add_argument(f"--{name}", type=Path, required=required, metavar="PATH", help=text)
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """The options --config and --set."""
+    add_path(parser, "config", "conf/tagspeech.yaml of the recipe")
+    parser.add_argument(
+        *("--set",), action="append", default=[], metavar="KEY=VALUE", help="overrides a key"
+    )
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """The configuration that the arguments name."""
+    return load_config(args.config, args.set)
+
+
+def use_threads(args: argparse.Namespace) -> None:
+    """Sets torch's threads to --threads, if given."""
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """The option --threads."""
+    parser.add_argument(
+        *("--threads",), type=count, default=0, help="CPU threads; 0: torch's choice"
+    )
+
+
+def count(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"wants a whole number from 0, not {text!r}")
+    return int(text)

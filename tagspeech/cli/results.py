@@ -1,0 +1,93 @@
+"""Verbs that decode, transcribe, score and report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from tagspeech.cli.arguments import (
+    add_configuration,
+    add_path,
+    add_threads,
+    add_verb,
+    config_of,
+    use_threads,
+)
+
+
+def add_decode(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.decoding.decode import decode
+
+        use_threads(args)
+        decode(args.model, args.groups, args.output, config_of(args).decode)
+
+    parser = add_verb(verbs, "decode", "Decodes utterance groups; resumes where it stopped.", run)
+    add_configuration(parser)
+    add_path(parser, "model", "folder of a trained model")
+    add_path(parser, "groups", "SPLIT.jsonl.gz")
+    add_path(parser, "output", "folder for SPLIT.raw.jsonl, SPLIT.{ref,hyp,hyp-voice}.seglst.json")
+    add_threads(parser)
+
+
+def add_transcribe(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.api import transcribe_files
+
+        use_threads(args)
+        formats = args.format.split(",")
+        transcribe_files(args.model, args.audio, formats, args.output, args.speakers)
+
+    parser = add_verb(verbs, "transcribe", "Transcribes recordings with a trained model.", run)
+    add_path(parser, "model", "folder of a trained model")
+    parser.add_argument("--format", default="seglst", help="formats, separated by commas")
+    add_path(parser, "output", "folder; without it the first format goes to stdout", required=False)
+    parser.add_argument(
+        *("--speakers",), choices=("llm", "voice"), default="llm", help="who decides on them"
+    )
+    add_threads(parser)
+    parser.add_argument("audio", nargs="+", type=Path, metavar="AUDIO")
+
+
+def add_score(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.scoring.score import score_files
+
+        score_files(
+            args.ref, args.hyp, args.raw, args.language, collar=args.collar, output=args.output
+        )
+
+    parser = add_verb(verbs, "score", "Scores a hypothesis against a reference.", run)
+    add_path(parser, "ref", "reference segments")
+    add_path(parser, "hyp", "hypothesis segments")
+    add_path(parser, "raw", "SPLIT.raw.jsonl of the decoder: what was malformed", required=False)
+    parser.add_argument("--language", choices=("en", "zh"), default="en")
+    parser.add_argument("--collar", type=float, default=5.0, help="seconds, of tcpWER")
+    add_path(parser, "output", "scores.json", required=False)
+
+
+def add_report(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.report.table import report
+
+        report(
+            args.scores,
+            args.ref,
+            args.hyp,
+            scores_voice_path=args.scores_voice,
+            recipe=args.recipe,
+            commit=args.commit,
+            seconds=args.seconds,
+            output=args.output,
+        )
+
+    parser = add_verb(verbs, "report", "Prints the table of scores and three examples.", run)
+    add_path(parser, "scores", "scores.json")
+    add_path(parser, "scores-voice", "scores.json of speakers by voice", required=False)
+    add_path(parser, "ref", "reference segments")
+    add_path(parser, "hyp", "hypothesis segments")
+    parser.add_argument("--recipe", required=True)
+    parser.add_argument("--commit", default="unknown", help="of the code that ran")
+    parser.add_argument("--seconds", type=json.loads, default={}, help="JSON: of each stage")
+    add_path(parser, "output", "results.json")

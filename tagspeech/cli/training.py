@@ -1,0 +1,125 @@
+"""Verbs that train, and what trained parts need."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from tagspeech.cli.arguments import (
+    add_configuration,
+    add_path,
+    add_threads,
+    add_verb,
+    config_of,
+    count,
+    use_threads,
+)
+from tagspeech.config import to_tree
+from tagspeech.errors import InputError
+
+
+def add_train(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.training.parallel import launch
+
+        use_threads(args)
+        config = config_of(args)
+        if args.part == "tagspeech":
+            from tagspeech.training.tagspeech import train_tagspeech
+
+            if args.semantic is None or args.voice is None:
+                raise InputError("training tagspeech wants --semantic and --voice, both final.pt")
+            launch(
+                *(args.processes, train_tagspeech, config),
+                *(args.groups, args.semantic, args.voice, args.output),
+            )
+        else:
+            from tagspeech.training import encoders
+
+            train = {"semantic": encoders.train_semantic, "voice": encoders.train_voice}
+            launch(args.processes, train[args.part], config, args.groups, args.output, args.init)
+
+    parser = add_verb(
+        verbs, "train", "Trains an encoder or TagSpeech; resumes where it stopped.", run
+    )
+    parser.add_argument("part", choices=("semantic", "voice", "tagspeech"))
+    add_configuration(parser)
+    add_path(parser, "groups", "folder of utterance groups (tagspeech: with embeddings)")
+    add_path(parser, "semantic", "final.pt of the semantic encoder (tagspeech)", required=False)
+    add_path(parser, "voice", "final.pt of the voice encoder (tagspeech)", required=False)
+    add_path(parser, "init", "encoder weights to start from (semantic, voice)", required=False)
+    add_path(parser, "output", "run folder")
+    parser.add_argument("--processes", type=count, default=1, help="that train together")
+    add_threads(parser)
+
+
+def add_embed(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.training.embed import embed
+        from tagspeech.training.parallel import launch
+
+        use_threads(args)
+        launch(
+            *(args.jobs, embed, config_of(args), args.groups, args.semantic, args.voice),
+            *(args.output, args.splits.split()),
+        )
+
+    parser = add_verb(verbs, "embed", "Stores encoder frames and speaker vectors of groups.", run)
+    add_configuration(parser)
+    add_path(parser, "groups", "folder of utterance groups")
+    add_path(parser, "semantic", "final.pt of the semantic encoder")
+    add_path(parser, "voice", "final.pt of the voice encoder")
+    add_path(parser, "output", "folder for SPLIT.jsonl.gz and the arrays")
+    parser.add_argument("--splits", default="train dev", help="names, separated by spaces")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the work")
+    add_threads(parser)
+
+
+def add_new_llm(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.training.parallel import launch
+        from tagspeech.training.text import new_llm
+
+        use_threads(args)
+        launch(args.processes, new_llm, config_of(args), args.groups, args.output)
+
+    parser = add_verb(
+        verbs, "new-llm", "Makes a small LLM and its tokenizer from target texts.", run
+    )
+    add_configuration(parser)
+    add_path(parser, "groups", "folder of utterance groups")
+    add_path(parser, "output", "run folder; the LLM is OUTPUT/pretrained")
+    parser.add_argument("--processes", type=count, default=1, help="that train together")
+    add_threads(parser)
+
+
+def add_export(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.models.export import export_parts
+
+        export_parts(args.semantic, args.voice, args.llm, args.output)
+
+    parser = add_verb(verbs, "export", "Writes trained parts for other runs to start from.", run)
+    add_path(parser, "semantic", "final.pt of the semantic encoder")
+    add_path(parser, "voice", "final.pt of the voice encoder")
+    add_path(parser, "llm", "folder of the LLM")
+    add_path(parser, "output", "folder for the parts in half precision, with SHA256SUMS")
+
+
+def add_verify(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.files import verify_checksums
+
+        verify_checksums(args.folder)
+
+    parser = add_verb(verbs, "verify", "Compares files with the SHA256SUMS beside them.", run)
+    parser.add_argument("folder", type=Path)
+
+
+def add_config(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        tree = to_tree(config_of(args))
+        print(json.dumps(tree, sort_keys=True))
+
+    add_configuration(add_verb(verbs, "config", "Prints the resolved configuration as JSON.", run))
