@@ -1,36 +1,50 @@
 #!/usr/bin/env bash
-# Trains what the recipe starts from: encoders and an LLM, on voices and sentences that the recipe
-# never hears. Hours on two cores; the result is kept in the repository. May be killed and called
-# again.
+# Trains what a recipe can start from: two encoders and an LLM, on voices and sentences that no split
+# of the recipe has. Hours on two cores. May be killed and called again; goes on where it stopped.
 #
-# Usage: egs/mini/local/pretrain.sh [--output DIR] [--name value]...   (options of ./run.sh)
+# Usage: egs/mini/local/pretrain.sh [--output DIR] [--name VALUE]...
 #
-#   --output DIR   where the parts go (default: egs/mini/pretrained)
+#   --output DIR   where the parts go, in half precision (default: egs/mini/pretrained)
+#   --exp DIR      models and logs (default: egs/mini/exp-pretrain)
+#   --name VALUE   any other option of ./run.sh, also --set KEY=VALUE
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 . utils/log.sh
 
 output=egs/mini/pretrained
 exp=egs/mini/exp-pretrain
-_arguments=()
+others=()
 while [[ $# -gt 0 ]]; do
   case $1 in
-    --help | -h) _help_file="" && . utils/parse_options.sh ;;
-    --output | --exp)
-      [[ $# -gt 1 ]] || die "option '$1' wants a value" 2
-      printf -v "${1#--}" '%s' "$2"
-      shift
-      ;;
-    *) _arguments+=("$1") ;;
+    --help | -h) . utils/parse_options.sh ;;
+    --*) [[ $# -gt 1 ]] || die "option '$1' wants a value; see pretrain.sh --help" 2 ;;
+    *) die "unexpected argument '$1'; see pretrain.sh --help" 2 ;;
   esac
-  shift
+  case $1 in
+    --output) output=$2 ;;
+    --exp) exp=$2 ;;
+    *) others+=("$1" "$2") ;;
+  esac
+  shift 2
 done
 
-./run.sh --recipe mini --from-scratch true --config egs/mini/conf/pretrain.yaml \
+# The LLM must have heard inputs without anchors, and without one stream, to be fair to ablations.
+longer=()
+for setting in \
+  semantic.train.max_steps=6000 semantic.train.checkpoint_every=250 \
+  voice.train.max_steps=5000 \
+  llm.new.num_hidden_layers=6 llm.new.train.max_steps=600 \
+  drop.anchors=0.1 drop.semantic=0.02 drop.voice=0.1 \
+  loss.semantic_ctc_steps=2000 train.max_steps=12000; do
+  longer+=(--set "$setting")
+done
+
+./run.sh --recipe mini --from-scratch true --stop-stage 6 \
+  --data egs/mini/data-pretrain --exp "$exp" \
   --train-from pretrain --seed 2 --train-groups 40000 --test-groups 10 --meetings 0 \
-  --data egs/mini/data-pretrain --exp "$exp" --stop-stage 6 ${_arguments[@]+"${_arguments[@]}"}
+  "${longer[@]}" ${others[@]+"${others[@]}"}
 
 . ./path.sh
 tagspeech export --semantic "$exp/semantic/final.pt" --voice "$exp/voice/final.pt" \
   --llm "$exp/tagspeech/pretrained/llm" --output "$output"
-log "parts in $output"
+log "the parts are in $output"
