@@ -31,6 +31,9 @@ class FeatureConfig:
     num_mel_bins: int = 80
 
 
+FRAMES_PER_SECOND = 25.0  # of both encoders
+
+
 @dataclass(frozen=True)
 class ZipformerConfig:
     """A non-causal Zipformer. A tuple of one value stands for all stacks.
@@ -156,6 +159,9 @@ class LossConfig:
 
     semantic_ctc: float = 0.0  # CTC of the words through the LLM's embedding on semantic frames
     semantic_ctc_steps: int = 0  # the first batches have this loss alone
+    speaker_activity: float = 0.0  # who talks at each voice frame, asked of the LLM's states ...
+    speaker_layer: int = -1  # ... behind this layer, counted from 1; -1: the last
+    line_speaker: float = 0.0  # who speaks a line, asked of its state behind the range
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from tagspeech.config import Config, DropConfig, LLMConfig
 from tagspeech.errors import InputError
 from tagspeech.models.new_llm import new_tokenizer
 from tagspeech.models.pretrained import load_llm, load_pretrained, save_pretrained
-from tagspeech.models.projector import Projector, anchor_layout, insert_anchors
+from tagspeech.models.projector import Projector, anchor_layout, frame_positions, insert_anchors
 from tagspeech.models.prompt import Prompt, build_prompt, encode_text
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
@@ -100,6 +100,14 @@ def test_anchor_ten_is_two_digits() -> None:
     # |9| 8 frames |1||0| 8 frames |1||1|
     expected = [109, *8 * [0], 101, 100, *8 * [0], 101, 101]
     assert stream_SH[-21:, 0].tolist() == expected
+
+
+@given(st.integers(0, 70), st.integers(1, 9))
+def test_positions_of_frames_in_a_stream(frames: int, interval: int) -> None:
+    numbered_PH = torch.arange(frames, dtype=torch.float)[:, None]
+    stream_SH = insert_anchors(numbered_PH, interval, -torch.ones(10, 1))
+    assert stream_SH[frame_positions(frames, interval), 0].tolist() == list(range(frames))
+    assert (stream_SH >= 0).sum() == frames
 
 
 def test_projector_stacks_frames_and_drops_the_rest() -> None:

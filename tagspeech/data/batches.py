@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from tagspeech.config import FeatureConfig, TrainConfig
+from tagspeech.config import FRAMES_PER_SECOND, FeatureConfig, TrainConfig
 from tagspeech.data.groups import read_manifest
 from tagspeech.errors import InputError
 
-FRAMES_PER_SECOND = 25.0  # of both encoders
 LOG_FLOOR = -23.02585  # log(1e-10), what padding holds (REFERENCE, arithmetic)
 
 

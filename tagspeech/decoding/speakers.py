@@ -19,7 +19,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tagspeech.data.batches import FRAMES_PER_SECOND, heard_alone, pool_regions
+from tagspeech.config import FRAMES_PER_SECOND
+from tagspeech.data.batches import heard_alone, pool_regions
 from tagspeech.segments import Segment
 
 OVERLAP = 0.25  # of the shorter of two segments: who overlap more than that are two speakers

@@ -43,6 +43,21 @@ def anchor_layout(frames: int, interval: int) -> list[int | tuple[int, int]]:
     return layout
 
 
+def frame_positions(frames: int, interval: int) -> list[int]:
+    """Where in its stream, anchors included, each of `frames` projected frames stands.
+
+    3 frames at interval 2 stand at 1, 2, 4: anchors are at 0, 3, 5.
+    """
+    positions: list[int] = []
+    place = 0
+    for piece in anchor_layout(frames, interval):
+        length = len(str(piece)) if isinstance(piece, int) else piece[1] - piece[0]
+        if not isinstance(piece, int):
+            positions += range(place, place + length)
+        place += length
+    return positions
+
+
 def insert_anchors(frames_PH: Tensor, interval: int, digits_10H: Tensor) -> Tensor:
     """Puts numeric anchors between projected frames: (P, H) -> (S, H).
 

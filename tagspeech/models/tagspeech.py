@@ -19,8 +19,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import Config
 from tagspeech.errors import InputError
-from tagspeech.models.projector import Projector, insert_anchors
+from tagspeech.models.projector import Projector, frame_positions, insert_anchors
 from tagspeech.models.prompt import build_prompt, encode_text
+from tagspeech.models.speaker_heads import SpeakerHeads
 from tagspeech.models.zipformer import Zipformer
 
 
@@ -81,6 +82,7 @@ class TagSpeechModel(nn.Module):
             config.voice.encoder.output_dim, hidden, config.voice.stack
         )
         self.llm = llm
+        self.speaker_heads: SpeakerHeads | None = None  # in training only
         for frozen in self.frozen_parts():
             frozen.requires_grad_(False)
         self.train(False)
@@ -198,13 +200,15 @@ class TagSpeechModel(nn.Module):
         The vocabulary projection is applied at scored positions only.
         """
         projected = self.project(frames)
-        prompts = self.prompts(self.add_anchors(self.drop_streams(projected)))
+        heard = self.drop_streams(projected)
+        pairs = self.add_anchors(heard)
+        prompts = self.prompts(pairs)
         ids = [self.target_ids(target) for target in targets]
         inputs = [
             torch.cat([prompt, self.embed(one[:-1])])
             for prompt, one in zip(prompts, ids, strict=True)
         ]
-        hidden_BLH = self.hidden_states(inputs)
+        hidden_BLH, states_BLH = self.hidden_states(inputs)
         hidden_NH = torch.cat(
             [
                 hidden_BLH[item, len(prompt) - 1 : len(prompt) - 1 + len(ids[item])]
@@ -218,19 +222,47 @@ class TagSpeechModel(nn.Module):
         if self.config.loss.semantic_ctc:
             terms["semantic_ctc"], _ = self.semantic_ctc([pair[0] for pair in projected], targets)
             loss = loss + self.config.loss.semantic_ctc * terms["semantic_ctc"]
+        if self.speaker_heads is not None:
+            places = [
+                self.voice_places(len(semantic), len(voice), len(own))
+                for (semantic, voice), (_, own) in zip(pairs, heard, strict=True)
+            ]
+            more = self.speaker_heads(
+                states_BLH, hidden_BLH, places, list(map(len, prompts)), targets, self.tokenizer
+            )
+            terms.update(more)
+            loss = loss + self.config.loss.speaker_activity * more["speaker_activity"]
+            loss = loss + self.config.loss.line_speaker * more["line_speaker"]
         correct = (logits_NV.detach().argmax(-1) == labels_N).float().mean()
         return LossOutput(loss, correct, len(labels_N), terms, logits_NV)
 
-    def hidden_states(self, inputs: list[Tensor]) -> Tensor:
-        """Last hidden states of the LLM over embedded sequences (L, H), padded right: (B, L, H)."""
+    def hidden_states(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """States of the LLM over embedded sequences (L, H), padded right, each (B, L, H).
+
+        The last ones, and those behind layer `loss.speaker_layer` if there are speaker heads.
+        """
         lens_B = torch.tensor([len(one) for one in inputs])
         padded_BLH = pad_sequence(inputs, batch_first=True)
         mask_BL = (torch.arange(padded_BLH.shape[1]) < lens_B[:, None]).to(padded_BLH.device)
+        layer = self.config.loss.speaker_layer if self.speaker_heads is not None else -1
         output = self.llm.get_decoder()(
-            inputs_embeds=padded_BLH, attention_mask=mask_BL.long(), use_cache=False
+            inputs_embeds=padded_BLH,
+            attention_mask=mask_BL.long(),
+            use_cache=False,
+            output_hidden_states=layer >= 0,
         )
-        hidden: Tensor = output.last_hidden_state
-        return hidden
+        last = output.last_hidden_state
+        return last, output.hidden_states[layer] if layer >= 0 else last
+
+    def voice_places(self, semantic: int, voice: int, frames: int) -> list[int]:
+        """Where in an LLM's input each of `frames` voice frames stands.
+
+        semantic, voice  lengths of the streams, with anchors or without
+        """
+        start = len(self.prompt.before) + semantic + len(self.prompt.between)
+        interval = self.config.voice.anchor_interval
+        own = range(frames) if voice == frames else frame_positions(frames, interval)
+        return [start + place for place in own]
 
     def semantic_ctc(self, projected: list[Tensor], targets: Sequence[str]) -> tuple[Tensor, int]:
         """CTC of the words through the LLM's own output embedding on projected semantic frames.

@@ -16,9 +16,8 @@ from lhotse import CutSet, NumpyFilesWriter
 from lhotse.cut import Cut
 from tqdm import tqdm
 
-from tagspeech.config import Config
+from tagspeech.config import FRAMES_PER_SECOND, Config
 from tagspeech.data.batches import (
-    FRAMES_PER_SECOND,
     FeatureReader,
     batches_by_duration,
     clean_regions,
