@@ -13,6 +13,7 @@ from tagspeech.errors import InputError
 
 VERBS = (
     corpus.add_simulate,
+    corpus.add_import,
     corpus.add_groups,
     training.add_train,
     training.add_embed,

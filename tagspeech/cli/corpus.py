@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from tagspeech.cli.arguments import add_configuration, add_path, add_verb, config_of
+from tagspeech.cli.arguments import add_configuration, add_path, add_verb, config_of, count
 
 
 def add_simulate(verbs: object) -> None:
@@ -33,6 +33,112 @@ def add_simulate(verbs: object) -> None:
         help="whose voices and sentences train has; pretrain shares none with other splits",
     )
     parser.add_argument("--jobs", type=int, default=2)
+
+
+IMPORT = """\
+Makes Lhotse manifests of a corpus, as stage 2 of a recipe reads them:
+OUTPUT/{train,dev,test}_{recordings,supervisions}.jsonl.gz
+
+  --audio FOLDER --words PATH [--speakers PATH]
+      Recording NAME is NAME.wav or NAME.flac anywhere in FOLDER. Words: STM,
+      CTM, SegLST, TextGrid, or a JSON list of objects with speaker, start, end
+      (seconds), text, perhaps gender and session. PATH is one file, or a folder
+      with files of one format; what names no session in it (a TextGrid, a JSON
+      list without sessions) belongs to the recording with the file's name.
+      Speakers: RTTM, in place of those that the words tell. A CTM needs it; each
+      word goes to the turn that it overlaps most.
+  --kaldi FOLDER
+      wav.scp, text, utt2spk; segments, spk2gender, reco2file_and_channel where
+      they exist. Commands in wav.scp are run once.
+
+A channel of several and the output of commands are written to OUTPUT/audio; all
+other audio stays where it is.
+
+What stops the import, all of one kind counted and the first named:
+  - a recording without segments, segments without a recording (both are left
+    out with --skip-unmatched)
+  - audio that cannot be read, is empty or lacks the channel
+  - a line that cannot be read, or whose times are negative or the wrong way
+    round: the first such line only
+What is listed in OUTPUT/rejected.jsonl, and stops the import where it is more
+than --max-rejected:
+  - a segment that starts behind the end of its recording or has no speaker
+  - with --speakers, a word or segment at whose time nobody has a turn
+  - an utterance that is not in all of segments, text and utt2spk
+What is mended, with a warning: a segment that reaches past the end of its
+recording ends with it.
+"""
+
+
+def add_import(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.data.importing import ImportConfig, import_corpus
+
+        names = [field.name for field in dataclasses.fields(ImportConfig)]
+        import_corpus(args.output, ImportConfig(**{name: getattr(args, name) for name in names}))
+
+    parser = add_verb(verbs, "import", "Makes Lhotse manifests of your own corpus.", run)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = IMPORT
+    add_path(parser, "output", "folder for the manifests")
+    add_path(parser, "audio", "folder of WAV and FLAC files", required=False)
+    add_path(parser, "words", "file or folder: who spoke what and when", required=False)
+    add_path(parser, "speakers", "RTTM, file or folder: who spoke when", required=False)
+    add_path(parser, "kaldi", "Kaldi data directory", required=False)
+    parser.add_argument(
+        *("--wav-root",),
+        type=Path,
+        default=Path(),
+        metavar="PATH",
+        help="what relative paths in wav.scp are relative to (default: the current folder)",
+    )
+    add_path(parser, "genders", "lines of a speaker and m or f, as in spk2gender", required=False)
+    parser.add_argument(
+        *("--local-speakers",),
+        action="store_true",
+        help="the same name is somebody else in another recording, as A and B often are",
+    )
+    parser.add_argument(
+        "--channel", type=count, default=0, help="of audio that has several (default: 0, the first)"
+    )
+    _add_splitting(parser)
+    parser.add_argument("--skip-unmatched", action="store_true", help="see above")
+    parser.add_argument(
+        *("--max-rejected",),
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="largest share of segments that may be rejected (default: 0.1)",
+    )
+
+
+def _add_splitting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        *("--split-by",),
+        choices=("folder", "lists", "shares"),
+        default="folder",
+        help="folder (default): the folders train, dev and test in --audio or --kaldi; lists: see "
+        "--lists; shares: see --shares. Recordings stay whole",
+    )
+    add_path(parser, "lists", "folder of train.txt, dev.txt, test.txt: recordings", required=False)
+    parser.add_argument(
+        *("--shares",),
+        type=shares,
+        default=(0.8, 0.1, 0.1),
+        metavar="TRAIN,DEV,TEST",
+        help="of the number of recordings, drawn with --seed (default: 0.8,0.1,0.1)",
+    )
+    parser.add_argument("--seed", type=count, default=1)
+
+
+def shares(text: str) -> tuple[float, ...]:
+    """Fractions, separated by commas."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"wants three numbers: 0.8,0.1,0.1; not {text!r}"
+        ) from error
 
 
 def add_groups(verbs: object) -> None:

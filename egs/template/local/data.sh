@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# The corpus of a recipe of your own: stages 0 (import) and 1 (manifests).
+#
+# Usage: egs/NAME/local/data.sh --stage 0|1 [--data DIR] [--name value]...
+#
+#   stage 0 writes DIR/corpus: {train,dev,test}_{recordings,supervisions}.jsonl.gz, rejected.jsonl
+#   stage 1 writes DIR/manifests: the same manifests, where every recipe has them
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+recipe=${PWD##*/}
+cd ../..
+
+stage=""
+data=egs/$recipe/data
+_help_file=egs/$recipe/conf/recipe.conf
+# shellcheck source=egs/template/conf/recipe.conf
+. "$_help_file"
+. utils/log.sh
+. utils/parse_options.sh
+. ./path.sh
+
+# in_corpus PATH: relative paths are relative to the corpus
+in_corpus() {
+  case $1 in
+    /*) echo "$1" ;;
+    *) echo "$corpus_dir/$1" ;;
+  esac
+}
+
+case $stage in
+  0)
+    [[ -n $corpus_dir ]] || die "no corpus: --corpus-dir wants its folder, or set it in $_help_file" 2
+    [[ -d $corpus_dir ]] || die "--corpus-dir $corpus_dir: no such folder" 2
+    options=(--split-by "$split_by" --channel "$channel" --max-rejected "$max_rejected")
+    if [[ $kaldi == true ]]; then
+      options+=(--kaldi "$corpus_dir" --wav-root "$wav_root")
+    else
+      options+=(--audio "$(in_corpus "$audio")" --words "$(in_corpus "$words")")
+      [[ -z $speakers ]] || options+=(--speakers "$(in_corpus "$speakers")")
+    fi
+    [[ -z $genders ]] || options+=(--genders "$(in_corpus "$genders")")
+    [[ $local_speakers == false ]] || options+=(--local-speakers)
+    [[ $skip_unmatched == false ]] || options+=(--skip-unmatched)
+    case $split_by in
+      lists) options+=(--lists "$(in_corpus "$lists")") ;;
+      shares) options+=(--shares "$shares" --seed "$seed") ;;
+    esac
+    tagspeech import --verbose --output "$data/corpus" "${options[@]}"
+    ;;
+  1)
+    # The import writes Lhotse manifests already.
+    mkdir -p "$data/manifests"
+    for manifest in "$data"/corpus/{train,dev,test}_{recordings,supervisions}.jsonl.gz; do
+      copy="$data/manifests/${manifest##*/}"
+      cp "$manifest" "$copy.partial"
+      mv "$copy.partial" "$copy"
+    done
+    ;;
+  *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
+esac
