@@ -40,8 +40,10 @@ class TagSpeech(TagSpeechModel):
         self, features_BTF: Tensor, feature_lens_B: Tensor, max_new_tokens: int | None = None
     ) -> list[str]:
         """The target text of each item, greedy; features as `lhotse.Fbank` gives them."""
-        limit = self.config.decode.max_new_tokens if max_new_tokens is None else max_new_tokens
-        return generate_texts(self, self.encode(features_BTF, feature_lens_B), limit)
+        decode = self.config.decode
+        limit = decode.max_new_tokens if max_new_tokens is None else max_new_tokens
+        frames = self.encode(features_BTF, feature_lens_B)
+        return generate_texts(self, frames, limit, well_formed=decode.well_formed)
 
     def transcribe(
         self,

@@ -63,7 +63,7 @@ def telling(monkeypatch: pytest.MonkeyPatch, tiny_segments: list[Segment]) -> No
     """Whatever it hears, the model writes the target of `tiny_segments`."""
     text = to_target(tiny_segments)
     monkeypatch.setattr(
-        "tagspeech.decoding.transcribe.generate_texts", lambda *_: [text], raising=True
+        "tagspeech.decoding.transcribe.generate_texts", lambda *_, **__: [text], raising=True
     )
 
 

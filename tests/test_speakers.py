@@ -105,7 +105,9 @@ def telling(monkeypatch: pytest.MonkeyPatch, tiny_segments: list[Segment]) -> No
     text = to_target(tiny_segments)
     monkeypatch.setattr(
         "tagspeech.decoding.decode.generate_texts",
-        lambda model, frames, limit: [text[:100] if n % 2 else text for n in frames.voice_lens],
+        lambda model, frames, limit, **_: [
+            text[:100] if n % 2 else text for n in frames.voice_lens
+        ],
     )
 
 

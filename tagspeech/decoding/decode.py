@@ -39,7 +39,7 @@ def decode_groups(
     for batch in batches_by_duration(groups, config.max_duration):
         with torch.inference_mode():
             frames = model.encode(*features(batch))
-        texts = generate_texts(model, frames, config.max_new_tokens)
+        texts = generate_texts(model, frames, config.max_new_tokens, well_formed=config.well_formed)
         for item, (cut, text) in enumerate(zip(batch, texts, strict=True)):
             parsed = parse_target(text, cut.id)
             voice_TD = frames.voice[item, : frames.voice_lens[item]]

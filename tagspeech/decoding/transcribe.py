@@ -81,7 +81,10 @@ def transcribe(
         with torch.inference_mode():
             frames = model.encode(features_BTF, lens_B)
         decode = model.config.decode
-        parsed = parse_target(generate_texts(model, frames, decode.max_new_tokens)[0], session)
+        (text,) = generate_texts(
+            model, frames, decode.max_new_tokens, well_formed=decode.well_formed
+        )
+        parsed = parse_target(text, session)
         for problem in parsed.problems:
             log.warning("%s: %s", session, problem)
         if speakers == "llm":
