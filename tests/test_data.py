@@ -45,7 +45,10 @@ def supervision(number: int, start: float, duration: float, speaker: str, text: 
 
 
 def groups_of(
-    folder: Path, supervisions: list[SupervisionSegment], recording: Recording | None = None
+    folder: Path,
+    supervisions: list[SupervisionSegment],
+    recording: Recording | None = None,
+    max_pause: float = 0.5,
 ) -> CutSet:
     recording = recording or Recording("meeting", [], 16000, 160000, 10.0)
     RecordingSet.from_recordings([recording]).to_file(folder / "test_recordings.jsonl.gz")
@@ -55,7 +58,7 @@ def groups_of(
         folder / "groups",
         rejected=folder / "rejected.jsonl",
         splits=["test"],
-        max_pause=0.5,
+        max_pause=max_pause,
         language="en",
     )
     return read_groups(folder / "groups/test.jsonl.gz")
@@ -170,6 +173,29 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
             max_pause=0.0,
             language="en",
         )
+
+
+def test_groups_of_a_real_meeting_are_those_of_lhotse(tmp_path: Path, shared: Path) -> None:
+    """ES2011a of AMI: real segments over a silent recording of the right length."""
+    supervisions = SupervisionSet.from_file(shared / "data/ami/ES2011a_sups.jsonl.gz")
+    seconds = np.ceil(max(one.end for one in supervisions))
+    audio = np.zeros((int(seconds * 16000), 1), np.float32)
+    recording = replace(recorded(tmp_path, audio, len(audio)), id="ES2011a")
+    groups = groups_of(tmp_path, list(supervisions), recording, max_pause=0.0)
+    cuts = CutSet.from_manifests(RecordingSet.from_recordings([recording]), supervisions)
+    wanted = cuts.trim_to_supervision_groups(max_pause=0.0)
+    assert [[s.id for s in cut.supervisions] for cut in groups] == [
+        [s.id for s in cut.supervisions] for cut in wanted
+    ]
+    assert (tmp_path / "rejected.jsonl").read_text() == ""
+    assert sum(len(cut.supervisions) for cut in groups) == len(supervisions) == 348
+    assert len(groups) == 94
+    assert max(cut.duration for cut in groups) == pytest.approx(57.6, abs=0.1)
+    assert sum(len({s.speaker for s in cut.supervisions}) > 1 for cut in groups) == 42
+    active = np.zeros(int(seconds * 100), int)
+    for one in supervisions:
+        active[round(one.start * 100) : round(one.end * 100)] += 1
+    assert (active > 1).sum() / (active > 0).sum() == pytest.approx(0.140, abs=0.001)
 
 
 def overlapped() -> CutSet:
