@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,8 @@ def test_ami_downloaded(root: Path, tmp_path: Path, replicas: Path) -> None:
 
 def test_alimeeting_from_a_folder(root: Path, tmp_path: Path, replicas: Path) -> None:
     pytest.importorskip("textgrid", reason="Lhotse reads AliMeeting with the package textgrid")
-    drive(root, "alimeeting", tmp_path, "--corpus-dir", replicas / "alimeeting")
+    said = drive(root, "alimeeting", tmp_path, "--corpus-dir", replicas / "alimeeting")
+    assert re.findall("(R[0-9_M]+): left out by Lhotse", said) == ["R0010_M0085"]
     assert channels(tmp_path) == {1}
 
 

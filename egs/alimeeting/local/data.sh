@@ -36,6 +36,10 @@ case $stage in
     corpus=$(head -n 1 "$data/corpus/files.txt")
     lhotse prepare ali-meeting --mic "$mic" "$corpus" "$data/corpus/prepared"
     put_manifests "$data/corpus/prepared" "alimeeting-$mic" "$data/manifests" eval
+    taken=$(gzip -cd "$data"/manifests/*_recordings.jsonl.gz | sed 's/^{"id": "\([^"]*\)".*/\1/')
+    sed -n 's|.*/\(.*\)\.TextGrid$|\1|p' "$data/corpus/files.txt" | while IFS= read -r name; do
+      grep -qxF "$name" <<<"$taken" || log "$name: left out by Lhotse; its TextGrid is invalid"
+    done
     ;;
   *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
 esac
