@@ -132,7 +132,7 @@ def test_set_on_a_file_that_is_no_mapping(write: Write) -> None:
         load_config(write("[1, 2]"), ["train.lr=1"])
 
 
-@pytest.mark.parametrize("recipe", ["mini"])
+@pytest.mark.parametrize("recipe", ["mini", "ami", "alimeeting"])
 def test_round_trip_of_a_recipe(root: Path, write: Write, recipe: str) -> None:
     config = load_config(root / "egs" / recipe / "conf/tagspeech.yaml", ["train.lr=1e-7"])
     assert load_config(write(to_yaml(config))) == config

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
+from lhotse.audio import AudioSource
 from lhotse.supervision import AlignmentItem
+from numpy.typing import NDArray
 
 from tagspeech.config import FeatureConfig, TrainConfig
 from tagspeech.data.batches import (
@@ -39,8 +44,13 @@ def supervision(number: int, start: float, duration: float, speaker: str, text: 
     )
 
 
-def groups_of(folder: Path, supervisions: list[SupervisionSegment]) -> CutSet:
-    recording = Recording("meeting", [], 16000, 160000, 10.0)
+def groups_of(
+    folder: Path,
+    supervisions: list[SupervisionSegment],
+    recording: Recording | None = None,
+    max_pause: float = 0.5,
+) -> CutSet:
+    recording = recording or Recording("meeting", [], 16000, 160000, 10.0)
     RecordingSet.from_recordings([recording]).to_file(folder / "test_recordings.jsonl.gz")
     SupervisionSet.from_segments(supervisions).to_file(folder / "test_supervisions.jsonl.gz")
     make_groups(
@@ -48,7 +58,7 @@ def groups_of(folder: Path, supervisions: list[SupervisionSegment]) -> CutSet:
         folder / "groups",
         rejected=folder / "rejected.jsonl",
         splits=["test"],
-        max_pause=0.5,
+        max_pause=max_pause,
         language="en",
     )
     return read_groups(folder / "groups/test.jsonl.gz")
@@ -95,6 +105,64 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     ]
 
 
+def recorded(folder: Path, audio: NDArray[np.float32], samples: int) -> Recording:
+    """A recording of `audio` (samples, channels) whose manifest promises `samples`."""
+    soundfile.write(folder / "meeting.wav", audio, 16000, subtype="FLOAT")
+    channels = list(range(audio.shape[1]))
+    source = AudioSource("file", channels, str(folder / "meeting.wav"))
+    return Recording("meeting", [source], 16000, samples, samples / 16000, channels)
+
+
+def test_audio_shorter_than_its_manifest_ends_where_it_ends(tmp_path: Path) -> None:
+    recording = recorded(tmp_path, np.full((128000, 1), 0.1, np.float32), samples=160000)
+    groups = groups_of(
+        tmp_path,
+        [
+            supervision(1, 1.0, 1.0, "a", "good"),
+            supervision(2, 7.0, 2.0, "a", "past the end"),
+            supervision(3, 8.5, 1.0, "b", "behind the end"),
+        ],
+        recording,
+    )
+    rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["reason"]) for row in rejected] == [
+        ("meeting", "its audio ends at 8.000 s, its manifest says 10.000 s"),
+        ("s3", "it starts outside its recording"),
+    ]
+    assert [cut.duration for cut in groups] == [1.0, 1.0]
+    assert all(cut.load_audio().shape == (1, 16000) for cut in groups)
+
+
+def test_a_recording_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    recording = recorded(tmp_path, np.zeros((160000, 1), np.float32), samples=160000)
+    (tmp_path / "meeting.wav").write_bytes(b"no audio")
+    with pytest.raises(InputError, match=r"meeting\.wav: cannot be read"):
+        groups_of(tmp_path, [supervision(1, 1.0, 1.0, "a", "good")], recording)
+
+
+def two_channels(folder: Path) -> Recording:
+    audio = np.stack([np.full(160000, 0.1), np.full(160000, 0.5)], axis=1).astype(np.float32)
+    return recorded(folder, audio, samples=160000)
+
+
+def test_a_group_hears_the_channel_of_its_supervisions(tmp_path: Path) -> None:
+    one = replace(supervision(1, 1.0, 1.0, "a", "hello"), channel=1)
+    (group,) = groups_of(tmp_path, [one], two_channels(tmp_path))
+    assert group.load_audio() == pytest.approx(np.full((1, 16000), 0.5))
+    assert [segment.words for segment in group_segments(group)] == ["hello"]
+
+
+def test_several_channels_are_heard_as_their_mean(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).standard_normal((160000, 2)).astype(np.float32) / 10
+    both = replace(supervision(1, 1.0, 1.0, "a", "hello"), channel=[0, 1])
+    groups = groups_of(tmp_path, [both], recorded(tmp_path, noise, samples=160000))
+    read = FeatureReader(FeatureConfig())
+    features, lens = read(groups)
+    wanted, _ = read.of_samples([noise[16000:32000].mean(axis=1)])
+    assert lens.tolist() == [100]
+    torch.testing.assert_close(features, wanted)
+
+
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"test_recordings\.jsonl\.gz: does not exist"):
         make_groups(
@@ -105,6 +173,29 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
             max_pause=0.0,
             language="en",
         )
+
+
+def test_groups_of_a_real_meeting_are_those_of_lhotse(tmp_path: Path, shared: Path) -> None:
+    """ES2011a of AMI: real segments over a silent recording of the right length."""
+    supervisions = SupervisionSet.from_file(shared / "data/ami/ES2011a_sups.jsonl.gz")
+    seconds = np.ceil(max(one.end for one in supervisions))
+    audio = np.zeros((int(seconds * 16000), 1), np.float32)
+    recording = replace(recorded(tmp_path, audio, len(audio)), id="ES2011a")
+    groups = groups_of(tmp_path, list(supervisions), recording, max_pause=0.0)
+    cuts = CutSet.from_manifests(RecordingSet.from_recordings([recording]), supervisions)
+    wanted = cuts.trim_to_supervision_groups(max_pause=0.0)
+    assert [[s.id for s in cut.supervisions] for cut in groups] == [
+        [s.id for s in cut.supervisions] for cut in wanted
+    ]
+    assert (tmp_path / "rejected.jsonl").read_text() == ""
+    assert sum(len(cut.supervisions) for cut in groups) == len(supervisions) == 348
+    assert len(groups) == 94
+    assert max(cut.duration for cut in groups) == pytest.approx(57.6, abs=0.1)
+    assert sum(len({s.speaker for s in cut.supervisions}) > 1 for cut in groups) == 42
+    active = np.zeros(int(seconds * 100), int)
+    for one in supervisions:
+        active[round(one.start * 100) : round(one.end * 100)] += 1
+    assert (active > 1).sum() / (active > 0).sum() == pytest.approx(0.140, abs=0.001)
 
 
 def overlapped() -> CutSet:

@@ -83,10 +83,16 @@ def batches_by_duration(groups: CutSet, max_duration: float) -> Iterator[CutSet]
         yield CutSet.from_cuts(batch)
 
 
+def _mean_of_channels(audio: Tensor) -> Tensor:
+    """(samples,) of one channel or (channels, samples) to (samples,)."""
+    return audio.mean(dim=0) if audio.dim() > 1 else audio
+
+
 class FeatureReader:
     """Reads the audio of groups and gives their log-mel features, (B, T, F), and lengths (B,).
 
-    Lhotse's Kaldi-compatible filter bank (REFERENCE, arithmetic).
+    Lhotse's Kaldi-compatible filter bank (REFERENCE, arithmetic); of a group with several channels
+    their mean is heard.
     """
 
     def __init__(self, config: FeatureConfig) -> None:
@@ -95,7 +101,9 @@ class FeatureReader:
             FbankConfig(sampling_rate=config.sampling_rate, num_mel_bins=config.num_mel_bins)
         )
         # One recording at a time: in a padded batch the last frame would hear the padding.
-        self.read = OnTheFlyFeatures(self.fbank, use_batch_extract=False)
+        self.read = OnTheFlyFeatures(
+            self.fbank, wave_transforms=[_mean_of_channels], use_batch_extract=False
+        )
 
     def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor]:
         with torch.autocast("cpu", enabled=False):  # features stay in float32

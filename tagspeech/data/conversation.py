@@ -144,13 +144,14 @@ def draw_group(
         placed: list[Placed] = []
         for turn in turns:
             utterance = say(pool[turn], not placed)
-            placed.append(Placed(_draw_start(rng, placed, utterance), utterance))
+            placed.append(Placed(draw_start(rng, placed, utterance), utterance))
         if max(item.end for item in placed) <= MAX_GROUP_SECONDS * SAMPLING_RATE:
             return sorted(placed, key=lambda item: item.start)
 
 
-def _draw_start(rng: np.random.Generator, placed: Sequence[Placed], utterance: Utterance) -> int:
-    """Where `utterance` begins after what is `placed`, in samples."""
+def draw_start(rng: np.random.Generator, placed: Sequence[Placed], utterance: Utterance) -> int:
+    """Where `utterance` begins after what is `placed`, in samples: inside or overlapping the last
+    one of somebody else, or after a pause."""
     if not placed:
         return 0
     last = max(placed, key=lambda item: item.end)

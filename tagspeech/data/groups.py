@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lhotse import CutSet, SupervisionSet, load_manifest
-from lhotse.cut import Cut
+from lhotse import CutSet, Recording, SupervisionSet, load_manifest
+from lhotse.audio import AudioLoadingError
+from lhotse.audio.backend import info
+from lhotse.cut import Cut, MultiCut
 from lhotse.supervision import SupervisionSegment
 from tqdm import tqdm
 
@@ -40,14 +43,22 @@ def make_groups(
     """Writes `output/SPLIT.jsonl.gz`, one Lhotse cut a group, text normalised.
 
     Reads `manifests/SPLIT_{recordings,supervisions}.jsonl.gz`. A supervision that cannot be used
-    is written with its reason to `rejected`; the rest of its group stays.
-    Raises `InputError` when a manifest is missing or a split keeps nothing.
+    is written with its reason to `rejected`; the rest of its group stays. So is a recording whose
+    files end before its manifest says; it ends there. A group has the channels that its
+    supervisions name.
+    Raises `InputError` when a manifest or an audio file is missing or unreadable, or a split keeps
+    nothing.
     """
     bad: list[dict[str, object]] = []
     for split in splits:
         recordings = read_manifest(manifests / f"{split}_recordings.jsonl.gz")
         supervisions = read_manifest(manifests / f"{split}_supervisions.jsonl.gz")
-        ends = {recording.id: recording.duration for recording in recordings}
+        ends = {recording.id: _end(recording) for recording in recordings}
+        bad += [
+            {"split": split, "reason": reason, "id": recording.id, "duration": recording.duration}
+            for recording in recordings
+            if (reason := _reason_to_shorten(recording, ends[recording.id]))
+        ]
         good = []
         for supervision in supervisions:
             reason = _reason_against(supervision, ends)
@@ -65,7 +76,7 @@ def make_groups(
         groups = [
             _with_word_times(cut).with_id(group_id(cut))
             for cut in tqdm(
-                cuts.trim_to_supervision_groups(max_pause=max_pause),
+                map(_with_own_channels, cuts.trim_to_supervision_groups(max_pause=max_pause)),
                 desc=f"utterance groups of {split}",
                 unit=" groups",
             )
@@ -78,8 +89,28 @@ def make_groups(
         )
     rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in bad]
     write_text(rejected, "".join(rows))
-    if bad:
-        log.warning("%d supervisions rejected, see %s", len(bad), rejected)
+    for (where, why), count in Counter((row["split"], row["reason"]) for row in bad).items():
+        log.warning("%s: rejected, %d times: %s; see %s", where, count, why, rejected)
+
+
+def _end(recording: Recording) -> float:
+    """Where the audio really ends, in seconds: that of the shortest of its files."""
+    ends = [recording.duration]
+    for source in recording.sources:
+        if source.type == "file":
+            try:
+                found = info(source.source)
+            except AudioLoadingError as error:
+                raise InputError(f"{source.source}: cannot be read; get it again") from error
+            ends.append(found.frames / found.samplerate)
+    return min(ends)
+
+
+def _reason_to_shorten(recording: Recording, end: float) -> str:
+    """Why a recording does not last as long as its manifest says; empty when it does."""
+    if recording.duration - end < 1 / recording.sampling_rate:
+        return ""
+    return f"its audio ends at {end:.3f} s, its manifest says {recording.duration:.3f} s"
 
 
 def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> str:
@@ -93,6 +124,18 @@ def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> 
     if not supervision.speaker:
         return "it has no speaker"
     return ""
+
+
+def _with_own_channels(cut: Cut) -> Cut:
+    """The cut with those channels only that its supervisions name."""
+    channels = {
+        channel
+        for one in cut.supervisions
+        for channel in (one.channel if isinstance(one.channel, list) else [one.channel])
+    }
+    if isinstance(cut, MultiCut) and channels < set(cut.channel):
+        return cut.with_channels(sorted(channels))
+    return cut
 
 
 def _with_word_times(cut: Cut) -> Cut:

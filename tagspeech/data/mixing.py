@@ -30,7 +30,7 @@ def mix(
     responses = {}
     if rng.random() < REVERB_SHARE:
         t60 = rng.uniform(*T60)
-        responses = {voice: _room_response(rng, t60) for voice in pool}
+        responses = {voice: room_response(rng, t60) for voice in pool}
     # white noise through one pole: from flat to steeply falling
     noise = lfilter([1.0], [1.0, -rng.uniform(0, 0.97)], rng.standard_normal(length, np.float32))
     snr = rng.uniform(*SNR_DB)
@@ -46,7 +46,7 @@ def mix(
     return np.round(mixture * 32767).astype(np.int16)
 
 
-def _room_response(rng: np.random.Generator, t60: float) -> np.ndarray:
+def room_response(rng: np.random.Generator, t60: float) -> np.ndarray:
     """An impulse response (N,): the direct sound at sample 0, then noise that decays by 60 dB in
     `t60` seconds (cut at 40 dB), 2-12 dB weaker than the direct sound."""
     time = np.arange(1, int(t60 * 2 / 3 * SAMPLING_RATE)) / SAMPLING_RATE

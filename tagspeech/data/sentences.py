@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -94,27 +94,37 @@ def split_of(sentence: str) -> str:
     return SPLITS[zlib.crc32(sentence.encode()) % len(SPLITS)]
 
 
-def draw_sentence(rng: np.random.Generator, split: str, word: str | None = None) -> str:
+def draw_sentence(
+    rng: np.random.Generator,
+    split: str,
+    word: str | None = None,
+    grammar: Mapping[str, Sequence[str]] = GRAMMAR,
+) -> str:
     """A random sentence of `split`; with `word` one that contains it (a back-channel where only
-    those do)."""
+    those do). `word` belongs to the grammar of this module."""
     if word is not None and word not in _words_under("SENTENCE"):
         return _choose(rng, [text for text in BACKCHANNELS if word in text.split()])
     while True:
-        sentence = _expand(rng, "SENTENCE", word)
+        sentence = _expand(rng, grammar, "SENTENCE", word)
         if len(sentence.split()) <= MAX_WORDS and split_of(sentence) == split:
             return sentence
 
 
-def draw_backchannel(rng: np.random.Generator) -> str:
+def draw_backchannel(rng: np.random.Generator, backchannels: Sequence[str] = BACKCHANNELS) -> str:
     """A random back-channel."""
-    return _choose(rng, BACKCHANNELS)
+    return _choose(rng, backchannels)
 
 
-def _expand(rng: np.random.Generator, symbol: str, word: str | None) -> str:
+def _expand(
+    rng: np.random.Generator,
+    grammar: Mapping[str, Sequence[str]],
+    symbol: str,
+    word: str | None,
+) -> str:
     """`symbol` in words, `word` among them if it is not None."""
-    if symbol not in GRAMMAR:
+    if symbol not in grammar:
         return symbol
-    lines = GRAMMAR[symbol]
+    lines = grammar[symbol]
     if word is not None:
         lines = tuple(
             line for line in lines if any(word in _words_under(part) for part in line.split())
@@ -123,7 +133,7 @@ def _expand(rng: np.random.Generator, symbol: str, word: str | None) -> str:
     able = [i for i, part in enumerate(parts) if word is not None and word in _words_under(part)]
     chosen = int(rng.choice(able)) if able else -1
     return " ".join(
-        _expand(rng, part, word if i == chosen else None) for i, part in enumerate(parts)
+        _expand(rng, grammar, part, word if i == chosen else None) for i, part in enumerate(parts)
     )
 
 

@@ -167,7 +167,7 @@ def make_sessions(output: Path, source: Source, task: Iterable[tuple[str, int]])
         items = [item for _, item in session.placed]
         pcm = mix(session.rng, session.speakers, items, session.length)
         sidecar = _sidecar(output, split, index)
-        _write_wav(sidecar.with_suffix(".wav"), pcm)
+        write_wav(sidecar.with_suffix(".wav"), pcm)
         segments = [_segment(item, group) for group, item in session.placed]
         made_with = source.made_with(split)
         row = {"made_with": made_with, "samples": session.length, "segments": segments}
@@ -248,12 +248,14 @@ def _write_manifests(output: Path, split: str, count: int) -> None:
     _write_jsonl_gz(supervisions_path, supervisions)
 
 
-def _write_wav(path: Path, pcm: np.ndarray) -> None:
+def write_wav(path: Path, pcm: np.ndarray) -> None:
+    """Writes int16 samples (N,) or (channels, N) in one step."""
+    channels = np.atleast_2d(pcm)
     with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(len(channels))
         file.setsampwidth(2)
         file.setframerate(SAMPLING_RATE)
-        file.writeframes(pcm.astype("<i2").tobytes())
+        file.writeframes(channels.T.astype("<i2").tobytes())
 
 
 def _write_jsonl_gz(path: Path, rows: Iterable[dict[str, Any]]) -> None:

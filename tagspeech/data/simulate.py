@@ -87,7 +87,7 @@ class SimulateConfig:
         turn, so that all words occur."""
         rng = np.random.default_rng([self.seed, zlib.crc32(split.encode()), index])
         source = self.source(split)
-        pool = _draw_pool(rng, voices(source), max(int(rng.integers(3, 5)), self.max_speakers))
+        pool = draw_pool(rng, voices(source), max(int(rng.integers(3, 5)), self.max_speakers))
         shortest = self.meeting_minutes * 60 * SAMPLING_RATE if split == "meetings" else 0
         with Espeak() as espeak:
 
@@ -112,7 +112,7 @@ def simulate(output: str | Path, config: SimulateConfig | None = None, *, jobs: 
     write_json(output / "params.json", asdict(config))
 
 
-def _draw_pool(rng: np.random.Generator, inventory: Sequence[Voice], count: int) -> list[Voice]:
+def draw_pool(rng: np.random.Generator, inventory: Sequence[Voice], count: int) -> list[Voice]:
     """`count` voices, of different variants as far as there are."""
     order = [inventory[i] for i in rng.permutation(len(inventory))]
     fresh = {voice.variant: voice for voice in reversed(order)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from tagspeech.errors import InputError
 from tagspeech.formats.common import (
@@ -33,7 +33,11 @@ Interval = tuple[int, int, str]  # start and end in milliseconds, label
 def render(segments: list[Segment]) -> str:
     """The grid. Raises `InputError` for several sessions."""
     one_session(segments, "textgrid")
-    tiers = _tiers(segments)
+    return render_tiers(_tiers(segments))
+
+
+def render_tiers(tiers: Mapping[str, Sequence[Interval]]) -> str:
+    """The grid of named tiers, the labelled intervals of each in order of time."""
     # Praat wants a grid that lasts: an empty one lasts a second.
     last = max((tier[-1][1] for tier in tiers.values()), default=1000)
     lines = [
@@ -109,7 +113,7 @@ def _tiers(segments: list[Segment]) -> dict[str, list[Interval]]:
     }
 
 
-def _with_silence(tier: list[Interval], last: int) -> list[Interval]:
+def _with_silence(tier: Sequence[Interval], last: int) -> list[Interval]:
     """The tier with its gaps filled by intervals without label, from 0 to `last`."""
     filled, now = [], 0
     for start, end, label in [*tier, (last, last, "")]:

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# The corpus of the recipe "alimeeting": stages 0 (download, check) and 1 (manifests).
+#
+# Usage: egs/alimeeting/local/data.sh --stage 0|1 [--data DIR] [--name value]...
+#
+#   stage 0 writes DIR/corpus/alimeeting, where no --corpus-dir is given, and DIR/corpus/files.txt
+#   stage 1 writes DIR/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+
+stage=""
+data=egs/alimeeting/data
+. egs/alimeeting/conf/recipe.conf
+. utils/log.sh
+_help_file=egs/alimeeting/conf/recipe.conf
+. utils/parse_options.sh
+. ./path.sh
+. local/corpus.sh
+
+gigabytes=250 # archives, which Lhotse keeps, and what is in them
+[[ $mic == sdm || $mic == mdm ]] || die "--mic wants sdm or mdm, not '$mic'" 2
+
+case $stage in
+  0)
+    corpus=${corpus_dir:-$data/corpus/alimeeting}
+    if [[ -z $corpus_dir ]]; then
+      say_space "$corpus" "$gigabytes"
+      lhotse download ali-meeting "$corpus"
+    fi
+    list_files "$corpus" "$data/corpus/files.txt" "$mic" \
+      "*Train_Ali_far/textgrid_dir/*.TextGrid" "*Train_Ali_far/audio_dir/*.wav" \
+      "*Eval_Ali_far/textgrid_dir/*.TextGrid" "*Eval_Ali_far/audio_dir/*.wav" \
+      "*Test_Ali_far/textgrid_dir/*.TextGrid" "*Test_Ali_far/audio_dir/*.wav"
+    ;;
+  1)
+    corpus=$(head -n 1 "$data/corpus/files.txt")
+    lhotse prepare ali-meeting --mic "$mic" "$corpus" "$data/corpus/prepared"
+    put_manifests "$data/corpus/prepared" "alimeeting-$mic" "$data/manifests" eval
+    taken=$(gzip -cd "$data"/manifests/*_recordings.jsonl.gz | sed 's/^{"id": "\([^"]*\)".*/\1/')
+    sed -n 's|.*/\(.*\)\.TextGrid$|\1|p' "$data/corpus/files.txt" | while IFS= read -r name; do
+      grep -qxF "$name" <<<"$taken" || log "$name: left out by Lhotse; its TextGrid is invalid"
+    done
+    ;;
+  *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
+esac
