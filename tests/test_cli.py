@@ -23,7 +23,7 @@ from tagspeech.serialize import to_target
 
 VERBS = [
     *("simulate", "groups", "train", "embed", "new-llm", "decode", "score", "report"),
-    *("transcribe", "convert", "config"),
+    *("transcribe", "convert", "config", "export", "verify"),
 ]
 CONSOLE = Path(sys.executable).parent / "tagspeech"
 

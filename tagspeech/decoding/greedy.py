@@ -1,13 +1,18 @@
 """Greedy generation of target texts (PAPER, decoding).
 
-Shape suffixes: B batch, L positions of the prompt, H hidden size of the LLM.
+Shape suffixes: B batch, L positions of the prompt, H hidden size of the LLM, N new tokens,
+V vocabulary.
 """
 
 from __future__ import annotations
 
-import torch
-from transformers import GenerationConfig
+from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from tagspeech.errors import InputError
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 
 
@@ -15,7 +20,8 @@ from tagspeech.models.tagspeech import Frames, TagSpeechModel
 def generate_ids(model: TagSpeechModel, frames: Frames, max_new_tokens: int) -> list[list[int]]:
     """Token ids that the LLM writes for each item, without the end of the turn.
 
-    Prompts are padded on the left, so that every row goes on from its own last position.
+    Prompts are padded on the left, so that every row goes on from its own last position. Raises
+    `InputError` where the LLM computes something that is no number: half precision overflowed.
     """
     prompts = model.prompts(model.add_anchors(model.project(frames)))
     longest = max(map(len, prompts))
@@ -38,13 +44,36 @@ def generate_ids(model: TagSpeechModel, frames: Frames, max_new_tokens: int) -> 
             eos_token_id=end,
             pad_token_id=end,
         ),
+        logits_processor=LogitsProcessorList([_Finite(inputs_BLH.dtype)]),
     )
     return [row[: row.index(end)] if end in row else row for row in ids_BN.tolist()]
 
 
 def generate_texts(model: TagSpeechModel, frames: Frames, max_new_tokens: int) -> list[str]:
     """The target text that the LLM writes for each item."""
+    return spell(model, generate_ids(model, frames, max_new_tokens))
+
+
+def spell(model: TagSpeechModel, rows: Sequence[Sequence[int]]) -> list[str]:
+    """The text of each row of token ids, special tokens as they are written."""
     return [
         model.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        for ids in generate_ids(model, frames, max_new_tokens)
+        for ids in rows
     ]
+
+
+class _Finite(LogitsProcessor):
+    """Refuses logits that are no numbers: their best token would be a text from nowhere."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Both (B, N or V); the scores as they are."""
+        if not scores.isfinite().all():
+            name = str(self.dtype).removeprefix("torch.")
+            raise InputError(
+                f"the LLM overflows in {name}: its output is no number; "
+                "use bfloat16 or float32 (--dtype, or from_pretrained(..., dtype=...))"
+            )
+        return scores

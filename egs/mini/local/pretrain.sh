@@ -31,6 +31,6 @@ done
   --data egs/mini/data-pretrain --exp "$exp" --stop-stage 6 ${_arguments[@]+"${_arguments[@]}"}
 
 . ./path.sh
-tagspeech export --semantic "$exp/semantic/final.pt" --voice "$exp/voice/final.pt" \
+tagspeech export parts --semantic "$exp/semantic/final.pt" --voice "$exp/voice/final.pt" \
   --llm "$exp/tagspeech/pretrained/llm" --output "$output"
 log "parts in $output"
