@@ -99,5 +99,6 @@ def test_command_line_starts_without_torch() -> None:
     ]
     for name in heads:
         part = own_part(name)
-        assert part is None or HEIGHT[part] == 0, f"cli imports {part} before it knows the verb"
+        low = part in (None, "cli") or HEIGHT[str(part)] == 0
+        assert low, f"cli imports {part} before it knows the verb"
         assert name.partition(".")[0] not in WITH_TORCH, f"cli imports {name} at its head"
