@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
+import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +23,7 @@ from tagspeech.config import Config, ZipformerConfig
 from tagspeech.errors import InputError
 from tagspeech.models.pretrained import load_llm
 from tagspeech.models.released import AUDIO_TOKEN, load_projectors, save_released
+from tagspeech.models.weights import read_pt
 from tagspeech.models.zipformer import read_zipformer_state
 
 FEATURES = torch.randn(1, 200, 80, generator=torch.Generator().manual_seed(1))
@@ -183,6 +186,25 @@ def test_malicious_pickle_is_refused_and_does_not_run(
     assert not trap.exists()
     torch.load(path, weights_only=False) if not plain else pickle.loads(path.read_bytes())
     assert trap.exists(), "the trap must be one"
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_pickle_is_read_or_refused(tmp_path: Path, zipped: bool) -> None:
+    path, draw = tmp_path / "a.pt", random.Random(1)
+    state = {"model": {"weight": torch.zeros(2)}, "steps": [1, 2]}
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for _ in range(300):
+        damaged = bytearray(whole[: draw.choice((len(whole), draw.randrange(len(whole))))])
+        for _ in range(3):
+            place = draw.randrange(len(damaged) + 1)
+            damaged[place : place + draw.choice((0, 1))] = bytes(
+                [draw.choice(b".0(]})tRbsuaeh\x80")]
+            )
+        path.write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            read_pt(path)
 
 
 @pytest.mark.parametrize("name", ["projectors.pt", "digit_embeddings.pt"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from tagspeech.errors import InputError
 _PATHS: list[Any] = [
     (pathlib.PosixPath, name) for name in ("pathlib.PosixPath", "pathlib._local.PosixPath")
 ]
+# What torch's reader of pickles raises at bytes that make no sense, or ask for what is not allowed.
+_REFUSED = (
+    *(pickle.UnpicklingError, EOFError, struct.error, LookupError, ValueError, TypeError),
+    *(AttributeError, AssertionError),
+)
 
 
 def read_pt(path: Path) -> Any:
@@ -29,12 +35,12 @@ def read_pt(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_PATHS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except _REFUSED as error:
         raise InputError(
             f"{path}: is refused: it is damaged, or holds more than weights and would run code "
             "when read; get it again from who made it"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except (OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path}: cannot be read as weights: {reason}") from error
 
