@@ -232,7 +232,16 @@ def test_written_as_it_was_read(released: Path, tmp_path: Path) -> None:
             *("use_flash_attn", "audio_encoder_projector_ds_rate", "exclude_from_checkpoint"),
             *("bos_token_id", "initializer_range"),
         }
-        assert tree.get("rope_theta") == wanted.get("rope_theta")
+        # What transformers 4, on which the authors' code runs, reads under these names only.
+        for key in ("rope_theta", "rope_scaling", "torch_dtype"):
+            assert tree.get(key) == wanted.get(key)
+    tree, wanted = (
+        json.loads((one / "tokenizer_config.json").read_text())
+        for one in (tmp_path / "b", released)
+    )
+    for key in ("additional_special_tokens", "tokenizer_class", "eos_token", "pad_token"):
+        assert tree[key] == wanted[key]
+    assert not tree.get("extra_special_tokens")
     digits = torch.load(tmp_path / "b/digit_embeddings.pt", weights_only=True)
     wanted = torch.load(released / "digit_embeddings.pt", weights_only=True)
     assert torch.equal(digits.pop("embeddings"), wanted.pop("embeddings"))
@@ -271,6 +280,8 @@ def test_model_of_ours_in_the_released_layout(tiny_config: Config, tmp_path: Pat
     assert (model.llm.config.vocab_size, len(model.tokenizer)) == (rows, words)
     again = TagSpeech.from_pretrained(tmp_path / "released")
     assert AUDIO_TOKEN in again.tokenizer.get_added_vocab()
+    tree = json.loads((tmp_path / "released/tokenizer_config.json").read_text())
+    assert tree["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert again.llm.get_input_embeddings().num_embeddings >= len(again.tokenizer) == words + 1
     assert again.prompt == model.prompt
     model.llm.half().float()

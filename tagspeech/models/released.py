@@ -36,6 +36,7 @@ from tagspeech.config import (
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json
 from tagspeech.models.llm import load_llm
+from tagspeech.models.older import older_llm_config, older_tokenizer_config
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.models.weights import copy_weights, read_pt, tensors_in
 from tagspeech.models.zipformer import load_zipformer, zipformer_config_from_released
@@ -190,8 +191,13 @@ def save_released(model: TagSpeechModel, folder: Path) -> None:
         temporary.mkdir()
         tokenizer.save_pretrained(temporary)
         llm.save_pretrained(temporary / "llm", state_dict=halved)
-        llm_tree = _for_older_transformers(read_json(temporary / "llm" / "config.json"))
-        _write_json(temporary / "llm" / "config.json", llm_tree)
+        llm_config, tokenizer_config = (
+            temporary / "llm/config.json",
+            temporary / "tokenizer_config.json",
+        )
+        llm_tree = older_llm_config({**read_json(llm_config), "dtype": "float16"})
+        _write_json(llm_config, llm_tree)
+        _write_json(tokenizer_config, older_tokenizer_config(read_json(tokenizer_config)))
         _write_json(temporary / "config.json", _config_tree(config, encoders, llm_tree))
         for part, name in _ENCODERS.items():
             (temporary / name).mkdir()
@@ -213,19 +219,6 @@ def _halved(llm: Any) -> dict[str, Tensor]:
         if not weight.isfinite().all():
             raise InputError(f"LLM: {name} has values beyond float16, which the layout wants")
     return halved
-
-
-def _for_older_transformers(tree: dict[str, Any]) -> dict[str, Any]:
-    """An LLM's config.json with the names that transformers before 5 knows, as theirs is.
-
-    Without them it would take its default base of the rotary positions, and say nothing.
-    """
-    rope = dict(tree.get("rope_parameters") or {})
-    if "rope_theta" in rope:
-        theta = rope.pop("rope_theta")
-        plain = rope.get("rope_type", "default") == "default"
-        tree = {**tree, "rope_theta": theta, "rope_scaling": None if plain else rope}
-    return {**tree, "dtype": "float16", "torch_dtype": "float16"}
 
 
 def _encoder_tree(config: ZipformerConfig, stream: str) -> dict[str, Any]:
