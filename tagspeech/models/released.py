@@ -191,13 +191,11 @@ def save_released(model: TagSpeechModel, folder: Path) -> None:
         temporary.mkdir()
         tokenizer.save_pretrained(temporary)
         llm.save_pretrained(temporary / "llm", state_dict=halved)
-        llm_config, tokenizer_config = (
-            temporary / "llm/config.json",
-            temporary / "tokenizer_config.json",
-        )
-        llm_tree = older_llm_config({**read_json(llm_config), "dtype": "float16"})
-        _write_json(llm_config, llm_tree)
-        _write_json(tokenizer_config, older_tokenizer_config(read_json(tokenizer_config)))
+        written = temporary / "tokenizer_config.json"
+        _write_json(written, older_tokenizer_config(read_json(written)))
+        written = temporary / "llm" / "config.json"
+        llm_tree = older_llm_config({**read_json(written), "dtype": "float16"})
+        _write_json(written, llm_tree)
         _write_json(temporary / "config.json", _config_tree(config, encoders, llm_tree))
         for part, name in _ENCODERS.items():
             (temporary / name).mkdir()
