@@ -1,9 +1,13 @@
-"""`from tagspeech import TagSpeech`: the model with loading, generation and transcription."""
+"""`from tagspeech import TagSpeech`: the model with loading, generation and transcription.
+
+Shape suffixes: B batch, T frames of features (100 Hz), F mel bins.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -11,13 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from tagspeech.decoding.greedy import generate_texts
-from tagspeech.decoding.transcribe import read_audio, transcribe
+from tagspeech.decoding.greedy import generate_ids, spell
+from tagspeech.decoding.transcribe import open_audio, read_audio, transcribe
 from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, render, write
+from tagspeech.models.hub import find_model
 from tagspeech.models.pretrained import load_pretrained, save_pretrained
+from tagspeech.models.released import load_projectors, save_released
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TagSpeech(TagSpeechModel):
@@ -25,61 +33,152 @@ class TagSpeech(TagSpeechModel):
 
     >>> model = TagSpeech.from_pretrained("egs/mini/exp/tagspeech/pretrained")
     >>> segments = model.transcribe(["meeting.wav"])[0]
+
+    Features are those of `lhotse.Fbank` with 80 bins, (B, T, F), with their lengths (B,) in frames;
+    what lies behind an item's length has no effect. Two methods come as they are:
+
+    streams(features_BTF, feature_lens_B)
+        what the LLM hears, anchors included: `.semantic` and `.voice`, (B, S, H), with
+        `.semantic_lens` and `.voice_lens`, (B,)
+    loss(features_BTF, feature_lens_B, targets, return_logits=False)
+        `.loss`, the mean over all tokens of the target texts, and on request their `.logits`
     """
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> TagSpeech:
-        """A trained model in eval mode. Raises `InputError` naming file and tensor."""
-        return load_pretrained(cls, Path(folder), dtype)
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        revision: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        offline: bool = False,
+    ) -> TagSpeech:
+        """A trained model in eval mode: a folder, or a Hub id such as "AudenAI/TagSpeech-AMI".
+
+        revision  branch, tag or commit of a Hub id
+        dtype     of the LLM, which is nearly all of the weights; the rest computes in float32
+        offline   takes from the Hub what is on this machine already, and asks the net for nothing
+
+        Folders are in our layout or in that of the published checkpoints; config.json tells which.
+        Raises `InputError` naming file and tensor for whatever is missing, unexpected or of wrong
+        shape, and saying what to download where the Hub cannot be reached.
+        """
+        folder = find_model(model, revision, offline)
+        return load_pretrained(cls, folder, dtype, offline=offline)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the model as a folder that `from_pretrained` reads."""
         save_pretrained(self, Path(folder))
 
+    def load_projectors(self, path: str | Path) -> None:
+        """Takes the projectors of a released trainer checkpoint (.pt), or of a projectors.pt.
+
+        Raises `InputError` naming file and tensor, and for a file that would run code.
+        """
+        load_projectors(self, Path(path))
+
+    @overload
     def generate(
-        self, features_BTF: Tensor, feature_lens_B: Tensor, max_new_tokens: int | None = None
-    ) -> list[str]:
-        """The target text of each item, greedy; features as `lhotse.Fbank` gives them."""
+        self,
+        features_BTF: Tensor,
+        feature_lens_B: Tensor,
+        max_new_tokens: int | None = ...,
+        return_ids: Literal[False] = ...,
+    ) -> list[str]: ...
+
+    @overload
+    def generate(
+        self,
+        features_BTF: Tensor,
+        feature_lens_B: Tensor,
+        max_new_tokens: int | None = ...,
+        *,
+        return_ids: Literal[True],
+    ) -> tuple[list[str], list[list[int]]]: ...
+
+    def generate(
+        self,
+        features_BTF: Tensor,
+        feature_lens_B: Tensor,
+        max_new_tokens: int | None = None,
+        return_ids: bool = False,
+    ) -> list[str] | tuple[list[str], list[list[int]]]:
+        """The target text of each item, greedy, and on request its token ids.
+
+        The end of the turn belongs to neither. Raises `InputError` where half precision overflows.
+        """
         decode = self.config.decode
         limit = decode.max_new_tokens if max_new_tokens is None else max_new_tokens
-        frames = self.encode(features_BTF, feature_lens_B)
-        return generate_texts(self, frames, limit, well_formed=decode.well_formed)
+        with torch.inference_mode():
+            frames = self.encode(features_BTF, feature_lens_B)
+        ids = generate_ids(self, frames, limit, well_formed=decode.well_formed)
+        texts = spell(self, ids)
+        return (texts, ids) if return_ids else texts
 
     def transcribe(
         self,
         audio: Sequence[str | Path | NDArray[np.float32]],
         channel: int = 0,
         speakers: str = "llm",
+        batch_size: int = 1,
+        device: str | torch.device | None = None,
     ) -> list[list[Segment]]:
         """Segments of each recording: a path, or an array (T,) at the model's sampling rate.
 
-        The session of a path is its stem, that of an array its place in the list. Speakers are
-        those that the LLM wrote ("llm"), or re-assigned by clustering voice frames ("voice").
+        channel     of files with several
+        speakers    those that the LLM wrote ("llm"), or by clustering voice frames ("voice")
+        batch_size  recordings that are computed together
+        device      where the model is moved to first; None: it stays where it is
+
+        The session of a path is its stem, that of an array its place in the list. Recordings of
+        silence have no segments. Raises `InputError` for a recording over 80 s, for what is no
+        audio, and where half precision overflows.
         """
+        if isinstance(audio, (str, Path, np.ndarray)):
+            raise InputError("audio: wants a list of recordings, found one; put it in brackets")
+        if device is not None:
+            self.to(usable_device(device))
         rate = self.config.features.sampling_rate
         sessions = [
             Path(one).stem if isinstance(one, (str, Path)) else str(place)
             for place, one in enumerate(audio)
         ]
-        arrays = [
+        arrays = (
             read_audio(Path(one), rate, channel) if isinstance(one, (str, Path)) else one
             for one in audio
-        ]
-        return list(transcribe(self, arrays, sessions, speakers))
+        )
+        return list(transcribe(self, arrays, sessions, speakers, batch_size))
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device of this name. Raises `InputError` where torch knows none, or finds none here."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"device {name}: cannot be used here: {reason}") from error
+    return device
 
 
 def transcribe_files(
-    model_dir: Path,
+    model: str,
     files: Sequence[Path],
     formats: Sequence[str],
     output: Path | None,
+    *,
     speakers: str = "llm",
+    revision: str | None = None,
+    offline: bool = False,
+    device: str = "cpu",
+    dtype: str = "float32",
+    batch_size: int = 1,
+    channel: int = 0,
 ) -> None:
     """Behind `tagspeech transcribe`: writes `output/STEM.EXTENSION` for each file and format.
 
     Without `output` the first format goes to stdout, all files joined into one list. Two files
-    with one stem, an unknown format or a missing file are an `InputError` before the model is
-    loaded.
+    with one stem, an unknown format, and a file that cannot be transcribed are an `InputError`
+    before the model is loaded.
     """
     unknown = [one for one in formats if one not in FORMATS]
     if unknown:
@@ -89,15 +188,24 @@ def transcribe_files(
     if doubled is not None:
         raise InputError(f"two inputs are named {doubled}; their outputs would be one file")
     for path in files:
-        if not path.exists():
-            raise InputError(f"{path}: does not exist")
-    model = TagSpeech.from_pretrained(model_dir)
+        open_audio(path, channel)
+    place = usable_device(device)
+    loaded = TagSpeech.from_pretrained(model, revision, DTYPES[dtype], offline).to(place)
     everything: list[Segment] = []
-    for path in tqdm(files, desc="transcribe", unit=" files", disable=len(files) < 2):
-        segments = model.transcribe([path], speakers=speakers)[0]
-        everything += segments
-        if output is not None:
-            for one in formats:
-                write(segments, output / f"{path.stem}.{EXTENSIONS[one]}", one)
+    with tqdm(total=len(files), desc="transcribe", unit=" files", disable=len(files) < 2) as bar:
+        for start in range(0, len(files), max(1, batch_size)):
+            batch = files[start : start + batch_size]
+            told = loaded.transcribe(batch, channel, speakers, batch_size)
+            for path, segments in zip(batch, told, strict=True):
+                everything += segments
+                if output is not None:
+                    for one in formats:
+                        write(segments, output / f"{path.stem}.{EXTENSIONS[one]}", one)
+            bar.update(len(batch))
     if output is None:  # one list: two of them in a row would be no JSON
         print(render(everything, formats[0]), end="")
+
+
+def export_released(model: str, revision: str | None, offline: bool, output: Path) -> None:
+    """Behind `tagspeech export released`: a model in the layout of the published checkpoints."""
+    save_released(TagSpeech.from_pretrained(model, revision, offline=offline), output)

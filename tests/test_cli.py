@@ -23,7 +23,7 @@ from tagspeech.serialize import to_target
 
 VERBS = [
     *("simulate", "groups", "train", "embed", "new-llm", "decode", "score", "report"),
-    *("transcribe", "convert", "config", "import"),
+    *("transcribe", "convert", "config", "import", "export", "verify"),
 ]
 CONSOLE = Path(sys.executable).parent / "tagspeech"
 
@@ -294,6 +294,35 @@ def test_empty_recording_in_every_format(tiny_model_folder: Path, tmp_path: Path
     assert run("transcribe", *args, recording) == 0
     for name in FORMATS:
         assert read(tmp_path / f"empty.{EXTENSIONS[name]}", name) == [], name
+
+
+@pytest.mark.parametrize("last_bit", [0, 1])
+def test_silence_has_an_empty_transcript(
+    tiny_model_folder: Path, tmp_path: Path, telling: None, last_bit: int
+) -> None:
+    """Also where the last bit of 16 flickers; the model would write three segments of anything."""
+    samples = np.random.default_rng(1).integers(-last_bit, last_bit + 1, 16000)
+    soundfile.write(tmp_path / "silence.wav", samples.astype(np.int16), 16000)
+    args = ("--model", tiny_model_folder, "--output", tmp_path, tmp_path / "silence.wav")
+    assert run("transcribe", *args) == 0
+    assert read(tmp_path / "silence.seglst.json") == []
+
+
+def test_malformed_output_is_salvaged_and_warned_about(
+    tiny_model_folder: Path,
+    wav: Path,
+    tmp_path: Path,
+    tiny_segments: list[Segment],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text = to_target(tiny_segments)
+    cut_off = text[: text.index("</speaker>") - 5]
+    monkeypatch.setattr("tagspeech.decoding.transcribe.generate_texts", lambda *_: [cut_off])
+    assert run("transcribe", "--model", tiny_model_folder, "--output", tmp_path, wav) == 0
+    words = [one.words for one in read(tmp_path / "meeting.seglst.json")]
+    assert words == [one.words for one in tiny_segments]
+    assert any("meeting" in record.message for record in caplog.records)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:

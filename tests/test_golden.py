@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+GOLDEN = Path(os.environ.get("TAGSPEECH_SHARED", Path(__file__).parents[2] / "shared")) / "golden"
 DATA = GOLDEN.parent / "data"
 WAVS = ("alimeeting/R8009_M8028-11-0-116.wav", "ami/EN2002c-12-0-35.wav")  # golden-0, golden-1
 
@@ -26,34 +26,10 @@ def golden():
 
 @pytest.fixture(scope="module")
 def model():
-    """The released tiny model, put together part by part."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """The released tiny model, loaded as a user loads it."""
+    from tagspeech import TagSpeech
 
-    from tagspeech.config import Config, LLMConfig, SemanticConfig, VoiceConfig
-    from tagspeech.models.tagspeech import TagSpeechModel
-    from tagspeech.models.zipformer import zipformer_config_from_released
-
-    folder = GOLDEN / "checkpoint"
-    released = json.loads((folder / "config.json").read_text())
-    config = Config(
-        semantic=SemanticConfig(
-            encoder=zipformer_config_from_released(released["audio_encoder_config"])
-        ),
-        voice=VoiceConfig(encoder=zipformer_config_from_released(released["voice_encoder_config"])),
-        llm=LLMConfig(name=str(folder / "llm")),
-    )
-    llm = AutoModelForCausalLM.from_pretrained(folder / "llm", dtype=torch.float32)
-    model = TagSpeechModel(config, llm, AutoTokenizer.from_pretrained(folder))
-    permitted = {"model_batch_count"}
-    for part, name in ((model.semantic_encoder, "audio"), (model.voice_encoder, "voice")):
-        weights = load_file(folder / f"{name}_encoder" / "model.safetensors")
-        part.load_state_dict({key: w for key, w in weights.items() if key not in permitted})
-    projectors = torch.load(folder / "projectors.pt", weights_only=True)
-    for stream in ("semantic", "voice"):
-        prefix = f"{stream}_projector."
-        own = {key[len(prefix) :]: w for key, w in projectors.items() if key.startswith(prefix)}
-        getattr(model, f"{stream}_projector").load_state_dict(own)
-    return model.float().eval()
+    return TagSpeech.from_pretrained(GOLDEN / "checkpoint")
 
 
 def close(ours, theirs, relative):
@@ -104,7 +80,8 @@ def test_token_ids_of_prompt_and_target(golden, model, item):
 @pytest.mark.parametrize("item", [0, 1])
 def test_loss_and_logits_of_each_recording_alone(golden, model, item):
     figures, _ = golden
-    output = model.loss(*features_of(golden, item), [target_of(golden, item)])
+    target = [target_of(golden, item)]
+    output = model.loss(*features_of(golden, item), target, return_logits=True)
     assert abs(output.loss.item() - figures[f"single{item}_train_loss"].item()) < 1e-4
     theirs = figures[f"single{item}_train_logits"][0]
     theirs = theirs[len(theirs) - 1 - output.tokens : -1]
@@ -139,14 +116,48 @@ def test_projector_gradients_from_the_recorded_encoder_outputs(golden, model):
 
 
 @pytest.mark.parametrize("item", [0, 1])
-def test_greedy_ids_of_each_recording_alone(golden, model, item):
-    from tagspeech.decoding.greedy import generate_ids
+def test_greedy_ids_and_text_of_each_recording_alone(golden, model, item):
+    figures, text = golden
+    features = features_of(golden, item)
+    (spelt,), (ids,) = model.generate(*features, max_new_tokens=40, return_ids=True)
+    assert ids == figures[f"single{item}_gen_ids"].tolist() == text["gen_ids_one_by_one"][item]
+    assert spelt == model.tokenizer.decode(ids)
+    assert model.generate(*features, max_new_tokens=40) == [spelt]
 
-    figures, _ = golden
-    frames = model.encode(*features_of(golden, item))
-    ids = generate_ids(model, frames, max_new_tokens=40)[0]
-    assert ids == figures[f"single{item}_gen_ids"].tolist()[: len(ids)]
-    assert len(ids) == 40
+
+@pytest.mark.parametrize("item", [0, 1])
+def test_rendered_prompt(golden, model, item):
+    prompt, decode = model.prompt, model.tokenizer.decode
+    before, between, after = map(decode, (prompt.before, prompt.between, prompt.after))
+    rendered = f"{before}<|AUDIO|>{between}<|AUDIO|>{after}"
+    assert rendered == golden[1]["rendered_gen"][item]
+    rendered += decode(model.target_ids(target_of(golden, item)))
+    assert rendered == golden[1]["rendered_train"][item]
+
+
+def test_greedy_ids_in_half_precision(golden):
+    """Theirs too has the LLM in float16, encoders and projectors in float32."""
+    from tagspeech import TagSpeech
+
+    half = TagSpeech.from_pretrained(GOLDEN / "checkpoint", dtype=torch.float16)
+    assert half.llm.dtype == torch.float16
+    for item in (0, 1):
+        _, (ids,) = half.generate(*features_of(golden, item), max_new_tokens=20, return_ids=True)
+        assert ids == golden[1]["fp16_gen_ids_one_by_one"][item][:20]
+
+
+def test_trainer_checkpoint(golden, model):
+    """Its projectors are those of the published model: loaded over others they bring it back."""
+    from tagspeech import TagSpeech
+
+    other = TagSpeech.from_pretrained(GOLDEN / "checkpoint")
+    wanted = {name: one for name, one in model.state_dict().items() if "projector" in name}
+    with torch.no_grad():
+        for name in wanted:
+            other.get_parameter(name).zero_()
+    other.load_projectors(GOLDEN / "trainer-checkpoint-4.pt")
+    assert len(wanted) == 8
+    assert all(torch.equal(other.get_parameter(name), one) for name, one in wanted.items())
 
 
 @pytest.mark.parametrize("item", [0, 1])

@@ -14,13 +14,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from test_zipformer import tiny_config as random_encoder
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers import decoders as token_decoders
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from tagspeech.config import Config, DropConfig, LLMConfig
+from tagspeech.config import (
+    Config,
+    DropConfig,
+    FeatureConfig,
+    LLMConfig,
+    SemanticConfig,
+    VoiceConfig,
+)
 from tagspeech.errors import InputError
 from tagspeech.models.new_llm import new_tokenizer
 from tagspeech.models.pretrained import load_llm, load_pretrained, save_pretrained
@@ -130,12 +138,12 @@ def test_batch_of_mixed_lengths_is_one_by_one(
     batch_BTF = pad_sequence(features, batch_first=True, padding_value=PADDING)
     lens_B = torch.tensor(LENS)
     with torch.no_grad():
-        together = model.loss(batch_BTF, lens_B, targets)
+        together = model.loss(batch_BTF, lens_B, targets, return_logits=True)
         streams = model.streams(batch_BTF, lens_B)
         tokens, total = 0, 0.0
         for item, (one_TF, target) in enumerate(zip(features, targets, strict=True)):
             own_lens = torch.tensor([len(one_TF)])
-            alone = model.loss(one_TF[None], own_lens, [target])
+            alone = model.loss(one_TF[None], own_lens, [target], return_logits=True)
             own = model.streams(one_TF[None], own_lens)
             theirs = together.logits[tokens : tokens + alone.tokens]
             torch.testing.assert_close(alone.logits, theirs, rtol=1e-4, atol=1e-4)
@@ -152,6 +160,51 @@ def test_batch_of_mixed_lengths_is_one_by_one(
             total += alone.terms["target"].item() * alone.tokens
     assert together.tokens == tokens
     assert together.terms["target"].item() == pytest.approx(total / tokens, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("stacks", "interval", "stack", "hidden"),
+    [(2, 1, 4, 32), (3, 16, 1, 48), (4, 5, 3, 16), (5, 8, 2, 64), (6, 13, 4, 24)],
+)
+def test_batch_of_any_shape_is_one_by_one(
+    tiny_config: Config, stacks: int, interval: int, stack: int, hidden: int
+) -> None:
+    """Eight lengths, of 2 to 6 stacks, anchor intervals 1 to 16 and LLMs of several widths."""
+    features = FeatureConfig(num_mel_bins=20)
+    semantic = SemanticConfig(random_encoder(stacks, stacks), stack, interval)
+    voice = VoiceConfig(random_encoder(stacks, stacks + 10), stack, 17 - interval)
+    tokenizer = load_llm(tiny_config.llm)[1]
+    torch.manual_seed(stacks)
+    sizes = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "vocab_size": len(tokenizer)}
+    heads = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    llm = Qwen2ForCausalLM(Qwen2Config(**sizes, **heads))
+    model = TagSpeechModel(
+        Config(features=features, semantic=semantic, voice=voice), llm, tokenizer
+    )
+    with torch.no_grad():
+        for weight in model.parameters():  # large enough for every branch to matter
+            weight.add_(0.1 * torch.randn_like(weight))
+    lens = [9, 24, 47, 61, 98, 120, 163, 250]
+    batch_BTF = torch.full((8, 250, 20), PADDING)
+    for item, length in enumerate(lens):
+        batch_BTF[item, :length] = torch.randn(length, 20)
+    targets = [f"<text>\n0.00-1.00>{'lamp ' * item}</text>" for item in range(8)]
+    with torch.no_grad():
+        together = model.streams(batch_BTF, torch.tensor(lens))
+        rows = model.loss(batch_BTF, torch.tensor(lens), targets, return_logits=True).logits
+        for item, length in enumerate(lens):
+            one = (batch_BTF[item : item + 1, :length], torch.tensor([length]))
+            alone = model.streams(*one)
+            own = model.loss(*one, targets[item : item + 1], return_logits=True).logits
+            theirs, rows = rows[: len(own)], rows[len(own) :]
+            torch.testing.assert_close(own, theirs, rtol=1e-4, atol=1e-4)
+            for ours, batch, count in (
+                (alone.semantic, together.semantic, together.semantic_lens[item]),
+                (alone.voice, together.voice, together.voice_lens[item]),
+            ):
+                assert ours.shape[1] == count
+                torch.testing.assert_close(ours[0], batch[item, :count], rtol=1e-4, atol=1e-4)
+    assert len(rows) == 0
 
 
 def test_loss_is_that_of_a_plain_llm_with_the_prompt_masked(
@@ -411,9 +464,9 @@ def reshape_one(weights: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (drop_one, ["missing voice_projector.linear2.bias"]),
-        (add_one, ["unexpected voice_projector.linear3.bias"]),
-        (reshape_one, ["voice_projector.linear2.bias"]),
+        (drop_one, ["lacks weight voice_projector.linear2.bias"]),
+        (add_one, ["unexpected weight voice_projector.linear3.bias"]),
+        (reshape_one, ["voice_projector.linear2.bias has shape (3,)"]),
     ],
 )
 def test_wrong_weights_name_file_and_tensor(
@@ -449,25 +502,36 @@ def test_broken_file_is_named(
     assert str(folder) in str(error.value)
 
 
-def test_llm_tensor_that_is_missing_is_named(tiny_model_folder: Path, tmp_path: Path) -> None:
-    """transformers alone would fill the gap with random weights and go on."""
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda weights: weights.pop("model.norm.weight"), r"lack model\.norm\.weight"),
+        (
+            lambda weights: weights.update({"model.norm.more": torch.zeros(3)}),
+            r"unexpected model\.norm\.more",
+        ),
+        (
+            lambda weights: weights.update({"model.norm.weight": torch.zeros(3)}),
+            r"model\.norm\.weight has shape \(3,\), wants \(32,\)",
+        ),
+    ],
+    ids=["missing", "unexpected", "shape"],
+)
+def test_llm_tensor_that_is_wrong_is_named(
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    change: Callable[[dict[str, Tensor]], None],
+    words: str,
+) -> None:
+    """transformers alone would fill a gap with random weights, and go on."""
     folder = Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
     path = folder / "llm/model.safetensors"
     weights = load_file(path)
-    del weights["model.norm.weight"]
+    change(weights)
     save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"model\.norm\.weight"):
+    with pytest.raises(InputError, match=words) as error:
         load_pretrained(TagSpeechModel, folder)
-
-
-def test_llm_tensor_of_wrong_shape_is_an_error(tiny_model_folder: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
-    path = folder / "llm/model.safetensors"
-    weights = load_file(path)
-    weights["model.norm.weight"] = torch.zeros(3)
-    save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(InputError, match=str(folder)):
-        load_pretrained(TagSpeechModel, folder)
+    assert str(folder) in str(error.value)
 
 
 def test_config_of_another_kind_is_named(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ pytest.importorskip("torch")
 import torch
 from safetensors.torch import load_file, save_file
 
+from tagspeech.cli import main
 from tagspeech.config import Config, LLMConfig
 from tagspeech.errors import InputError
 from tagspeech.files import verify_checksums
-from tagspeech.models.export import export_parts
 from tagspeech.models.pretrained import load_llm
 from tagspeech.models.sot import SotModel
 from tagspeech.models.zipformer import Zipformer, load_zipformer
@@ -31,9 +31,9 @@ def parts(tmp_path: Path, tiny_config: Config) -> Path:
         model = SotModel(section.encoder, 7)
         save(tmp_path / f"{name}.pt", {"model": model.state_dict()})
     output = tmp_path / "parts"
-    export_parts(
-        tmp_path / "semantic.pt", tmp_path / "voice.pt", Path(tiny_config.llm.name), output
-    )
+    args = ["export", "parts", "--llm", tiny_config.llm.name, "--output", str(output)]
+    args += ["--semantic", str(tmp_path / "semantic.pt"), "--voice", str(tmp_path / "voice.pt")]
+    assert main(args) == 0
     return output
 
 

@@ -35,19 +35,40 @@ def house(root: Path, tmp_path: Path, tiny_groups: Path, tiny_model_folder: Path
     return tmp_path
 
 
-def test_blocks_run_as_written(root: Path, house: Path) -> None:
-    blocks = re.findall(
-        r"^```(bash|python)\n(.*?)^```", (root / "README.md").read_text(), re.M | re.S
-    )
-    assert [kind for kind, _ in blocks].count("python") >= 1
-    assert [kind for kind, _ in blocks].count("bash") >= 2
+def blocks_of(root: Path) -> list[tuple[str, str]]:
+    readme = (root / "README.md").read_text()
+    return re.findall(r"^```(bash|python)\n(.*?)^```", readme, re.M | re.S)
+
+
+def run_block(kind: str, text: str, house: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(house)}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    command = ["bash", "-euo", "pipefail", "-c"] if kind == "bash" else [sys.executable, "-c"]
+    done = subprocess.run(
+        [*command, text], cwd=house, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+
+
+def test_blocks_run_as_written(root: Path, house: Path) -> None:
+    blocks = blocks_of(root)
+    assert [kind for kind, _ in blocks].count("python") >= 1
+    assert [kind for kind, _ in blocks].count("bash") >= 2
     for kind, text in blocks:
-        command = ["bash", "-euo", "pipefail", "-c"] if kind == "bash" else [sys.executable, "-c"]
-        done = subprocess.run(
-            [*command, text], cwd=house, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        run_block(kind, text, house)
     for name in ("group.seglst.json", "group.rttm"):
         assert (house / "egs/mini/exp/transcripts" / name).exists()
+
+
+def test_quick_inference_runs_on_a_published_checkpoint(
+    root: Path, house: Path, shared: Path
+) -> None:
+    """The same block with a model in the released layout in place of that of the recipe."""
+    checkpoint = shared / "golden/checkpoint"
+    if not checkpoint.is_dir():
+        pytest.skip(f"{checkpoint} is absent")
+    pretrained = house / "egs/mini/exp/tagspeech/pretrained"
+    shutil.rmtree(pretrained)
+    shutil.copytree(checkpoint, pretrained)
+    kind, text = next(block for block in blocks_of(root) if "from_pretrained" in block[1])
+    run_block(kind, text, house)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tagspeech.models.zipformer import (
 from tagspeech.models.zipformer_attention import MASKED, AttentionWeights, relative_positions
 from tagspeech.models.zipformer_layers import swoosh_l, swoosh_r
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+GOLDEN = Path(os.environ.get("TAGSPEECH_SHARED", Path(__file__).parents[2] / "shared")) / "golden"
 PADDING = -23.02585  # log(1e-10), as the released code pads
 
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="no golden data beside the checkout")

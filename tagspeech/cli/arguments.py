@@ -21,6 +21,15 @@ def add_path(parser: argparse.ArgumentParser, name: str, text: str, required: bo
     parser.add_argument(f"--{name}", type=Path, required=required, metavar="PATH", help=text)
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The options --model, --revision and --offline."""
+    parser.add_argument(
+        *("--model",), required=True, metavar="MODEL", help="folder, or ORG/NAME on the Hub"
+    )
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    parser.add_argument("--offline", action="store_true", help="take only what is downloaded")
+
+
 def add_configuration(parser: argparse.ArgumentParser) -> None:
     """The options --config and --set."""
     add_path(parser, "config", "conf/tagspeech.yaml of the recipe")
@@ -53,4 +62,11 @@ def count(text: str) -> int:
     """A whole number from 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"wants a whole number from 0, not {text!r}")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"wants a whole number from 1, not {text!r}")
     return int(text)

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from tagspeech.cli.arguments import (
     add_configuration,
+    add_model,
     add_path,
     add_threads,
     add_verb,
     config_of,
+    count,
+    positive,
     use_threads,
 )
 
@@ -36,16 +39,30 @@ def add_transcribe(verbs: object) -> None:
         from tagspeech.api import transcribe_files
 
         use_threads(args)
-        formats = args.format.split(",")
-        transcribe_files(args.model, args.audio, formats, args.output, args.speakers)
+        transcribe_files(
+            *(args.model, args.audio, args.format.split(","), args.output),
+            speakers=args.speakers,
+            revision=args.revision,
+            offline=args.offline,
+            device=args.device,
+            dtype=args.dtype,
+            batch_size=args.batch_size,
+            channel=args.channel,
+        )
 
     parser = add_verb(verbs, "transcribe", "Transcribes recordings with a trained model.", run)
-    add_path(parser, "model", "folder of a trained model")
+    add_model(parser)
     parser.add_argument("--format", default="seglst", help="formats, separated by commas")
     add_path(parser, "output", "folder; without it the first format goes to stdout", required=False)
     parser.add_argument(
         *("--speakers",), choices=("llm", "voice"), default="llm", help="who decides on them"
     )
+    parser.add_argument("--device", default="cpu", help="such as cpu, cuda, cuda:1, mps")
+    parser.add_argument(
+        *("--dtype",), choices=("float32", "bfloat16", "float16"), default="float32", help="of LLM"
+    )
+    parser.add_argument("--batch-size", type=positive, default=1, help="recordings at a time")
+    parser.add_argument("--channel", type=count, default=0, help="of recordings with several")
     add_threads(parser)
     parser.add_argument("audio", nargs="+", type=Path, metavar="AUDIO")
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from tagspeech.cli.arguments import (
     add_configuration,
+    add_model,
     add_path,
     add_threads,
     add_verb,
@@ -94,17 +96,37 @@ def add_new_llm(verbs: object) -> None:
     add_threads(parser)
 
 
-def add_export(verbs: object) -> None:
+def add_export(verbs: Any) -> None:
+    summary = "Writes a trained model, or parts of one, for others."
+    parser = verbs.add_parser("export", help=summary, description=summary)
+    layouts = parser.add_subparsers(dest="layout", required=True, metavar="LAYOUT")
+    _add_export_parts(layouts)
+    _add_export_released(layouts)
+
+
+def _add_export_parts(layouts: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.models.export import export_parts
 
         export_parts(args.semantic, args.voice, args.llm, args.output)
 
-    parser = add_verb(verbs, "export", "Writes trained parts for other runs to start from.", run)
+    parser = add_verb(layouts, "parts", "Trained parts for other runs to start from.", run)
     add_path(parser, "semantic", "final.pt of the semantic encoder")
     add_path(parser, "voice", "final.pt of the voice encoder")
     add_path(parser, "llm", "folder of the LLM")
     add_path(parser, "output", "folder for the parts in half precision, with SHA256SUMS")
+
+
+def _add_export_released(layouts: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.api import export_released
+
+        export_released(args.model, args.revision, args.offline, args.output)
+
+    summary = "The layout of the published checkpoints, for the authors' code."
+    parser = add_verb(layouts, "released", summary, run)
+    add_model(parser)
+    add_path(parser, "output", "folder of the model in that layout")
 
 
 def add_verify(verbs: object) -> None:

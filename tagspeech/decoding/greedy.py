@@ -1,16 +1,19 @@
 """Greedy generation of target texts (PAPER, decoding).
 
-Shape suffixes: B batch, L positions of the prompt, H hidden size of the LLM.
+Shape suffixes: B batch, L positions of the prompt, H hidden size of the LLM, N new tokens,
+V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from tagspeech.errors import InputError
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 from tagspeech.wellformed import goes_on, is_whole
 
@@ -36,11 +39,11 @@ class WellFormed(LogitsProcessor):
         """The likeliest token that `ids` can go on with."""
         if is_whole(self.text(ids)):
             return self.end
-        likely = int(scores_V.argmax())
-        candidates = (
-            [likely] if self.fits(ids, likely) else scores_V.argsort(descending=True).tolist()
-        )
-        return next(token for token in candidates if self.fits(ids, token))
+        likely = int(scores_V.argmax())  # nearly always it fits, and nothing has to be sorted
+        if self.fits(ids, likely):
+            return likely
+        ranked = scores_V.argsort(descending=True).tolist()
+        return next((token for token in ranked if self.fits(ids, token)), self.end)
 
     def fits(self, ids: list[int], token: int) -> bool:
         """Whether `token` may follow `ids`."""
@@ -59,7 +62,9 @@ def generate_ids(
     """Token ids that the LLM writes for each item, without the end of the turn.
 
     well_formed  only target texts can be written, as long as `max_new_tokens` suffice
-    Prompts are padded on the left, so that every row goes on from its own last position.
+
+    Prompts are padded on the left, so that every row goes on from its own last position. Raises
+    `InputError` where the LLM computes something that is no number: half precision overflowed.
     """
     prompts = model.prompts(model.add_anchors(model.project(frames)))
     longest = max(map(len, prompts))
@@ -69,7 +74,9 @@ def generate_ids(
         inputs_BLH[item, longest - len(prompt) :] = prompt
         mask_BL[item, longest - len(prompt) :] = 1
     end = model.prompt.ending[0]
-    rules = [WellFormed(model.tokenizer, end)] if well_formed else []
+    rules: list[LogitsProcessor] = [_Finite(inputs_BLH.dtype)]
+    if well_formed:
+        rules.append(WellFormed(model.tokenizer, end))
     ids_BN = model.llm.generate(
         inputs_embeds=inputs_BLH,
         attention_mask=mask_BL,
@@ -92,7 +99,29 @@ def generate_texts(
     model: TagSpeechModel, frames: Frames, max_new_tokens: int, *, well_formed: bool = False
 ) -> list[str]:
     """The target text that the LLM writes for each item; arguments as of `generate_ids`."""
+    return spell(model, generate_ids(model, frames, max_new_tokens, well_formed=well_formed))
+
+
+def spell(model: TagSpeechModel, rows: Sequence[Sequence[int]]) -> list[str]:
+    """The text of each row of token ids, special tokens as they are written."""
     return [
         model.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        for ids in generate_ids(model, frames, max_new_tokens, well_formed=well_formed)
+        for ids in rows
     ]
+
+
+class _Finite(LogitsProcessor):
+    """Refuses logits that are no numbers: their best token would be a text from nowhere."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Both (B, N or V); the scores as they are."""
+        if not scores.isfinite().all():
+            name = str(self.dtype).removeprefix("torch.")
+            raise InputError(
+                f"the LLM overflows in {name}: its output is no number; "
+                "use bfloat16 or float32 (--dtype, or from_pretrained(..., dtype=...))"
+            )
+        return scores

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,11 @@ log = logging.getLogger(__name__)
 
 LONGEST = 80.0  # seconds; the paper's longest utterance group
 SHORTEST = 0.25  # seconds; under 21 feature frames nothing reaches the LLM (REFERENCE, faults)
+SILENCE = 2.0**-15  # no sample above it: nothing but the last bit of 16
 
 
-def read_audio(path: Path, sampling_rate: int, channel: int = 0) -> NDArray[np.float32]:
-    """One channel of a file, (T,), at `sampling_rate`.
+def open_audio(path: Path, channel: int = 0) -> Recording:
+    """A recording that can be transcribed, its samples not read yet.
 
     Raises `InputError` when the file cannot be read, lacks the channel or lasts over 80 s.
     """
@@ -36,60 +38,107 @@ def read_audio(path: Path, sampling_rate: int, channel: int = 0) -> NDArray[np.f
     try:
         recording = Recording.from_file(path)
     except (AudioLoadingError, RuntimeError, OSError) as error:
-        raise InputError(
-            f"{path}: cannot be read as audio: {str(error).split(chr(10))[0]}"
-        ) from error
-    if recording.duration > LONGEST:
-        raise InputError(
-            f"{path}: lasts {recording.duration:.1f} s; only utterance groups of at most "
-            f"{LONGEST:.0f} s can be transcribed; cut the recording at its pauses"
-        )
+        raise _unreadable(path, error) from error
+    _check_duration(recording.duration, str(path))
     if channel not in recording.channel_ids:
         raise InputError(f"{path}: has no channel {channel}; it has {recording.channel_ids}")
+    return recording
+
+
+def read_audio(path: Path, sampling_rate: int, channel: int = 0) -> NDArray[np.float32]:
+    """One channel of a file, (T,), at `sampling_rate`. Raises `InputError` as `open_audio` does."""
+    recording = open_audio(path, channel)
     if recording.num_samples == 0:
         return np.zeros(0, dtype=np.float32)
     try:
         audio = recording.resample(sampling_rate).load_audio(channels=channel)
     except (AudioLoadingError, DurationMismatchError) as error:
-        raise InputError(
-            f"{path}: cannot be read as audio: {str(error).split(chr(10))[0]}"
-        ) from error
+        raise _unreadable(path, error) from error
     return np.asarray(audio[0], dtype=np.float32)
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = str(error).partition("\n")[0]
+    return InputError(f"{path}: cannot be read as audio: {reason}")
+
+
+def _check_duration(seconds: float, name: str) -> None:
+    if seconds > LONGEST:
+        raise InputError(
+            f"{name}: lasts {seconds:.1f} s; only utterance groups of at most {LONGEST:.0f} s "
+            "can be transcribed; cut the recording at its pauses"
+        )
 
 
 def transcribe(
     model: TagSpeechModel,
-    audio: Sequence[NDArray[np.float32]],
+    audio: Iterable[NDArray[np.float32]],
     sessions: Sequence[str],
     speakers: str = "llm",
+    batch_size: int = 1,
 ) -> Iterator[list[Segment]]:
     """Segments of each recording, an array (T,) at the model's sampling rate, in order.
 
-    Audio shorter than the encoders need is padded with silence; a recording without any sample has
-    no segments. What of an output does not parse is warned about, the rest is kept. Speakers are
-    those that the LLM wrote ("llm"), or by voice ("voice").
+    Audio shorter than the encoders need is padded with silence; a recording of silence, or without
+    any sample, has no segments. What of an output does not parse is warned about, the rest is kept.
+    Speakers are those that the LLM wrote ("llm"), or by voice ("voice").
+
+    Recordings of one batch do not hear each other. In float32 a batch changes nothing beyond the
+    last bits of sums; in half precision these can turn a close decision of the LLM.
     """
     if speakers not in ("llm", "voice"):
         raise InputError(f"speakers: wants llm or voice, found {speakers!r}")
+    if batch_size < 1:
+        raise InputError(f"batch_size: wants 1 or more, found {batch_size}")
     reader = FeatureReader(model.config.features)
-    for samples, session in zip(audio, sessions, strict=True):
-        if not len(samples):
-            yield []
-            continue
-        missing = max(0, round(SHORTEST * reader.sampling_rate) - len(samples))
-        features_BTF, lens_B = reader.of_samples([np.pad(samples, (0, missing))])
-        with torch.inference_mode():
-            frames = model.encode(features_BTF, lens_B)
-        decode = model.config.decode
-        (text,) = generate_texts(
-            model, frames, decode.max_new_tokens, well_formed=decode.well_formed
-        )
+    pairs = zip(audio, sessions, strict=True)
+    while batch := list(islice(pairs, batch_size)):
+        for samples, session in batch:
+            _check_samples(samples, session, reader.sampling_rate)
+        heard = [place for place, (samples, _) in enumerate(batch) if _sounds(samples)]
+        told = _transcribe_batch(model, reader, [batch[place] for place in heard], speakers)
+        segments = dict(zip(heard, told, strict=True))
+        yield from (segments.get(place, []) for place in range(len(batch)))
+
+
+def _check_samples(samples: NDArray[np.float32], session: str, sampling_rate: int) -> None:
+    if samples.ndim != 1:
+        raise InputError(f"{session}: wants samples of one channel (T,), found {samples.shape}")
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise InputError(f"{session}: wants float samples from -1 to 1, found {samples.dtype}")
+    _check_duration(len(samples) / sampling_rate, session)
+    if not np.isfinite(samples).all():
+        raise InputError(f"{session}: has samples that are no numbers; write the audio again")
+
+
+def _sounds(samples: NDArray[np.float32]) -> bool:
+    return len(samples) > 0 and float(np.abs(samples).max()) > SILENCE
+
+
+def _transcribe_batch(
+    model: TagSpeechModel,
+    reader: FeatureReader,
+    batch: Sequence[tuple[NDArray[np.float32], str]],
+    speakers: str,
+) -> list[list[Segment]]:
+    if not batch:
+        return []
+    shortest = round(SHORTEST * reader.sampling_rate)
+    padded = [np.pad(samples, (0, max(0, shortest - len(samples)))) for samples, _ in batch]
+    with torch.inference_mode():
+        frames = model.encode(*reader.of_samples(padded))
+    decode = model.config.decode
+    results = []
+    limit = decode.max_new_tokens
+    texts = generate_texts(model, frames, limit, well_formed=decode.well_formed)
+    for item, (text, (_, session)) in enumerate(zip(texts, batch, strict=True)):
         parsed = parse_target(text, session)
         for problem in parsed.problems:
             log.warning("%s: %s", session, problem)
         if speakers == "llm":
-            yield parsed.segments
+            results.append(parsed.segments)
         else:
-            voice_TD = frames.voice[0, : frames.voice_lens[0]]
+            voice_TD = frames.voice[item, : frames.voice_lens[item]]
             names = cluster_voices(parsed.segments, voice_TD, decode.speaker_threshold)
-            yield with_speakers(parsed.segments, names)
+            results.append(with_speakers(parsed.segments, names))
+    return results

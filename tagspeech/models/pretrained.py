@@ -1,55 +1,29 @@
-"""A trained model as a folder: `config.json`, `model.safetensors`, the LLM by name or in `llm/`."""
+"""A trained model as a folder: `config.json`, `model.safetensors`, the LLM by name or in `llm/`.
+
+The layout of the published checkpoints (`models.released`) is read as well; config.json tells which
+of the two a folder has.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
-from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from safetensors.torch import save_file
 
-from tagspeech.config import Config, LLMConfig, from_tree, to_tree
+from tagspeech.config import Config, from_tree, to_tree
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json
+from tagspeech.models.llm import load_llm
+from tagspeech.models.released import is_released, load_released
 from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.models.weights import copy_weights, read_safetensors
 
 M = TypeVar("M", bound=TagSpeechModel)
 OWN_LLM = "./llm"  # the LLM lies in the model's own folder
-
-
-def load_llm(config: LLMConfig, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
-    """The causal LM and its tokenizer, by Hugging Face name or folder.
-
-    Raises `InputError` when they cannot be had, with what to do.
-    """
-    try:
-        # A folder that declares the plain backend means its tokenizer.json as it is; AutoTokenizer
-        # would put the word splitting of the LLM's family in its place.
-        declared = get_tokenizer_config(config.name, revision=config.revision)
-        plain = declared.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
-        tokenizer_class = PreTrainedTokenizerFast if plain else AutoTokenizer
-        tokenizer = tokenizer_class.from_pretrained(config.name, revision=config.revision)
-        llm, report = AutoModelForCausalLM.from_pretrained(
-            config.name,
-            revision=config.revision,
-            dtype=dtype,
-            attn_implementation=config.attention,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(
-            f"llm.name: {config.name}: {reason}; download it where there is a network and set "
-            "llm.name to its folder"
-        ) from error
-    for name in sorted(report["missing_keys"]):  # transformers would go on with random weights
-        raise InputError(f"llm.name: {config.name}: its weights lack {name}")
-    return llm, tokenizer
 
 
 def save_pretrained(model: TagSpeechModel, folder: Path) -> None:
@@ -76,31 +50,34 @@ def save_pretrained(model: TagSpeechModel, folder: Path) -> None:
             model.tokenizer.save_pretrained(temporary / "llm")
 
 
-def load_pretrained(model_class: type[M], folder: Path, dtype: torch.dtype = torch.float32) -> M:
-    """A `model_class` in eval mode from a folder that `save_pretrained` wrote.
+def load_pretrained(
+    model_class: type[M],
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    *,
+    offline: bool = False,
+) -> M:
+    """A `model_class` in eval mode from a folder in our layout or in the released one.
+
+    dtype    of the LLM, which is nearly all of the weights; encoders and projectors are float32
+    offline  an LLM that the folder only names is taken from the Hub's cache
 
     Raises `InputError` naming file and tensor for anything missing, unexpected or of wrong shape.
     """
-    tree = read_json(folder / "config.json")
-    if not isinstance(tree, dict) or tree.pop("model_type", None) != "tagspeech":
-        raise InputError(f"{folder / 'config.json'}: model_type is not tagspeech")
-    config = from_tree(Config, tree, str(folder / "config.json"))
+    where = folder / "config.json"
+    tree = read_json(where)
+    if not isinstance(tree, dict) or tree.get("model_type") != "tagspeech":
+        raise InputError(f"{where}: model_type is not tagspeech")
+    if is_released(tree):
+        return load_released(model_class, folder, tree, dtype)
+    del tree["model_type"]
+    config = from_tree(Config, tree, str(where))
     path = folder / config.llm.name if config.llm.name == OWN_LLM else config.llm.name
-    llm, tokenizer = load_llm(replace(config.llm, name=str(path)), dtype)
+    llm, tokenizer = load_llm(replace(config.llm, name=str(path)), dtype, offline=offline)
     model = model_class(config, llm, tokenizer)
-    weights_path = folder / "model.safetensors"
-    try:
-        weights = load_file(weights_path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{weights_path}: cannot be read as weights: {error}") from error
-    own = {name for name in model.state_dict() if not name.startswith("llm.")}
-    for name in sorted(own ^ weights.keys()):
-        raise InputError(f"{weights_path}: {'missing' if name in own else 'unexpected'} {name}")
-    try:
-        model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise InputError(f"{weights_path}: {' '.join(str(error).split())}") from error
-    return model.to(dtype).eval()
+    weights = folder / "model.safetensors"
+    copy_weights(model, read_safetensors(weights), weights, ("semantic_", "voice_"))
+    return model.eval()
 
 
 def _card(model: TagSpeechModel) -> str:

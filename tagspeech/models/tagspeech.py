@@ -50,14 +50,14 @@ class LossOutput(NamedTuple):
     correct     share of scored tokens whose greedy guess is right
     tokens      number of scored tokens
     terms       each unweighted term by name, the cross entropy as "target"
-    logits      (N, V), scored positions of all items in order
+    logits      (N, V) at the scored positions of all items in order; None if not asked for
     """
 
     loss: Tensor
     correct: Tensor
     tokens: int
     terms: dict[str, Tensor]
-    logits: Tensor
+    logits: Tensor | None
 
 
 class TagSpeechModel(nn.Module):
@@ -107,7 +107,9 @@ class TagSpeechModel(nn.Module):
 
     @torch.no_grad()
     def encode(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Frames:
-        """Both encoders over the same features (B, T, F), 100 frames a second."""
+        """Both encoders over the same features (B, T, F), 100 frames a second, on any device."""
+        device = self.semantic_projector.linear1.weight.device
+        features_BTF, feature_lens_B = features_BTF.to(device), feature_lens_B.to(device)
         return Frames(
             *self.semantic_encoder(features_BTF, feature_lens_B),
             *self.voice_encoder(features_BTF, feature_lens_B),
@@ -188,12 +190,19 @@ class TagSpeechModel(nn.Module):
         return encode_text(self.tokenizer, target) + self.prompt.ending
 
     def loss(
-        self, features_BTF: Tensor, feature_lens_B: Tensor, targets: Sequence[str]
+        self,
+        features_BTF: Tensor,
+        feature_lens_B: Tensor,
+        targets: Sequence[str],
+        return_logits: bool = False,
     ) -> LossOutput:
         """Cross entropy of target texts given features; see `loss_from_frames`."""
-        return self.loss_from_frames(self.encode(features_BTF, feature_lens_B), targets)
+        frames = self.encode(features_BTF, feature_lens_B)
+        return self.loss_from_frames(frames, targets, return_logits)
 
-    def loss_from_frames(self, frames: Frames, targets: Sequence[str]) -> LossOutput:
+    def loss_from_frames(
+        self, frames: Frames, targets: Sequence[str], return_logits: bool = False
+    ) -> LossOutput:
         """Cross entropy of target texts given encoder frames: the mean over all scored tokens.
 
         Scored is everything after the assistant line, the end of the turn included (REFERENCE).
@@ -234,7 +243,8 @@ class TagSpeechModel(nn.Module):
             loss = loss + self.config.loss.speaker_activity * more["speaker_activity"]
             loss = loss + self.config.loss.line_speaker * more["line_speaker"]
         correct = (logits_NV.detach().argmax(-1) == labels_N).float().mean()
-        return LossOutput(loss, correct, len(labels_N), terms, logits_NV)
+        logits = logits_NV if return_logits else None
+        return LossOutput(loss, correct, len(labels_N), terms, logits)
 
     def hidden_states(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
         """States of the LLM over embedded sequences (L, H), padded right, each (B, L, H).
@@ -280,7 +290,8 @@ class TagSpeechModel(nn.Module):
         lens_B = torch.tensor([len(one) for one in projected])
         if not lens_B.any():  # torch refuses a batch without any frame
             return projected[0].sum(), tokens
-        logits_BPV = self.llm.get_output_embeddings()(pad_sequence(projected, batch_first=True))
+        output = self.llm.get_output_embeddings()
+        logits_BPV = output(pad_sequence(projected, batch_first=True).to(output.weight.dtype))
         loss = nn.functional.ctc_loss(
             logits_BPV.float().log_softmax(-1).transpose(0, 1),
             torch.tensor(list(chain.from_iterable(ids)), dtype=torch.long),

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import pathlib
-import pickle
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tagspeech.config import ZipformerConfig, from_tree
 from tagspeech.errors import InputError
+from tagspeech.models.weights import copy_weights, read_pt, read_safetensors, tensors_in
 from tagspeech.models.zipformer_attention import relative_positions
 from tagspeech.models.zipformer_layers import Bypass, FrontEnd, ZipformerLayer
 
@@ -34,6 +31,10 @@ _WITHOUT_EFFECT = {
     "left_context_frames",
     "use_flash_attn",
     "audio_encoder_projector_ds_rate",
+    "architectures",  # this and the next are what transformers adds
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
 }
 _ENCODER = ("encoder_embed.", "encoder.")  # how the names of a Zipformer's weights begin
 _ONLY = {"model_type": "zipformer", "causal": False, "tag_audio_boundary": False}
@@ -225,27 +226,16 @@ def read_zipformer_state(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if path.suffix == ".safetensors":
-        try:
-            state = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: cannot be read as safetensors: {error}") from error
+        state = read_safetensors(path)
         state.pop("model_batch_count", None)
         other = [key for key in state if not key.startswith(_ENCODER)]
         if other:
             raise InputError(f"{path}: holds {other[0]!r}, which no Zipformer has")
         return state
-    # Training keeps its folders as paths beside the weights; Python 3.13 renamed their class.
-    names = ("pathlib.PosixPath", "pathlib._local.PosixPath")
-    paths: list[Any] = [(pathlib.PosixPath, name) for name in names]
-    try:
-        with torch.serialization.safe_globals(paths):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path}: cannot be read as an icefall checkpoint: {reason}") from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
+    checkpoint = read_pt(path)
+    if not isinstance(checkpoint, dict) or "model" not in checkpoint:
         raise InputError(f"{path}: has no entry 'model'; give an icefall epoch-N.pt")
-    model = checkpoint["model"]
+    model = tensors_in(checkpoint["model"], path, "its entry 'model'")
     return {key: model[key] for key in model if key.startswith(_ENCODER)}
 
 
@@ -255,23 +245,16 @@ def load_zipformer(model: Zipformer, path: str | Path) -> None:
     What `model` has beyond a Zipformer stays as it is. Raises `InputError` naming file and weight
     for one that is missing, unexpected or of another shape.
     """
-    state = read_zipformer_state(path)
-    own = {key: weight for key, weight in model.state_dict().items() if key.startswith(_ENCODER)}
-    for key in sorted(own.keys() ^ state.keys()):
-        raise InputError(f"{path}: {'lacks' if key in own else 'has unexpected'} weight {key}")
-    for key, weight in own.items():
-        if weight.shape != state[key].shape:
-            found, wanted = tuple(state[key].shape), tuple(weight.shape)
-            raise InputError(f"{path}: {key} has shape {found}, the configuration wants {wanted}")
-    model.load_state_dict(state, strict=False)
+    copy_weights(model, read_zipformer_state(path), Path(path), _ENCODER)
 
 
-def zipformer_config_from_released(released: dict[str, Any]) -> ZipformerConfig:
-    """The configuration in a released encoder's config.json.
+def zipformer_config_from_released(
+    released: dict[str, Any], where: str = "config.json of the encoder"
+) -> ZipformerConfig:
+    """The configuration in a released encoder's config.json; `where` opens every error message.
 
     Raises `InputError` for a key that is missing, unknown or stands for a causal encoder.
     """
-    where = "config.json of the encoder"
     for key, only in _ONLY.items():
         if released.get(key, only) != only:
             raise InputError(f"{where}: {key} is {released[key]!r}, only {only!r} is supported")

@@ -45,6 +45,6 @@ done
   "${longer[@]}" ${others[@]+"${others[@]}"}
 
 . ./path.sh
-tagspeech export --semantic "$exp/semantic/final.pt" --voice "$exp/voice/final.pt" \
+tagspeech export parts --semantic "$exp/semantic/final.pt" --voice "$exp/voice/final.pt" \
   --llm "$exp/tagspeech/pretrained/llm" --output "$output"
 log "the parts are in $output"

@@ -1,0 +1,77 @@
+"""The causal LM and its tokenizer, from a folder or from the Hugging Face Hub, loaded strictly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+from tagspeech.config import LLMConfig
+from tagspeech.errors import InputError
+
+_NOT_HAD = (OSError, ValueError, RuntimeError, SafetensorError)
+
+
+def load_llm(
+    config: LLMConfig,
+    dtype: torch.dtype = torch.float32,
+    *,
+    offline: bool = False,
+    tokenizer_folder: str | None = None,
+) -> tuple[Any, Any]:
+    """The causal LM and its tokenizer, by Hugging Face name or folder.
+
+    offline           what is not in the Hub's cache is not looked for on the net
+    tokenizer_folder  where the tokenizer lies, if not beside the LLM
+
+    Raises `InputError` when they cannot be had, with what to do, and for a weight that is missing,
+    unexpected or of another shape than config.json says.
+    """
+    try:
+        tokenizer = (
+            _load_tokenizer(config.name, config.revision, offline)
+            if tokenizer_folder is None
+            # The folder's config.json is not that of an LLM.
+            else _load_tokenizer(
+                *(tokenizer_folder, None, offline),
+                config=AutoConfig.from_pretrained(config.name, local_files_only=True),
+            )
+        )
+        llm, report = AutoModelForCausalLM.from_pretrained(
+            config.name,
+            revision=config.revision,
+            local_files_only=offline,
+            dtype=dtype,
+            attn_implementation=config.attention,
+            # Else the error names no tensor; what does not fit is refused below.
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except _NOT_HAD as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(
+            f"llm.name: {config.name}: {reason}; download it where there is a network and set "
+            "llm.name to its folder"
+        ) from error
+    where = f"llm.name: {config.name}"
+    for name, found, wanted in sorted(report["mismatched_keys"]):
+        raise InputError(f"{where}: {name} has shape {tuple(found)}, wants {tuple(wanted)}")
+    for name in sorted(report["missing_keys"]):  # transformers would go on with random weights
+        raise InputError(f"{where}: its weights lack {name}")
+    for name in sorted(report["unexpected_keys"]):
+        raise InputError(f"{where}: its weights have unexpected {name}")
+    return llm, tokenizer
+
+
+def _load_tokenizer(name: str, revision: str | None, offline: bool, **options: Any) -> Any:
+    # A folder that declares the plain backend means its tokenizer.json as it is; AutoTokenizer
+    # would put the word splitting of the LLM's family in its place.
+    declared = get_tokenizer_config(name, revision=revision, local_files_only=offline)
+    plain = declared.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    tokenizer_class = PreTrainedTokenizerFast if plain else AutoTokenizer
+    return tokenizer_class.from_pretrained(
+        name, revision=revision, local_files_only=offline, **options
+    )
