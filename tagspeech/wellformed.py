@@ -67,7 +67,7 @@ def _is_start(start: str, previous: str) -> bool:
 
 def _is_range(times: str, previous: str) -> bool:
     match = _RANGE.fullmatch(times)
-    return bool(match) and _start(previous) <= float(match[1]) < float(match[2])
+    return match is not None and _start(previous) <= float(match[1]) < float(match[2])
 
 
 def _start(times: str) -> float:
