@@ -318,7 +318,7 @@ def test_malformed_output_is_salvaged_and_warned_about(
 ) -> None:
     text = to_target(tiny_segments)
     cut_off = text[: text.index("</speaker>") - 5]
-    monkeypatch.setattr("tagspeech.decoding.transcribe.generate_texts", lambda *_: [cut_off])
+    monkeypatch.setattr("tagspeech.decoding.transcribe.generate_texts", lambda *_, **__: [cut_off])
     assert run("transcribe", "--model", tiny_model_folder, "--output", tmp_path, wav) == 0
     words = [one.words for one in read(tmp_path / "meeting.seglst.json")]
     assert words == [one.words for one in tiny_segments]
