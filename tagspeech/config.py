@@ -159,9 +159,8 @@ class LossConfig:
 
     semantic_ctc: float = 0.0  # CTC of the words through the LLM's embedding on semantic frames
     semantic_ctc_steps: int = 0  # the first batches have this loss alone
-    speaker_activity: float = 0.0  # who talks at each voice frame, asked of the LLM's states ...
-    speaker_layer: int = -1  # ... behind this layer, counted from 1; -1: the last
-    line_speaker: float = 0.0  # who speaks a line, asked of its state behind the range
+    guided_attention: float = 0.0  # four heads of the LLM look where the answer stands ...
+    guided_layers: tuple[int, int, int] = (1, 2, 3)  # ... in these layers, counted from 0
 
 
 @dataclass(frozen=True)
@@ -205,14 +204,11 @@ class Config:
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a YAML file and applies overrides such as `train.lr=1e-4`.
 
+    A file may name another one, relative to itself, with `base:`; it then holds what differs.
+
     Raises `InputError` naming file and key for an unknown key or a value of the wrong type.
     """
-    try:
-        tree = yaml.safe_load(read_text(path)) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise InputError(f"{path}: wants keys and values, found {tree!r}")
+    tree = _read(Path(path))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -222,6 +218,34 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         except yaml.YAMLError as error:
             raise InputError(f"--set {override}: {value!r} is not YAML") from error
     return from_tree(Config, tree, str(path))
+
+
+def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The tree of a file, laid over that of its `base`."""
+    try:
+        tree = yaml.safe_load(read_text(path)) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: wants keys and values, found {tree!r}")
+    if "base" not in tree:
+        return tree
+    base = tree.pop("base")
+    if not isinstance(base, str):
+        raise InputError(f"{path}: base: wants the name of a file, found {base!r}")
+    if path.resolve() in readers:
+        raise InputError(f"{path}: base: comes back to this file")
+    return _overlay(_read(path.parent / base, (*readers, path.resolve())), tree)
+
+
+def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`below` with the values of `above`; sections are laid over each other, lists replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        both = isinstance(under, dict) and isinstance(value, dict)
+        merged[key] = _overlay(typing.cast(dict, under), value) if both else value
+    return merged
 
 
 def _assign(tree: dict[str, Any], keys: list[str], value: Any, where: str) -> dict[str, Any]:

@@ -54,6 +54,8 @@ def test_empty_file_gives_the_paper(write: Write) -> None:
         ("train:\n\tlr: 1", ["is not YAML"]),
         ("semantic: {encoder: {embed_channels: [8, 32]}}", ["embed_channels: wants 3 values"]),
         ("semantic: {encoder: {num_heads: []}}", ["num_heads: wants one or more values"]),
+        ("base: 5", ["base: wants the name of a file, found 5"]),
+        ("base: tagspeech.yaml", ["base: comes back to this file"]),
     ],
 )
 def test_error_names_file_and_key_in_one_line(write: Write, text: str, words: list[str]) -> None:
@@ -70,6 +72,28 @@ def test_error_names_file_and_key_in_one_line(write: Write, text: str, words: li
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         load_config(tmp_path / "nowhere.yaml")
+
+
+def test_a_file_holds_what_differs_from_its_base(write: Write, tmp_path: Path) -> None:
+    write("train: {lr: 0.1, seed: 5}\nsemantic: {encoder: {encoder_dim: [8, 16]}}\nlanguage: zh")
+    (tmp_path / "more").mkdir()
+    other = tmp_path / "more/other.yaml"
+    other.write_text("base: ../tagspeech.yaml\ntrain: {lr: 0.2}\n")
+    third = tmp_path / "third.yaml"
+    third.write_text("base: more/other.yaml\nsemantic: {encoder: {encoder_dim: 4}}\nlanguage: en")
+    config = load_config(third, ["train.max_steps=7"])
+    assert (config.train.lr, config.train.seed, config.train.max_steps) == (0.2, 5, 7)
+    assert (config.semantic.encoder.encoder_dim, config.language) == ((4,), "en")
+    assert load_config(other).language == "zh"
+
+
+def test_a_base_that_is_missing_or_wrong_is_named(write: Write, tmp_path: Path) -> None:
+    path = write("base: nowhere.yaml")
+    with pytest.raises(InputError, match=r"nowhere\.yaml"):
+        load_config(path)
+    (tmp_path / "nowhere.yaml").write_text("[1]")
+    with pytest.raises(InputError, match=r"nowhere\.yaml: wants keys and values"):
+        load_config(path)
 
 
 @pytest.mark.parametrize(

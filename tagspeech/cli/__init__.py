@@ -21,6 +21,7 @@ VERBS = (
     results.add_decode,
     results.add_score,
     results.add_report,
+    results.add_examples,
     results.add_transcribe,
     corpus.add_convert,
     training.add_config,

@@ -108,3 +108,17 @@ def add_report(verbs: object) -> None:
     parser.add_argument("--commit", default="unknown", help="of the code that ran")
     parser.add_argument("--seconds", type=json.loads, default={}, help="JSON: of each stage")
     add_path(parser, "output", "results.json")
+
+
+def add_examples(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.report.examples import write_examples
+
+        write_examples(args.scores, args.groups, args.ref, args.hyp, args.output)
+
+    parser = add_verb(verbs, "examples", "Writes three test sessions to listen to.", run)
+    add_path(parser, "scores", "scores.json")
+    add_path(parser, "groups", "SPLIT.jsonl.gz")
+    add_path(parser, "ref", "reference segments")
+    add_path(parser, "hyp", "hypothesis segments")
+    add_path(parser, "output", "folder to make: README.md and the audio")

@@ -1,4 +1,4 @@
-"""The figures of a run as results.json, as a table and as examples, from scores.json."""
+"""The figures of a run as results.json and as a table, from scores.json."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tagspeech import formats
-from tagspeech.errors import InputError
-from tagspeech.files import read_json, write_json
-from tagspeech.segments import Segment, by_time
+from tagspeech.files import write_json
+from tagspeech.report.examples import columns, percent, read_scores, render_examples
 
 WORD_RATES = {"wer": "WER", "cpwer": "cpWER", "tcpwer": "tcpWER"}
 TIME_RATES = {"der": "DER", "der_collar_025": "DER"}
@@ -53,12 +52,12 @@ def render_table(results: Mapping[str, Any], scores: Mapping[str, Mapping[str, A
     )
     parts = [head]
     for key, one in scores.items():
-        parts.append(_columns(_metric_rows(TITLES[key], results[key], one["overall"])))
+        parts.append(columns(_metric_rows(TITLES[key], results[key], one["overall"])))
     if results["seconds"]:
         stages = [("stage", "seconds")]
         stages += [(stage, f"{spent:.1f}") for stage, spent in results["seconds"].items()]
         stages.append(("total", f"{sum(results['seconds'].values()):.1f}"))
-        parts.append(_columns(stages))
+        parts.append(columns(stages))
     return "\n\n".join(parts)
 
 
@@ -88,54 +87,6 @@ def _metric_rows(
     ]
 
 
-def percent(fraction: float | None) -> str:
-    """One decimal; a dash where there was no reference to divide by."""
-    return "-" if fraction is None else f"{100 * fraction:.1f}"
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows as lines: the second column, of figures, to the right, the others to the left."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if i == 1 else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def render_examples(
-    ref: Sequence[Segment],
-    hyp: Sequence[Segment],
-    sessions: Mapping[str, Mapping[str, Any]],
-    count: int = 3,
-) -> str:
-    """`count` sessions from the lowest cpWER to the highest, each hypothesis under its reference.
-
-    `sessions` is that of the scores. Three are the best, the median and the worst; sessions of
-    equal cpWER are taken in order of name, so the choice is always the same.
-    """
-    rated = [name for name in sessions if sessions[name]["cpwer"]["error_rate"] is not None]
-    rated.sort(key=lambda name: (sessions[name]["cpwer"]["error_rate"], name))
-    steps = max(count - 1, 1)
-    chosen = dict.fromkeys(rated[(len(rated) - 1) * i // steps] for i in range(count) if rated)
-    blocks = []
-    for name in chosen:
-        rate = percent(sessions[name]["cpwer"]["error_rate"])
-        lines = [f"{name}: cpWER {rate} %"]
-        for side, segments in (("ref", ref), ("hyp", hyp)):
-            own = by_time([segment for segment in segments if segment.session == name])
-            rows = [
-                (side, f"{s.start:.2f}-{s.end:.2f}", f"{s.speaker} ({s.gender})", s.words)
-                for s in own
-            ]
-            lines.append(_columns(rows or [(side, "", "nothing", "")]))
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
-
-
 def report(
     scores_path: str | Path,
     ref_path: str | Path,
@@ -150,19 +101,12 @@ def report(
 
     The examples are those of `scores_path` and `hyp_path`, with the speakers that the LLM wrote.
     """
-    scores = {"test": _read_scores(scores_path)}
+    scores = {"test": read_scores(scores_path)}
     if scores_voice_path is not None:
-        scores["test_voice"] = _read_scores(scores_voice_path)
+        scores["test_voice"] = read_scores(scores_voice_path)
     content = results(scores, recipe, commit, seconds)
     write_json(output, content)
     print(render_table(content, scores), end="\n\n")
     sessions = scores["test"]["sessions"]
     print(render_examples(formats.read(ref_path), formats.read(hyp_path), sessions))
     return content
-
-
-def _read_scores(path: str | Path) -> dict[str, Any]:
-    scores = read_json(path)
-    if not isinstance(scores, dict) or not {"overall", "sessions"} <= scores.keys():
-        raise InputError(f"{path}: has no scores; write it by `tagspeech score --output`")
-    return scores

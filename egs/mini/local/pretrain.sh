@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains what a recipe can start from: two encoders and an LLM, on voices and sentences that no split
-# of the recipe has. Hours on two cores. May be killed and called again; goes on where it stopped.
+# of the recipe has (conf/pretrain.yaml). Hours on two cores. May be killed and called again; goes on where it stopped.
 #
 # Usage: egs/mini/local/pretrain.sh [--output DIR] [--name VALUE]...
 #
@@ -28,21 +28,11 @@ while [[ $# -gt 0 ]]; do
   shift 2
 done
 
-# The LLM must have heard inputs without anchors, and without one stream, to be fair to ablations.
-longer=()
-for setting in \
-  semantic.train.max_steps=6000 semantic.train.checkpoint_every=250 \
-  voice.train.max_steps=5000 \
-  llm.new.num_hidden_layers=6 llm.new.train.max_steps=600 \
-  drop.anchors=0.1 drop.semantic=0.02 drop.voice=0.1 \
-  loss.semantic_ctc_steps=2000 train.max_steps=12000; do
-  longer+=(--set "$setting")
-done
-
 ./run.sh --recipe mini --from-scratch true --stop-stage 6 \
   --data egs/mini/data-pretrain --exp "$exp" \
-  --train-from pretrain --seed 2 --train-groups 40000 --test-groups 10 --meetings 0 \
-  "${longer[@]}" ${others[@]+"${others[@]}"}
+  --config egs/mini/conf/pretrain.yaml \
+  --train-from pretrain --seed 2 --train-groups 20000 --test-groups 10 --meetings 0 \
+  ${others[@]+"${others[@]}"}
 
 . ./path.sh
 tagspeech export parts --semantic "$exp/semantic/final.pt" --voice "$exp/voice/final.pt" \

@@ -1,0 +1,110 @@
+"""Sessions to look at and to listen to: outputs beside their references, and their audio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tagspeech import formats
+from tagspeech.errors import InputError
+from tagspeech.files import atomic_path, read_json, write_text
+from tagspeech.segments import Segment, by_time
+
+
+def choose_examples(sessions: Mapping[str, Mapping[str, Any]], count: int = 3) -> list[str]:
+    """`count` sessions from the lowest cpWER to the highest: of three the best, median and worst.
+
+    `sessions` is that of the scores. Sessions of equal cpWER are taken in order of name, so the
+    choice is always the same.
+    """
+    rated = [name for name in sessions if sessions[name]["cpwer"]["error_rate"] is not None]
+    rated.sort(key=lambda name: (sessions[name]["cpwer"]["error_rate"], name))
+    steps = max(count - 1, 1)
+    return list(dict.fromkeys(rated[(len(rated) - 1) * i // steps] for i in range(count) if rated))
+
+
+def render_example(name: str, ref: Sequence[Segment], hyp: Sequence[Segment]) -> str:
+    """One session: the hypothesis under its reference."""
+    parts = []
+    for side, segments in (("ref", ref), ("hyp", hyp)):
+        own = by_time([segment for segment in segments if segment.session == name])
+        rows = [
+            (side, f"{s.start:.2f}-{s.end:.2f}", f"{s.speaker} ({s.gender})", s.words) for s in own
+        ]
+        parts.append(columns(rows or [(side, "", "nothing", "")]))
+    return "\n".join(parts)
+
+
+def render_examples(
+    ref: Sequence[Segment],
+    hyp: Sequence[Segment],
+    sessions: Mapping[str, Mapping[str, Any]],
+    count: int = 3,
+) -> str:
+    """The sessions of `choose_examples`, each under its name and cpWER."""
+    return "\n\n".join(
+        f"{name}: cpWER {percent(sessions[name]['cpwer']['error_rate'])} %\n"
+        f"{render_example(name, ref, hyp)}"
+        for name in choose_examples(sessions, count)
+    )
+
+
+def write_examples(
+    scores_path: Path, groups_path: Path, ref_path: Path, hyp_path: Path, output: Path
+) -> None:
+    """`tagspeech examples`: the sessions of `choose_examples` as a folder to listen to.
+
+    It has the audio of each, NAME.flac, and a README.md. An older folder is replaced.
+
+    Raises `InputError` if a session has no group in `groups_path`.
+    """
+    from tagspeech.data.batches import read_groups
+
+    sessions = read_scores(scores_path)["sessions"]
+    chosen = choose_examples(sessions)
+    groups = {group.id: group for group in read_groups(groups_path) if group.id in chosen}
+    missing = [name for name in chosen if name not in groups]
+    if missing:
+        raise InputError(f"{groups_path}: has no group {missing[0]}, which {scores_path} has")
+    ref, hyp = formats.read(ref_path), formats.read(hyp_path)
+    parts = [
+        "# Three sessions to listen to\n\n"
+        "Of all test sessions those with the lowest, the median and the highest cpWER.\n"
+    ]
+    with atomic_path(output) as temporary:
+        temporary.mkdir()
+        for title, name in zip(("Lowest", "Median", "Highest"), chosen, strict=False):
+            groups[name].save_audio(temporary / f"{name}.flac")
+            rate = percent(sessions[name]["cpwer"]["error_rate"])
+            parts.append(
+                f"\n## {title}: cpWER {rate} %\n\n[{name}.flac]({name}.flac)\n\n"
+                f"```text\n{render_example(name, ref, hyp)}\n```\n"
+            )
+        write_text(temporary / "README.md", "".join(parts))
+
+
+def read_scores(path: str | Path) -> dict[str, Any]:
+    """The content of scores.json. Raises `InputError` if that is not what it is."""
+    scores = read_json(path)
+    if not isinstance(scores, dict) or not {"overall", "sessions"} <= scores.keys():
+        raise InputError(f"{path}: has no scores; write it by `tagspeech score --output`")
+    return scores
+
+
+def percent(fraction: float | None) -> str:
+    """One decimal; a dash where there was no reference to divide by."""
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows as lines: the second column, of figures, to the right, the others to the left."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i == 1 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
