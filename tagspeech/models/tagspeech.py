@@ -22,11 +22,12 @@ from tagspeech.errors import InputError
 from tagspeech.models.auxiliary import Places, guided_attention, semantic_ctc
 from tagspeech.models.projector import Projector, frame_positions, insert_anchors
 from tagspeech.models.prompt import build_prompt, encode_text
+from tagspeech.models.whisper import build_semantic_encoder, split_features
 from tagspeech.models.zipformer import Zipformer
 
 
 class Frames(NamedTuple):
-    """Output of the two encoders at 25 Hz: (B, T, D) each, with valid lengths (B,)."""
+    """Output of the two encoders, 25 Hz (Whisper: 50): (B, T, D) each, valid lengths (B,)."""
 
     semantic: Tensor
     semantic_lens: Tensor
@@ -72,11 +73,11 @@ class TagSpeechModel(nn.Module):
         self.config = config
         self.tokenizer = tokenizer
         self.prompt = build_prompt(tokenizer)
-        self.semantic_encoder = Zipformer(config.semantic.encoder)
+        self.semantic_encoder = build_semantic_encoder(config.semantic)
         self.voice_encoder = Zipformer(config.voice.encoder)
         hidden = llm.config.hidden_size
         self.semantic_projector = Projector(
-            config.semantic.encoder.output_dim, hidden, config.semantic.stack
+            config.semantic.output_dim, hidden, config.semantic.stack
         )
         self.voice_projector = Projector(
             config.voice.encoder.output_dim, hidden, config.voice.stack
@@ -106,12 +107,13 @@ class TagSpeechModel(nn.Module):
 
     @torch.no_grad()
     def encode(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Frames:
-        """Both encoders over the same features (B, T, F), 100 frames a second, on any device."""
+        """Both encoders over features (B, T, F), 100 frames a second, on any device."""
         device = self.semantic_projector.linear1.weight.device
         features_BTF, feature_lens_B = features_BTF.to(device), feature_lens_B.to(device)
+        semantic_BTF, voice_BTF = split_features(self.config, features_BTF)
         return Frames(
-            *self.semantic_encoder(features_BTF, feature_lens_B),
-            *self.voice_encoder(features_BTF, feature_lens_B),
+            *self.semantic_encoder(semantic_BTF, feature_lens_B),
+            *self.voice_encoder(voice_BTF, feature_lens_B),
         )
 
     def project(self, frames: Frames) -> list[tuple[Tensor, Tensor]]:
@@ -290,7 +292,7 @@ class TagSpeechModel(nn.Module):
     ) -> dict[str, Tensor]:
         """See `auxiliary.guided_attention`."""
         layers, rates = self.config.loss.guided_layers, (
-            FRAMES_PER_SECOND / self.config.semantic.stack,
+            self.config.semantic.frames_per_second / self.config.semantic.stack,
             FRAMES_PER_SECOND / self.config.voice.stack,
         )
         return guided_attention(attentions, layers, places, targets, self.tokenizer, rates)
