@@ -113,11 +113,11 @@ class SemanticConfig:
     """The semantic stream: encoder, its training, and its way into the LLM."""
 
     encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
-    whisper: WhisperEncoderConfig | None = None  # frozen, in place of the Zipformer; 50 Hz
     stack: int = 4  # encoder frames per projected frame
     anchor_interval: int = 8  # projected frames between two anchors
     sot: SotConfig = field(default_factory=SotConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    whisper: WhisperEncoderConfig | None = None  # frozen, in place of the Zipformer; 50 Hz
 
     @property
     def output_dim(self) -> int:
