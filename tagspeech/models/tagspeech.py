@@ -289,8 +289,11 @@ class TagSpeechModel(nn.Module):
         self, attentions: tuple[Tensor, ...], places: list[Places], targets: Sequence[str]
     ) -> dict[str, Tensor]:
         """See `auxiliary.guided_attention`."""
-        layers, rates = self.config.loss.guided_layers, (
-            FRAMES_PER_SECOND / self.config.semantic.stack,
-            FRAMES_PER_SECOND / self.config.voice.stack,
+        layers, rates = (
+            self.config.loss.guided_layers,
+            (
+                FRAMES_PER_SECOND / self.config.semantic.stack,
+                FRAMES_PER_SECOND / self.config.voice.stack,
+            ),
         )
         return guided_attention(attentions, layers, places, targets, self.tokenizer, rates)
