@@ -3,7 +3,7 @@
 #
 # Usage: ./run.sh [--recipe NAME] [--stage N] [--stop-stage N] [--set KEY=VALUE]... [--name VALUE]...
 #
-#   ./run.sh                            the recipe "mini" from nothing: about 40 minutes on two cores
+#   ./run.sh                            the recipe "mini": about 20 minutes on two cores
 #   ./run.sh                            once more: nothing to do
 #   ./run.sh --stage 7                  decodes again, then what follows as far as it changes
 #   ./run.sh --set semantic.train.lr=1e-3 --exp egs/mini/exp-lr

@@ -3,7 +3,8 @@
 `semantic_ctc` tells the semantic projector which frame means which word. `guided_attention` tells
 single heads of the LLM where in its input the answer to the next token stands.
 
-Shape suffixes: B batch, P projected frames, L positions of the LLM's input, N queries, V vocabulary.
+Shape suffixes: B batch, P projected frames, H hidden size and L positions of the LLM's input,
+N queries, V vocabulary.
 """
 
 from __future__ import annotations

@@ -291,8 +291,7 @@ class TagSpeechModel(nn.Module):
         self, attentions: tuple[Tensor, ...], places: list[Places], targets: Sequence[str]
     ) -> dict[str, Tensor]:
         """See `auxiliary.guided_attention`."""
-        layers, rates = self.config.loss.guided_layers, (
-            self.config.semantic.frames_per_second / self.config.semantic.stack,
-            FRAMES_PER_SECOND / self.config.voice.stack,
-        )
+        semantic, voice = self.config.semantic, self.config.voice
+        rates = semantic.frames_per_second / semantic.stack, FRAMES_PER_SECOND / voice.stack
+        layers = self.config.loss.guided_layers
         return guided_attention(attentions, layers, places, targets, self.tokenizer, rates)
