@@ -69,7 +69,7 @@ with_config=(--config "$config")
 if [[ $from_scratch == true ]]; then
   pretrained="" llm=""
   semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
-  with_config+=(--set "parts={}" --set "llm.name=''")
+  with_config+=(--set "parts={}" --set "llm.name=''" --set "llm.revision=null")
 fi
 [[ -z $pretrained ]] || tagspeech verify "$pretrained"
 for name in semantic_init semantic_units semantic_encoder voice_init voice_encoder; do
@@ -79,10 +79,12 @@ done
 with_config+=(${set_args[@]+"${set_args[@]}"})
 
 # Where they are: what stages 3 to 6 start from must be there, and fit, before the long work.
-[[ $offline == false ]] || export HF_HUB_OFFLINE=1
+offline_option=()
+[[ $offline == false ]] || offline_option=(--offline)
 llm=""
 if ((stop_stage > 2 && ${stage:-0} < 7)); then
-  answer=$(tagspeech parts "${with_config[@]}" --record "$exp/parts.json")
+  answer=$(tagspeech parts "${with_config[@]}" --record "$exp/parts.json" \
+    ${offline_option[@]+"${offline_option[@]}"})
   while IFS= read -r line; do
     case $line in
       "") ;;
@@ -91,8 +93,8 @@ if ((stop_stage > 2 && ${stage:-0} < 7)); then
     esac
     [[ $line != llm.name=* ]] || llm=${line#*=}
   done <<<"$answer"
-  export HF_HUB_OFFLINE=1 # all is here
 fi
+export HF_HUB_OFFLINE=1 # all that the stages need is here
 
 # The configuration as the stages get it, and resolved: a stage is redone when its sections change.
 new_llm=false
