@@ -206,8 +206,9 @@ class LossConfig:
 
     semantic_ctc: float = 0.0  # CTC of the words through the LLM's embedding on semantic frames
     semantic_ctc_steps: int = 0  # the first batches have this loss alone
-    guided_attention: float = 0.0  # four heads of the LLM look where the answer stands ...
-    guided_layers: tuple[int, int, int] = (1, 2, 3)  # ... in these layers, counted from 0
+    speaker_activity: float = 0.0  # who talks at each voice frame, asked of the LLM's states ...
+    speaker_layer: int = -1  # ... behind this layer, counted from 1; -1: the last
+    line_speaker: float = 0.0  # who speaks a line, asked of its state behind the range
 
 
 @dataclass(frozen=True)

@@ -256,21 +256,6 @@ def test_pickle_that_runs_code_is_refused(stages: Stages, tmp_path: Path) -> Non
     assert not marker.exists()
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ("llm.attention=sdpa", "wants llm.attention eager, found sdpa"),
-        ("loss.guided_layers=[1, 2, 3]", "guided_layers: [1, 2, 3].*the LLM has 2 layers"),
-    ],
-)
-def test_guided_attention_that_the_llm_cannot_have(
-    stages: Stages, tmp_path: Path, change: str, words: str
-) -> None:
-    guided = ("loss.guided_attention=0.3", "loss.guided_layers=[0, 0, 1]")
-    with pytest.raises(InputError, match=words.replace("[1, 2, 3]", r"\[1, 2, 3\]")):
-        stages.train("tagspeech", tmp_path / "run", *guided, change)
-
-
 def test_cut_off_checkpoint_is_named(stages: Stages, tmp_path: Path) -> None:
     whole = (stages.folder / "voice/final.pt").read_bytes()
     (tmp_path / "final.pt").write_bytes(whole[: len(whole) // 2])

@@ -17,8 +17,8 @@ from tagspeech.data.batches import (
 )
 from tagspeech.data.groups import group_segments, group_targets
 from tagspeech.decoding.greedy import generate_texts
-from tagspeech.errors import InputError
 from tagspeech.models.pretrained import load_llm, save_pretrained
+from tagspeech.models.speaker_heads import SpeakerHeads
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 from tagspeech.scoring import score
 from tagspeech.serialize import parse_target
@@ -96,24 +96,11 @@ def train_tagspeech(
     dev = read_groups(groups_dir / "dev.jsonl.gz")
     seed_everything(config.train.seed)
     model = TagSpeechModel(config, *load_llm(config.llm))
-    if config.loss.guided_attention:
-        _check_guided(config, model.llm.config.num_hidden_layers)
     load_encoder(model.semantic_encoder, semantic_path)
     load_encoder(model.voice_encoder, voice_path)
+    if config.loss.speaker_activity or config.loss.line_speaker:
+        model.speaker_heads = SpeakerHeads(model.llm.config.hidden_size, config.voice.stack)
     fit(TagSpeechTask(config, model, groups, dev), config, output)
+    model.speaker_heads = None  # only of use in training
     if rank() == 0:
         save_pretrained(model, output / "pretrained")
-
-
-def _check_guided(config: Config, layers: int) -> None:
-    """Raises `InputError` where the LLM has no attention weights to guide."""
-    if config.llm.attention != "eager":
-        raise InputError(
-            f"loss.guided_attention: wants llm.attention eager, found {config.llm.attention}; "
-            "others do not tell their weights"
-        )
-    if not all(0 <= layer < layers for layer in config.loss.guided_layers):
-        raise InputError(
-            f"loss.guided_layers: {list(config.loss.guided_layers)}, counted from 0, "
-            f"but the LLM has {layers} layers"
-        )
