@@ -45,6 +45,7 @@ exp=egs/$recipe/exp
 config=""
 offline=false
 semantic_units=""
+left_out=""
 from_scratch=false
 set_args=()
 _help_file=egs/$recipe/conf/recipe.conf
@@ -123,6 +124,7 @@ for name in $corpus_files; do
   corpus+=("$data/corpus/$name")
 done
 manifests=("$data"/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz)
+left_out=${left_out:+"$data/manifests/$left_out"}
 semantic=${semantic_encoder:-$exp/semantic/final.pt}
 voice=${voice_encoder:-$exp/voice/final.pt}
 model=$exp/tagspeech/pretrained
@@ -137,18 +139,19 @@ run_stage 0 "download or simulate" \
 run_stage 1 "manifests" \
   --marks "$data/.stages" \
   --inputs "${corpus[@]}" \
-  --outputs "${manifests[@]}" \
+  --outputs "${manifests[@]}" ${left_out:+"$left_out"} \
   -- "egs/$recipe/local/data.sh" --stage 1 --data "$data" --jobs "$jobs" "${data_options[@]}"
 
 run_stage 2 "utterance groups" \
   --marks "$data/.stages" \
-  --inputs "${manifests[@]}" \
-  --outputs "$data"/groups/{train,dev,test}.jsonl.gz "$data/rejected.jsonl" \
+  --inputs "${manifests[@]}" ${left_out:+"$left_out"} \
+  --outputs "$data"/groups/{train,dev,test}.jsonl.gz "$data"/rejected.{txt,jsonl} \
   --sections language \
-  --options "max_pause=$max_pause" \
+  --options "max_pause=$max_pause max_rejected=$max_rejected" \
   --work "$data/groups" \
   -- tagspeech groups "${with_config[@]}" --manifests "$data/manifests" --output "$data/groups" \
-  --rejected "$data/rejected.jsonl" --max-pause "$max_pause"
+  --rejected "$data/rejected.jsonl" ${left_out:+--left-out "$left_out"} \
+  --max-pause "$max_pause" --max-rejected "$max_rejected"
 
 # given TITLE FILE: says that a trained encoder takes the place of the stage's work
 given() {
@@ -225,11 +228,13 @@ score_both() { # speakers by LLM, speakers by voice
   for speakers in "" -voice; do
     tagspeech score --ref "$greedy/test.ref.seglst.json" \
       --hyp "$greedy/test.hyp$speakers.seglst.json" --raw "$greedy/test.raw.jsonl" \
-      --language "$language" --output "$greedy/scores$speakers.json"
+      --groups "$data/groups/test.jsonl.gz" --language "$language" \
+      --output "$greedy/scores$speakers.json"
   done
 }
 run_stage 8 "score" \
   --inputs "$greedy"/test.{raw.jsonl,hyp.seglst.json,hyp-voice.seglst.json,ref.seglst.json} \
+  "$data/groups/test.jsonl.gz" \
   --outputs "$greedy"/scores{,-voice}.json \
   --sections language \
   -- score_both

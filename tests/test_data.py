@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,7 @@ def groups_of(
     supervisions: list[SupervisionSegment],
     recording: Recording | None = None,
     max_pause: float = 0.5,
+    **options: Any,
 ) -> CutSet:
     recording = recording or Recording("meeting", [], 16000, 160000, 10.0)
     RecordingSet.from_recordings([recording]).to_file(folder / "test_recordings.jsonl.gz")
@@ -60,8 +62,15 @@ def groups_of(
         splits=["test"],
         max_pause=max_pause,
         language="en",
+        **{"max_rejected": 1.0, **options},
     )
     return read_groups(folder / "groups/test.jsonl.gz")
+
+
+def rejected(folder: Path) -> list[tuple[str, str, float]]:
+    """What the list says: whom, why, and the seconds of speech that are lost."""
+    rows = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
+    return [(row["id"], row["reason"], row["seconds"]) for row in rows]
 
 
 def test_groups_have_stable_ids_normalised_text_and_word_times_of_their_own(tmp_path: Path) -> None:
@@ -93,9 +102,9 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
             supervision(4, 4.0, 1.0, "b", ""),
         ],
     )
-    rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
-    assert [(row["id"], row["reason"]) for row in rejected] == [
-        ("s2", "it starts outside its recording")
+    assert rejected(tmp_path) == [
+        ("s2", "it starts outside its recording", 1.0),
+        ("s3", "it goes on behind the end of its recording", 3.0),
     ]
     segments = [segment for cut in groups for segment in group_segments(cut)]
     assert [(s.duration, s.words) for s in segments] == [
@@ -103,6 +112,48 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
         (1.0, ""),  # a segment without words stays
         (1.0, "past the end"),  # cut off at the end of the recording
     ]
+
+
+def some_are_bad() -> list[SupervisionSegment]:
+    """8 s of speech in reach, 2 s of it outside; and 2 s without words there."""
+    return [
+        supervision(1, 0.0, 6.0, "a", "good"),
+        supervision(2, 11.0, 1.5, "a", "outside"),
+        supervision(3, 12.0, 0.5, "b", "this too"),
+        supervision(4, 13.0, 2.0, "b", "?"),
+    ]
+
+
+def test_rejects_are_added_up_in_a_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    row = {"split": "test", "reason": "no segment holds it", "seconds": 2.0, "id": "w"}
+    (tmp_path / "left_out.jsonl").write_text(json.dumps(row) + "\n")
+    groups_of(tmp_path, some_are_bad(), left_out=tmp_path / "left_out.jsonl")
+    assert rejected(tmp_path) == [
+        ("w", "no segment holds it", 2.0),
+        ("s2", "it starts outside its recording", 1.5),
+        ("s3", "it starts outside its recording", 0.5),
+        ("s4", "it starts outside its recording", 0.0),  # of speech with words
+    ]
+    table = (tmp_path / "rejected.txt").read_text()
+    assert [line.split(maxsplit=4) for line in table.splitlines()[1:]] == [
+        ["test", "3", "2.0", "20.00", "it starts outside its recording"],
+        ["test", "1", "2.0", "20.00", "no segment holds it"],
+        ["all", "4", "4.0", "40.00", "of 10.0 s of speech"],
+    ]
+    assert table.rstrip() in caplog.text
+
+
+def test_too_many_rejects_are_an_error_and_listed(tmp_path: Path) -> None:
+    assert len(groups_of(tmp_path, some_are_bad(), max_rejected=0.25)) == 1
+    (tmp_path / "rejected.txt").unlink()
+    with pytest.raises(InputError) as error:
+        groups_of(tmp_path, some_are_bad(), max_rejected=0.24)
+    assert str(error.value) == (
+        f"{tmp_path}/rejected.jsonl: 25.0 % of the speech is rejected, more than 24 %, most of it "
+        "because it starts outside its recording; mend the corpus, or allow more with "
+        "--max-rejected SHARE"
+    )
+    assert (tmp_path / "rejected.txt").exists()
 
 
 def recorded(folder: Path, audio: NDArray[np.float32], samples: int) -> Recording:
@@ -124,10 +175,10 @@ def test_audio_shorter_than_its_manifest_ends_where_it_ends(tmp_path: Path) -> N
         ],
         recording,
     )
-    rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
-    assert [(row["id"], row["reason"]) for row in rejected] == [
-        ("meeting", "its audio ends at 8.000 s, its manifest says 10.000 s"),
-        ("s3", "it starts outside its recording"),
+    assert rejected(tmp_path) == [
+        ("meeting", "its audio ends before its manifest says", 0.0),
+        ("s2", "it goes on behind the end of its recording", 1.0),
+        ("s3", "it starts outside its recording", 1.0),
     ]
     assert [cut.duration for cut in groups] == [1.0, 1.0]
     assert all(cut.load_audio().shape == (1, 16000) for cut in groups)

@@ -95,7 +95,8 @@ splits = ("train", "dev", "test")
 for path in {{
     "simulate": [f"{{s}}_{{kind}}.jsonl.gz" for s in (*splits, "meetings")
                  for kind in ("recordings", "supervisions")],
-    "groups": [*(f"{{s}}.jsonl.gz" for s in splits), "../rejected.jsonl"],
+    "groups": [*(f"{{s}}.jsonl.gz" for s in splits), "../rejected.jsonl",
+               "../rejected.txt"],
     "train-semantic": ["final.pt"],
     "train-voice": ["final.pt"],
     "embed": ["train.jsonl.gz", "dev.jsonl.gz"],
@@ -219,7 +220,7 @@ def test_finished_run_does_nothing(finished: House) -> None:
 def test_mark_names_inputs_options_outputs_and_time(finished: House) -> None:
     mark = json.loads((finished.folder / DATA / ".stages/02-utterance-groups.done").read_text())
     assert f"{DATA}/manifests/train_supervisions.jsonl.gz" in mark["inputs"]
-    assert mark["options"] == "max_pause=1.0"
+    assert mark["options"] == "max_pause=1.0 max_rejected=0.1"
     assert mark["config"] == {"language": "en"}
     assert mark["outputs"][-1] == f"{DATA}/rejected.jsonl"
     assert mark["seconds"] > 0

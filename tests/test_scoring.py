@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -294,6 +295,62 @@ def test_report_of_speakers_by_voice_stands_beside(
     _, by_llm, by_voice = re.split("speakers by (?:LLM|voice)", capsys.readouterr().out)
     assert re.search(r"^cpWER +22\.2 ", by_llm, re.M)
     assert re.search(r"^cpWER +0\.0 ", by_voice, re.M)
+
+
+def groups_file(path: Path, **seconds: float) -> Path:
+    """Utterance groups as Lhotse writes them, as far as scoring reads them."""
+    rows = [json.dumps({"id": name, "duration": one}) + "\n" for name, one in seconds.items()]
+    path.write_bytes(gzip.compress("".join(rows).encode()))
+    return path
+
+
+def test_groups_of_the_protocol_are_scored_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ref, hyp = tmp_path / "ref.seglst.json", tmp_path / "hyp.seglst.json"
+    formats.write(REF, ref)
+    formats.write(REF[:3], hyp)
+    scores_path, output = tmp_path / "scores.json", tmp_path / "results.json"
+    # s2 is just too long, s3 too short and silent, s4 has no reference and no row of the decoder
+    groups = groups_file(tmp_path / "test.jsonl.gz", s1=80.0, s2=80.01, s3=0.49, s4=0.5)
+    scores = score_files(ref, hyp, groups=groups, output=scores_path)
+    assert list(scores["sessions"]) == ["s1", "s2", "s3", "s4"]
+    assert scores["overall"] == overall(REF, REF[:3], sessions=["s1", "s2", "s3", "s4"])
+    assert scores["protocol"] == overall(REF[:3], REF[:3], sessions=["s1", "s4"])
+    capsys.readouterr()
+    report(scores_path, ref, hyp, "ami", "abc", {}, output, scores_voice_path=scores_path)
+    written = json.loads(output.read_text(encoding="utf-8"))
+    keys = ["test", "test_protocol", "test_voice", "test_voice_protocol"]
+    assert list(written)[3:] == keys
+    assert [written[key]["sessions"] for key in keys] == [4, 2, 4, 2]
+    assert [written[key]["cpwer"] for key in keys] == [2 / 9, 0.0, 2 / 9, 0.0]
+    printed = capsys.readouterr().out
+    titles = re.findall("^speakers by .*?(?=  )", printed, re.M)
+    assert titles == [
+        f"speakers by {who}, {which}"
+        for who in ("LLM", "voice")
+        for which in ("all groups", "groups of 0.5-80 s")
+    ]
+
+
+def test_the_protocol_says_nothing_where_it_holds_everything_or_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = tmp_path / "ref.seglst.json"
+    formats.write(REF, ref)
+    whole = score_files(ref, ref, groups=groups_file(tmp_path / "all.jsonl.gz", s1=9, s2=4))
+    assert whole == score(REF, REF)
+    assert caplog.text == ""
+    none = score_files(ref, ref, groups=groups_file(tmp_path / "none.jsonl.gz", s1=99, s2=0.1))
+    assert none == whole
+    assert "no group lasts 0.5-80 s" in caplog.text
+
+
+def test_score_refuses_wrong_groups(tmp_path: Path) -> None:
+    ref = tmp_path / "ref.seglst.json"
+    formats.write(REF, ref)
+    with pytest.raises(InputError, match=r"ref\.seglst\.json: is no list of utterance groups"):
+        score_files(ref, ref, groups=ref)
 
 
 def test_examples_are_best_median_worst() -> None:

@@ -174,6 +174,8 @@ def add_groups(verbs: object) -> None:
             splits=args.splits.split(),
             max_pause=args.max_pause,
             language=config_of(args).language,
+            left_out=args.left_out,
+            max_rejected=args.max_rejected,
         )
 
     parser = add_verb(verbs, "groups", "Cuts recordings into utterance groups.", run)
@@ -182,7 +184,15 @@ def add_groups(verbs: object) -> None:
         parser, "manifests", "folder of SPLIT_recordings.jsonl.gz and SPLIT_supervisions.jsonl.gz"
     )
     add_path(parser, "output", "folder for SPLIT.jsonl.gz")
-    add_path(parser, "rejected", "list of what cannot be used, with reasons")
+    add_path(parser, "rejected", "list of what cannot be used, with reasons; a table beside it")
+    add_path(parser, "left-out", "the same list of what the manifests lack", required=False)
+    parser.add_argument(
+        *("--max-rejected",),
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="largest share of the seconds of speech that may be listed (default: 0.1)",
+    )
     parser.add_argument("--splits", default="train dev test", help="names, separated by spaces")
     parser.add_argument("--max-pause", type=float, default=0.0, help="seconds within a group")
 

@@ -72,7 +72,10 @@ def add_score(verbs: object) -> None:
         from tagspeech.scoring.score import score_files
 
         score_files(
-            args.ref, args.hyp, args.raw, args.language, collar=args.collar, output=args.output
+            *(args.ref, args.hyp, args.raw, args.language),
+            collar=args.collar,
+            groups=args.groups,
+            output=args.output,
         )
 
     parser = add_verb(verbs, "score", "Scores a hypothesis against a reference.", run)
@@ -81,6 +84,7 @@ def add_score(verbs: object) -> None:
     add_path(parser, "raw", "SPLIT.raw.jsonl of the decoder: what was malformed", required=False)
     parser.add_argument("--language", choices=("en", "zh"), default="en")
     parser.add_argument("--collar", type=float, default=5.0, help="seconds, of tcpWER")
+    add_path(parser, "groups", "SPLIT.jsonl.gz: those of 0.5-80 s are scored apart", required=False)
     add_path(parser, "output", "scores.json", required=False)
 
 

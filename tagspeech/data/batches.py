@@ -25,6 +25,7 @@ from tagspeech.data.groups import read_manifest
 from tagspeech.errors import InputError
 
 LOG_FLOOR = -23.02585  # log(1e-10), what padding holds (REFERENCE, arithmetic)
+SHORTEST = 0.09  # seconds of audio that give an encoder its first frame
 
 
 def read_groups(path: Path) -> CutSet:
@@ -210,11 +211,12 @@ def heard_alone(turns: Sequence[tuple[float, float, Hashable]]) -> list[list[int
 def clean_regions(groups: CutSet) -> list[tuple[int, int, list[int]]]:
     """Where each segment is heard alone: (item, supervision, frame indices), in order.
 
-    Segments shorter than a frame are left out.
+    Segments shorter than a frame are left out, and groups of which an encoder has no frame.
     """
     return [
         (item, index, frames)
         for item, cut in enumerate(groups)
+        if cut.duration >= SHORTEST
         for index, frames in enumerate(
             heard_alone([(one.start, one.end, one.speaker) for one in cut.supervisions])
         )
@@ -226,9 +228,8 @@ def pool_regions(
     frames_BTD: Tensor, lens_B: Tensor, regions: list[tuple[int, int, list[int]]]
 ) -> Tensor:
     """Mean of the encoder frames of each region: (N, D). A region beyond the end takes the last."""
-    return torch.stack(
-        [
-            frames_BTD[item, torch.tensor(frames).clamp(max=int(lens_B[item]) - 1)].mean(0)
-            for item, _, frames in regions
-        ]
-    )
+    means = [
+        frames_BTD[item, torch.tensor(frames).clamp(max=int(lens_B[item]) - 1)].mean(0)
+        for item, _, frames in regions
+    ]
+    return torch.stack(means) if means else frames_BTD.new_zeros(0, frames_BTD.shape[-1])

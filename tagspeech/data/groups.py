@@ -7,23 +7,22 @@ groups     |---------------|             |---------|
 
 from __future__ import annotations
 
-import json
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lhotse import CutSet, Recording, SupervisionSet, load_manifest
+from lhotse import CutSet, Recording, RecordingSet, SupervisionSet, load_manifest
 from lhotse.audio import AudioLoadingError
 from lhotse.audio.backend import info
 from lhotse.cut import Cut, MultiCut
 from lhotse.supervision import SupervisionSegment
 from tqdm import tqdm
 
+from tagspeech.data.rejected import GOES_ON, OUTSIDE, ROUNDING, Row, write_rejected
 from tagspeech.errors import InputError
-from tagspeech.files import atomic_path, write_text
+from tagspeech.files import atomic_path, read_journal
 from tagspeech.segments import Segment, by_time
 from tagspeech.serialize import to_target
 from tagspeech.text import normalise
@@ -39,35 +38,38 @@ def make_groups(
     splits: Sequence[str],
     max_pause: float,
     language: str,
+    left_out: Path | None = None,
+    max_rejected: float = 0.1,
 ) -> None:
     """Writes `output/SPLIT.jsonl.gz`, one Lhotse cut a group, text normalised.
 
     Reads `manifests/SPLIT_{recordings,supervisions}.jsonl.gz`. A supervision that cannot be used
-    is written with its reason to `rejected`; the rest of its group stays. So is a recording whose
-    files end before its manifest says; it ends there. A group has the channels that its
-    supervisions name.
-    Raises `InputError` when a manifest or an audio file is missing or unreadable, or a split keeps
-    nothing.
+    is written with its reason to `rejected` (`tagspeech.data.rejected`); the rest of its group
+    stays. So is a recording whose files end before its manifest says; it ends there. A group has
+    the channels that its supervisions name.
+
+    left_out      rows of what the manifests lack already, for the same list
+    max_rejected  the largest share of the seconds of speech that may be listed
+
+    Raises `InputError` when a manifest or an audio file is missing or unreadable, more than
+    `max_rejected` is rejected, or a split keeps nothing.
     """
-    bad: list[dict[str, object]] = []
+    if left_out and not left_out.exists():
+        raise InputError(f"{left_out}: does not exist; run the stage that makes it")
+    rows: list[Row] = read_journal(left_out) if left_out else []
+    usable: dict[str, tuple[RecordingSet, list[SupervisionSegment]]] = {}
     for split in splits:
         recordings = read_manifest(manifests / f"{split}_recordings.jsonl.gz")
+        usable[split] = (recordings, [])
         supervisions = read_manifest(manifests / f"{split}_supervisions.jsonl.gz")
-        ends = {recording.id: _end(recording) for recording in recordings}
-        bad += [
-            {"split": split, "reason": reason, "id": recording.id, "duration": recording.duration}
-            for recording in recordings
-            if (reason := _reason_to_shorten(recording, ends[recording.id]))
-        ]
-        good = []
-        for supervision in supervisions:
-            reason = _reason_against(supervision, ends)
-            if reason:
-                bad.append({"split": split, "reason": reason, **supervision.to_dict()})
+        for one in _usable(split, recordings, supervisions, language):
+            if isinstance(one, SupervisionSegment):
+                usable[split][1].append(one)
             else:
-                end = ends[supervision.recording_id]
-                text = normalise(supervision.text or "", language)
-                good.append(replace(supervision.trim(end), text=text))
+                rows.append(one)
+    kept = sum(one.duration for _, good in usable.values() for one in good if one.text)
+    write_rejected(rejected, rows, kept=kept, most=max_rejected)
+    for split, (recordings, good) in usable.items():
         if not good:
             raise InputError(f"{manifests}: split {split} has no usable supervision")
         cuts = CutSet.from_manifests(
@@ -87,10 +89,35 @@ def make_groups(
             "%s: %d utterance groups, %.2f hours, %d segments (%d without words)",
             *(split, len(groups), sum(cut.duration for cut in groups) / 3600, len(good), empty),
         )
-    rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in bad]
-    write_text(rejected, "".join(rows))
-    for (where, why), count in Counter((row["split"], row["reason"]) for row in bad).items():
-        log.warning("%s: rejected, %d times: %s; see %s", where, count, why, rejected)
+
+
+def _usable(
+    split: str, recordings: RecordingSet, supervisions: SupervisionSet, language: str
+) -> Iterator[SupervisionSegment | Row]:
+    """Each supervision that can be used, text normalised; a row for what cannot."""
+    ends = {recording.id: _end(recording) for recording in recordings}
+    for recording in recordings:
+        if recording.duration - ends[recording.id] >= 1 / recording.sampling_rate:
+            yield {
+                "split": split,
+                "reason": "its audio ends before its manifest says",
+                "seconds": 0.0,
+                "id": recording.id,
+                "duration": recording.duration,
+                "ends": ends[recording.id],
+            }
+    for supervision in supervisions:
+        text = normalise(supervision.text or "", language)
+        reason = _reason_against(supervision, ends)
+        lost = max(0.0, supervision.duration)
+        if not reason:
+            end = ends[supervision.recording_id]
+            yield replace(supervision.trim(end), text=text)
+            lost = supervision.end - end
+            reason = GOES_ON if lost > ROUNDING else ""
+        if reason:
+            seconds = round(lost, 3) if text else 0.0
+            yield {"split": split, "reason": reason, "seconds": seconds, **supervision.to_dict()}
 
 
 def _end(recording: Recording) -> float:
@@ -106,13 +133,6 @@ def _end(recording: Recording) -> float:
     return min(ends)
 
 
-def _reason_to_shorten(recording: Recording, end: float) -> str:
-    """Why a recording does not last as long as its manifest says; empty when it does."""
-    if recording.duration - end < 1 / recording.sampling_rate:
-        return ""
-    return f"its audio ends at {end:.3f} s, its manifest says {recording.duration:.3f} s"
-
-
 def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> str:
     """Why a supervision cannot be used; empty when it can."""
     if supervision.recording_id not in ends:
@@ -120,7 +140,7 @@ def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> 
     if supervision.duration <= 0:
         return "its duration is not positive"
     if not 0 <= supervision.start < ends[supervision.recording_id]:
-        return "it starts outside its recording"
+        return OUTSIDE
     if not supervision.speaker:
         return "it has no speaker"
     return ""

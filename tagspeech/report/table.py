@@ -9,6 +9,7 @@ from typing import Any
 from tagspeech import formats
 from tagspeech.files import write_json
 from tagspeech.report.examples import columns, percent, read_scores, render_examples
+from tagspeech.scoring.score import PROTOCOL
 
 WORD_RATES = {"wer": "WER", "cpwer": "cpWER", "tcpwer": "tcpWER"}
 TIME_RATES = {"der": "DER", "der_collar_025": "DER"}
@@ -23,14 +24,28 @@ def results(
 ) -> dict[str, Any]:
     """The content of results.json: rates as fractions, `seconds` of each stage.
 
-    `scores` by the key they get: "test", and "test_voice" for speakers by voice.
+    `scores` by the key they get: "test", and "test_voice" for speakers by voice. Where some groups
+    are not of the paper's protocol, "test_protocol" and "test_voice_protocol" have the others.
     """
     return {
         "recipe": recipe,
         "commit": commit,
         "seconds": dict(seconds),
-        **{key: _rates(one["overall"]) for key, one in scores.items()},
+        **{key: _rates(metrics) for key, (_, metrics) in _parts(scores).items()},
     }
+
+
+def _parts(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Title and metrics of each part of the scores, by its key in results.json."""
+    parts = {}
+    for key, one in scores.items():
+        if "protocol" in one:
+            parts[key] = (f"{TITLES[key]}, all groups", one["overall"])
+            within = "{}, groups of {:g}-{:g} s".format(TITLES[key], *PROTOCOL)
+            parts[f"{key}_protocol"] = (within, one["protocol"])
+        else:
+            parts[key] = (TITLES[key], one["overall"])
+    return parts
 
 
 def _rates(overall: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,15 +59,15 @@ def _rates(overall: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def render_table(results: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table in percent for each of `scores`, with collar, counts and normaliser beside."""
+    """A table in percent for each part of `scores`, with collar, counts and normaliser beside."""
     overall = scores["test"]["overall"]
     head = (
         f"{results['recipe']} at {results['commit']}: {overall['sessions']} sessions, "
         f"normaliser: {NORMALISERS[overall['language']]}"
     )
     parts = [head]
-    for key, one in scores.items():
-        parts.append(columns(_metric_rows(TITLES[key], results[key], one["overall"])))
+    for key, (title, metrics) in _parts(scores).items():
+        parts.append(columns(_metric_rows(title, results[key], metrics)))
     if results["seconds"]:
         stages = [("stage", "seconds")]
         stages += [(stage, f"{spent:.1f}") for stage, spent in results["seconds"].items()]

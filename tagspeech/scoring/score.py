@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import logging
+import zlib
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -21,6 +24,9 @@ from tagspeech.scoring.diarization import Diarization, diarization, matched_gend
 from tagspeech.scoring.words import quiet_meeteval, word_error_rates
 from tagspeech.segments import Segment
 
+log = logging.getLogger(__name__)
+
+PROTOCOL = (0.5, 80.0)  # seconds of the utterance groups that the paper scores (PAPER, unit)
 DER_COLLARS = {"der": 0.0, "der_collar_025": 0.25}  # seconds on each side of a boundary
 
 
@@ -46,6 +52,7 @@ def score(
     *,
     sessions: Sequence[str] | None = None,
     malformed: Collection[str] = (),
+    protocol: Collection[str] | None = None,
     language: str = "en",
     collar: float = 5.0,
 ) -> dict[str, Any]:
@@ -53,7 +60,8 @@ def score(
 
     The sessions are those listed in `sessions` (which may have an empty reference) and those of
     `ref`, in this order. One without a hypothesis counts as deletions and missed speech; one in
-    `malformed` is scored on the segments given and counted in "malformed_rate". `collar` is
+    `malformed` is scored on the segments given and counted in "malformed_rate". Where `protocol`
+    names some of the sessions and not all, "protocol" has the metrics of these. `collar` is
     tcpWER's, in seconds. All rates are fractions; a rate without any reference to divide by is
     None, a gender accuracy without any matched speech 0.
 
@@ -77,10 +85,16 @@ def score(
             )
             for name in tqdm(names, desc="score", unit="session", disable=None)
         }
-    return {
-        "overall": {"language": language, **_metrics(list(results.values()), collar)},
-        "sessions": {name: _metrics([result], collar) for name, result in results.items()},
-    }
+    scores = {"overall": {"language": language, **_metrics(list(results.values()), collar)}}
+    within = [result for name, result in results.items() if protocol is None or name in protocol]
+    if not within:
+        log.warning(
+            "no group lasts %g-%g s: there are no scores by the paper's protocol", *PROTOCOL
+        )
+    elif len(within) < len(results):
+        scores["protocol"] = {"language": language, **_metrics(within, collar)}
+    scores["sessions"] = {name: _metrics([result], collar) for name, result in results.items()}
+    return scores
 
 
 def _by_session(segments: Sequence[Segment]) -> defaultdict[str, list[Segment]]:
@@ -169,20 +183,26 @@ def score_files(
     raw: str | Path | None = None,
     language: str = "en",
     collar: float = 5.0,
+    groups: str | Path | None = None,
     output: str | Path | None = None,
 ) -> dict[str, Any]:
     """`tagspeech score`: prints the overall metrics as JSON, writes all to `output` if given.
 
     `ref` and `hyp` are segments in any format that can be read. `raw` is the journal of decoding,
     rows of {"session", "malformed", ...}: it names sessions with an empty hypothesis or reference,
-    and the malformed ones; the last row of a session counts.
+    and the malformed ones; the last row of a session counts. `groups` are the Lhotse cuts of the
+    test set: each is a session, and those that last as long as `PROTOCOL` says are scored apart.
     """
     malformed = _read_malformed(raw) if raw is not None else {}
+    durations = _read_durations(groups) if groups is not None else {}
+    shortest, longest = PROTOCOL
+    protocol = {name for name, seconds in durations.items() if shortest <= seconds <= longest}
     scores = score(
         formats.read(ref),
         formats.read(hyp),
-        sessions=list(malformed),
+        sessions=[*malformed, *durations],
         malformed={session for session, is_malformed in malformed.items() if is_malformed},
+        protocol=protocol if groups is not None else None,
         language=language,
         collar=collar,
     )
@@ -200,3 +220,13 @@ def _read_malformed(path: str | Path) -> dict[str, bool]:
         if "session" not in row or not isinstance(row.get("malformed"), bool):
             raise InputError(f'{path}, line {number}: wants "session" and a boolean "malformed"')
     return {row["session"]: row["malformed"] for row in rows}
+
+
+def _read_durations(path: str | Path) -> dict[str, float]:
+    """The seconds of each utterance group, without Lhotse, which would load torch."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        return {row["id"]: row["duration"] for row in rows}
+    except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
+        raise InputError(f"{path}: is no list of utterance groups: {error}") from error

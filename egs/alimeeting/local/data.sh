@@ -4,7 +4,7 @@
 # Usage: egs/alimeeting/local/data.sh --stage 0|1 [--data DIR] [--name value]...
 #
 #   stage 0 writes DIR/corpus/alimeeting, where no --corpus-dir is given, and DIR/corpus/files.txt
-#   stage 1 writes DIR/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz
+#   stage 1 writes DIR/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz, left_out.jsonl
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 
@@ -36,10 +36,7 @@ case $stage in
     corpus=$(head -n 1 "$data/corpus/files.txt")
     lhotse prepare ali-meeting --mic "$mic" "$corpus" "$data/corpus/prepared"
     put_manifests "$data/corpus/prepared" "alimeeting-$mic" "$data/manifests" eval
-    taken=$(gzip -cd "$data"/manifests/*_recordings.jsonl.gz | sed 's/^{"id": "\([^"]*\)".*/\1/')
-    sed -n 's|.*/\(.*\)\.TextGrid$|\1|p' "$data/corpus/files.txt" | while IFS= read -r name; do
-      grep -qxF "$name" <<<"$taken" || log "$name: left out by Lhotse; its TextGrid is invalid"
-    done
+    egs/alimeeting/local/left_out.py "$corpus" "$data/manifests" "$data/manifests/$left_out"
     ;;
   *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
 esac

@@ -4,7 +4,7 @@
 # Usage: egs/ami/local/data.sh --stage 0|1 [--data DIR] [--name value]...
 #
 #   stage 0 writes DIR/corpus/ami, where no --corpus-dir is given, and DIR/corpus/files.txt
-#   stage 1 writes DIR/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz
+#   stage 1 writes DIR/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz, left_out.jsonl
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 
@@ -42,6 +42,7 @@ case $stage in
     corpus=$(head -n 1 "$data/corpus/files.txt")
     lhotse prepare ami --mic "$mic" --partition "$partition" "$corpus" "$data/corpus/prepared"
     put_manifests "$data/corpus/prepared" "ami-$mic" "$data/manifests" dev
+    egs/ami/local/left_out.py "$corpus" "$partition" "$data/manifests" "$data/manifests/$left_out"
     ;;
   *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
 esac
