@@ -13,12 +13,16 @@
 #   --stop-stage N      the last stage (default: 9)
 #   --set KEY=VALUE     changes a key of the recipe's tagspeech.yaml; may be repeated
 #   --offline true      asks nothing of the Hugging Face Hub; takes what was downloaded before
-#   --semantic-units F  units of the CTC output of --semantic-init: keeps it and adds the speaker change
 #   --from-scratch true uses nothing that was trained before, and conf/scratch.yaml if there is one
+#   --pretrained DIR    folder whose SHA256SUMS is checked first
 #   --config FILE       another tagspeech.yaml
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
 #   --exp DIR           models, results, logs (default: egs/NAME/exp)
 #   --install false     uses the environment as it is, without utils/install.sh
+#
+# What was trained before stands in tagspeech.yaml (parts, llm). Paths or names on the Hugging Face Hub
+# that go before it: --llm, --semantic-init (what stage 3 starts from), --semantic-units (of its CTC
+# output), --semantic-encoder (instead of stage 3), --voice-init, --voice-encoder (the same for stage 4).
 #
 # Stages: 0 download or simulate, 1 manifests, 2 utterance groups, 3 semantic encoder, 4 voice encoder,
 # 5 speaker embeddings, 6 TagSpeech, 7 decode, 8 score, 9 report. A stage is skipped if its inputs and
@@ -44,9 +48,10 @@ data=egs/$recipe/data
 exp=egs/$recipe/exp
 config=""
 offline=false
-semantic_units=""
-left_out=""
 from_scratch=false
+pretrained="" llm=""
+semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
+left_out=""
 set_args=()
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
