@@ -31,6 +31,10 @@ case $stage in
       "*Train_Ali_far/textgrid_dir/*.TextGrid" "*Train_Ali_far/audio_dir/*.wav" \
       "*Eval_Ali_far/textgrid_dir/*.TextGrid" "*Eval_Ali_far/audio_dir/*.wav" \
       "*Test_Ali_far/textgrid_dir/*.TextGrid" "*Test_Ali_far/audio_dir/*.wav"
+    sed -n 's|.*/\(.*\)\.TextGrid$|\1|p' "$data/corpus/files.txt" | while IFS= read -r meeting; do
+      grep -q "audio_dir/$meeting.*\.wav$" "$data/corpus/files.txt" ||
+        die "$corpus: $meeting.TextGrid: has no audio, $meeting*.wav; get it again"
+    done
     ;;
   1)
     corpus=$(head -n 1 "$data/corpus/files.txt")
