@@ -3,7 +3,7 @@
 #
 # Usage: ./run.sh [--recipe NAME] [--stage N] [--stop-stage N] [--set KEY=VALUE]... [--name VALUE]...
 #
-#   ./run.sh                            the recipe "mini" from nothing: about 40 minutes on two cores
+#   ./run.sh                            the recipe "mini": about 20 minutes on two cores
 #   ./run.sh                            once more: nothing to do
 #   ./run.sh --stage 7                  decodes again, then what follows as far as it changes
 #   ./run.sh --set semantic.train.lr=1e-3 --exp egs/mini/exp-lr
@@ -12,6 +12,8 @@
 #   --stage N           starts at stage N and does it even if it is done (default: all that is not done)
 #   --stop-stage N      the last stage (default: 9)
 #   --set KEY=VALUE     changes a key of the recipe's tagspeech.yaml; may be repeated
+#   --offline true      asks nothing of the Hugging Face Hub; takes what was downloaded before
+#   --semantic-units F  units of the CTC output of --semantic-init: keeps it and adds the speaker change
 #   --from-scratch true uses nothing that was trained before, and conf/scratch.yaml if there is one
 #   --config FILE       another tagspeech.yaml
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
@@ -41,6 +43,8 @@ stop_stage=9
 data=egs/$recipe/data
 exp=egs/$recipe/exp
 config=""
+offline=false
+semantic_units=""
 left_out=""
 from_scratch=false
 set_args=()
@@ -55,29 +59,55 @@ _help_file=egs/$recipe/conf/recipe.conf
 . ./path.sh
 . local/stage.sh
 
-# Parts that exist before, or none of them
-if [[ $from_scratch == true ]]; then
-  pretrained="" llm="" semantic_init="" semantic_encoder="" voice_init="" voice_encoder=""
-fi
-[[ -z $pretrained ]] || tagspeech verify "$pretrained"
-
-# The configuration as the stages get it, and resolved: a stage is redone when its sections change.
+# The configuration, and the parts in it that exist before, or none of them
 if [[ -z $config ]]; then
   config=egs/$recipe/conf/tagspeech.yaml
   [[ $from_scratch == false || ! -f egs/$recipe/conf/scratch.yaml ]] ||
     config=egs/$recipe/conf/scratch.yaml
 fi
 [[ -f $config ]] || die "$config: no such file; --config names another" 2
+with_config=(--config "$config")
+if [[ $from_scratch == true ]]; then
+  pretrained="" llm=""
+  semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
+  with_config+=(--set "parts={}" --set "llm.name=''" --set "llm.revision=null")
+fi
+[[ -z $pretrained ]] || tagspeech verify "$pretrained"
+for name in semantic_init semantic_units semantic_encoder voice_init voice_encoder; do
+  [[ -z ${!name} ]] || with_config+=(--set "parts.$name={}" --set "parts.$name.name=${!name}")
+done
+[[ -z $llm ]] || with_config+=(--set "llm.name=$llm" --set "llm.revision=null")
+with_config+=(${set_args[@]+"${set_args[@]}"})
+
+# Where they are: what stages 3 to 6 start from must be there, and fit, before the long work.
+offline_option=()
+[[ $offline == false ]] || offline_option=(--offline)
+llm=""
+if ((stop_stage > 2 && ${stage:-0} < 7)); then
+  answer=$(tagspeech parts "${with_config[@]}" --record "$exp/parts.json" \
+    ${offline_option[@]+"${offline_option[@]}"})
+  while IFS= read -r line; do
+    case $line in
+      "") ;;
+      semantic_*=* | voice_*=*) printf -v "${line%%=*}" %s "${line#*=}" ;;
+      *) with_config+=(--set "$line") ;;
+    esac
+    [[ $line != llm.name=* ]] || llm=${line#*=}
+  done <<<"$answer"
+fi
+export HF_HUB_OFFLINE=1 # all that the stages need is here
+
+# The configuration as the stages get it, and resolved: a stage is redone when its sections change.
 new_llm=false
 if [[ -z $llm ]]; then
   new_llm=true
   llm=$exp/llm/pretrained
+  with_config+=(--set "llm.name=$llm")
 fi
-llm_folder="" # what stage 6 depends on: a name is looked up by the Hub
+llm_folder="" # what stage 6 depends on; an LLM of the Hub is known by name and commit
 if [[ $new_llm == false && -d $llm ]]; then
   llm_folder=$llm
 fi
-with_config=(--config "$config" --set "llm.name=$llm" ${set_args[@]+"${set_args[@]}"})
 resolved=$(tagspeech config "${with_config[@]}")
 
 redo_first=false
@@ -125,21 +155,21 @@ run_stage 2 "utterance groups" \
 
 # given TITLE FILE: says that a trained encoder takes the place of the stage's work
 given() {
-  [[ -f $2 ]] || die "$1: $2: no such file" 2
-  log "$1: $2, trained before"
+  ((stop_stage < 3)) || log "$1: $2, trained before"
 }
 
 if [[ -n $semantic_encoder ]]; then
   given "stage 3: semantic encoder" "$semantic_encoder"
 else
   run_stage 3 "semantic encoder" \
-    --inputs "$data"/groups/{train,dev}.jsonl.gz ${semantic_init:+"$semantic_init"} \
+    --inputs "$data"/groups/{train,dev}.jsonl.gz \
+    ${semantic_init:+"$semantic_init"} ${semantic_units:+"$semantic_units"} \
     --outputs "$semantic" \
     --sections language,features,semantic.encoder,semantic.sot,semantic.train \
     --options "processes=$processes" \
     --work "$exp/semantic" \
     -- tagspeech train semantic "${with_config[@]}" --groups "$data/groups" \
-    ${semantic_init:+--init "$semantic_init"} \
+    ${semantic_init:+--init "$semantic_init"} ${semantic_units:+--init-units "$semantic_units"} \
     --output "$exp/semantic" --processes "$processes" --threads "$threads"
 fi
 

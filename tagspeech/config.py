@@ -31,7 +31,7 @@ class FeatureConfig:
     num_mel_bins: int = 80
 
 
-FRAMES_PER_SECOND = 25.0  # of both encoders
+FRAMES_PER_SECOND = 25.0  # of Zipformers
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,17 @@ class ZipformerConfig:
     def output_dim(self) -> int:
         """Channels of the encoder's output: those of the widest stack."""
         return max(self.encoder_dim)
+
+
+@dataclass(frozen=True)
+class WhisperEncoderConfig:
+    """The encoder of a Whisper, in the words of its config.json; the default is whisper-small."""
+
+    num_mel_bins: int = 80  # of its own features
+    d_model: int = 768
+    encoder_layers: int = 12
+    encoder_attention_heads: int = 12
+    encoder_ffn_dim: int = 3072
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,22 @@ class SemanticConfig:
     anchor_interval: int = 8  # projected frames between two anchors
     sot: SotConfig = field(default_factory=SotConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    whisper: WhisperEncoderConfig | None = None  # frozen, in place of the Zipformer; 50 Hz
+
+    @property
+    def output_dim(self) -> int:
+        """Channels of the encoder's output."""
+        return self.whisper.d_model if self.whisper else self.encoder.output_dim
+
+    @property
+    def frames_per_second(self) -> float:
+        """Rate of the encoder's output."""
+        return 2 * FRAMES_PER_SECOND if self.whisper else FRAMES_PER_SECOND
+
+    @property
+    def whisper_bins(self) -> int:
+        """Mel bins of Whisper's own features, 0 without a Whisper."""
+        return self.whisper.num_mel_bins if self.whisper else 0
 
 
 @dataclass(frozen=True)
@@ -139,11 +166,31 @@ class NewLLMConfig:
 class LLMConfig:
     """The causal LM: a Hugging Face name or folder."""
 
-    name: str = "Qwen/Qwen2.5-7B-Instruct"
-    revision: str | None = None
+    name: str = ""  # empty: a new one, which stage 6 makes (paper: Qwen/Qwen2.5-7B-Instruct)
+    revision: str | None = None  # branch, tag or commit on the Hub
     trainable: str = "none"  # none: frozen, as in the paper | full
     attention: str = "sdpa"  # as transformers names it
     new: NewLLMConfig = field(default_factory=NewLLMConfig)
+
+
+@dataclass(frozen=True)
+class PartConfig:
+    """A file trained before: here, in a folder here, or in a repository on the Hugging Face Hub."""
+
+    name: str = ""  # path, or ORG/NAME on the Hub; empty: none
+    revision: str | None = None  # branch, tag or commit on the Hub
+    file: str = ""  # which one in the folder or repository; empty: the one of a usual name
+
+
+@dataclass(frozen=True)
+class PartsConfig:
+    """Encoders trained before; the LLM is named in its own section."""
+
+    semantic_init: PartConfig = field(default_factory=PartConfig)  # what stage 3 starts from
+    semantic_units: PartConfig = field(default_factory=PartConfig)  # ... units of its CTC output
+    semantic_encoder: PartConfig = field(default_factory=PartConfig)  # instead of stage 3
+    voice_init: PartConfig = field(default_factory=PartConfig)  # what stage 4 starts from
+    voice_encoder: PartConfig = field(default_factory=PartConfig)  # instead of stage 4
 
 
 @dataclass(frozen=True)
@@ -159,8 +206,9 @@ class LossConfig:
 
     semantic_ctc: float = 0.0  # CTC of the words through the LLM's embedding on semantic frames
     semantic_ctc_steps: int = 0  # the first batches have this loss alone
-    guided_attention: float = 0.0  # four heads of the LLM look where the answer stands ...
-    guided_layers: tuple[int, int, int] = (1, 2, 3)  # ... in these layers, counted from 0
+    speaker_activity: float = 0.0  # who talks at each voice frame, asked of the LLM's states ...
+    speaker_layer: int = -1  # ... behind this layer, counted from 1; -1: the last
+    line_speaker: float = 0.0  # who speaks a line, asked of its state behind the range
 
 
 @dataclass(frozen=True)
@@ -193,6 +241,7 @@ class Config:
     features: FeatureConfig = field(default_factory=FeatureConfig)
     semantic: SemanticConfig = field(default_factory=SemanticConfig)
     voice: VoiceConfig = field(default_factory=VoiceConfig)
+    parts: PartsConfig = field(default_factory=PartsConfig)
     llm: LLMConfig = field(default_factory=LLMConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -272,12 +321,12 @@ def from_tree(cls: type[T], tree: Any, where: str) -> T:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return from_tree(typing.cast(type, hint), value, where)
     if isinstance(hint, types.UnionType):  # X | None
         if value is None:
             return None
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if dataclasses.is_dataclass(hint):
+        return from_tree(typing.cast(type, hint), value, where)
     if typing.get_origin(hint) is tuple:
         item, *others = typing.get_args(hint)
         values = value if isinstance(value, (list, tuple)) else [value]

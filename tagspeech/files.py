@@ -112,7 +112,7 @@ def write_checksums(folder: str | Path) -> None:
     """Lists every weight and JSON file under `folder` with its SHA-256 in `folder/SHA256SUMS`."""
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
-    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     write_text(folder / CHECKSUMS, "".join(lines))
 
 
@@ -124,9 +124,14 @@ def verify_checksums(folder: str | Path) -> None:
         path = folder / name
         if not path.is_file():
             raise InputError(f"{path}: is missing; {CHECKSUMS} beside it lists it")
-        if _sha256(path) != wanted:
+        if sha256_of(path) != wanted:
             raise InputError(f"{path}: its SHA-256 is not the one in {CHECKSUMS}; get it again")
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file of any size."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

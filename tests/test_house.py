@@ -32,7 +32,7 @@ with open(os.environ["CALLS"], "a") as calls:
 if verb == "config":
     leaf = lambda: {{"x": 1}}
     tree = {{"language": "en", "features": leaf(), "llm": {{}}, "target": leaf(), "loss": leaf(),
-            "drop": leaf(), "train": leaf(), "decode": leaf()}}
+            "drop": leaf(), "train": leaf(), "decode": leaf(), "parts": {{}}}}
     for stream in ("semantic", "voice"):
         tree[stream] = {{"encoder": leaf(), "sot": leaf(), "train": leaf(), "stack": 4,
                         "anchor_interval": 8, "margin": 0.2, "scale": 30.0}}
@@ -42,8 +42,19 @@ if verb == "config":
         node = tree
         for name in path:
             node = node[name]
-        node[last] = value
+        node[last] = {{}} if value == "{{}}" else value
     sys.exit(print(json.dumps(tree)))
+
+if verb == "parts":
+    given = dict(item.partition("=")[::2] for item in sets)
+    for key in ("semantic_init", "semantic_encoder", "voice_init", "voice_encoder"):
+        if name := given.get(f"parts.{{key}}.name"):
+            if not Path(name).exists():
+                sys.exit(f"tagspeech parts: parts.{{key}}: {{name}}: no such file or folder")
+            print(f"{{key}}={{name}}")
+    if given.get("llm.name", "''") != "''":
+        print(f"llm.name={{given['llm.name']}}")
+    sys.exit()
 
 if verb == "verify":
     sys.exit()
@@ -136,10 +147,10 @@ class House:
         return stderr
 
     def calls(self) -> list[str]:
-        """The verbs called since the last question, `config` left out."""
+        """The verbs called since the last question, `config` and `parts` left out."""
         verbs = self.calls_path.read_text().split() if self.calls_path.exists() else []
         self.calls_path.unlink(missing_ok=True)
-        return [verb for verb in verbs if verb != "config"]
+        return [verb for verb in verbs if verb not in ("config", "parts")]
 
     def marks(self, kind: str = "done") -> list[int]:
         folders = (self.folder / DATA / ".stages", self.folder / EXP / ".stages")
@@ -316,8 +327,9 @@ def test_pretrained_parts_take_the_place_of_training(finished: House) -> None:
     assert finished.calls() == ["verify", "train-semantic"]
     finished.run(*options, "--semantic-encoder", str(semantic))
     assert "train-semantic" not in finished.calls()
-    words = finished.run(*options, "--voice-encoder", "none.pt", code=2)
-    assert "stage 4: voice encoder: none.pt: no such file" in words
+    words = finished.run(*options, "--voice-encoder", "none.pt", code=1)
+    assert words == "tagspeech parts: parts.voice_encoder: none.pt: no such file or folder\n"
+    assert finished.calls() == ["verify"]
 
 
 def test_seed_redoes_all(finished: House) -> None:

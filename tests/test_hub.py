@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -42,8 +43,10 @@ class Hub(BaseHTTPRequestHandler):
             {"type": "file", "path": name, "size": len(one), "oid": digest(name)}
             for name, one in FILES.items()
         ]
+        about = json.dumps({"id": "org/name", "sha": COMMIT})
         pages = {
-            "/api/models/org/name/revision/main": json.dumps({"id": "org/name", "sha": COMMIT}),
+            "/api/models/org/name/revision/main": about,
+            f"/api/models/org/name/revision/{COMMIT}": about,
             f"/api/models/org/name/tree/{COMMIT}": json.dumps(tree),
         }
         name = path.removeprefix(f"/org/name/resolve/{COMMIT}/")
@@ -75,14 +78,21 @@ def digest(name: str) -> str:
     return hashlib.sha1(name.encode()).hexdigest()
 
 
-@pytest.fixture
-def endpoint() -> Iterator[str]:
+@contextmanager
+def serve() -> Iterator[str]:
+    """A Hub with `FILES` as org/name; gives its address."""
     Hub.broken = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    with serve() as url:
+        yield url
 
 
 def find(endpoint: str, cache: Path, arguments: str) -> str:

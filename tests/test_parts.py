@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tagspeech.cli import main
-from tagspeech.config import Config, LLMConfig
+from tagspeech.config import Config, LLMConfig, load_config
 from tagspeech.errors import InputError
 from tagspeech.files import verify_checksums
 from tagspeech.models.pretrained import load_llm
@@ -86,3 +86,15 @@ def test_encoder_weights_are_loaded_strictly(parts: Path, tiny_config: Config) -
     save_file({**state, name: torch.zeros(1)}, path)
     with pytest.raises(InputError, match=rf"{name} has shape \(1,\), the configuration wants"):
         load_zipformer(encoder, path)
+
+
+def test_the_parts_that_mini_starts_from(root: Path) -> None:
+    folder = root / "egs/mini/pretrained"
+    verify_checksums(folder)
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < 24e6
+    config = load_config(root / "egs/mini/conf/tagspeech.yaml", [f"llm.name={folder / 'llm'}"])
+    load_zipformer(Zipformer(config.semantic.encoder), folder / "semantic.safetensors")
+    load_zipformer(Zipformer(config.voice.encoder), folder / "voice.safetensors")
+    llm, tokenizer = load_llm(config.llm)
+    assert len(tokenizer) == llm.config.vocab_size
+    assert config.llm.trainable == "none"

@@ -81,6 +81,13 @@ def test_on_pretrained_parts_only_projectors_learn(
     process = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "stage 4: voice encoder" in process.stderr
     verify_checksums(parts)
+    record = json.loads((tmp_path / "exp/parts.json").read_text())
+    assert record.keys() == {"semantic_init", "voice_encoder", "llm"}
+    sums = (parts / "SHA256SUMS").read_text()
+    for part in record.values():
+        assert part["files"]
+        for name, row in part["files"].items():
+            assert row["sha256"] in sums, name
 
     model = tmp_path / "exp/tagspeech/pretrained"
     ours = load_file(model / "model.safetensors")

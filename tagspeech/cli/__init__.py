@@ -15,6 +15,7 @@ VERBS = (
     corpus.add_simulate,
     corpus.add_import,
     corpus.add_groups,
+    training.add_parts,
     training.add_train,
     training.add_embed,
     training.add_new_llm,

@@ -40,7 +40,8 @@ def add_train(verbs: object) -> None:
             from tagspeech.training import encoders
 
             train = {"semantic": encoders.train_semantic, "voice": encoders.train_voice}
-            launch(args.processes, train[args.part], config, args.groups, args.output, args.init)
+            init = [args.init, args.init_units] if args.part == "semantic" else [args.init]
+            launch(args.processes, train[args.part], config, args.groups, args.output, *init)
 
     parser = add_verb(
         verbs, "train", "Trains an encoder or TagSpeech; resumes where it stopped.", run
@@ -51,6 +52,10 @@ def add_train(verbs: object) -> None:
     add_path(parser, "semantic", "final.pt of the semantic encoder (tagspeech)", required=False)
     add_path(parser, "voice", "final.pt of the voice encoder (tagspeech)", required=False)
     add_path(parser, "init", "encoder weights to start from (semantic, voice)", required=False)
+    add_path(
+        *(parser, "init-units", "sentencepiece model of the CTC output of --init (semantic)"),
+        required=False,
+    )
     add_path(parser, "output", "run folder")
     parser.add_argument("--processes", type=count, default=1, help="that train together")
     add_threads(parser)
@@ -76,6 +81,21 @@ def add_embed(verbs: object) -> None:
     parser.add_argument("--splits", default="train dev", help="names, separated by spaces")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the work")
     add_threads(parser)
+
+
+def add_parts(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.models.parts import find_parts
+
+        found = find_parts(config_of(args), args.record, offline=args.offline)
+        for name, value in found.items():
+            print(f"{name}={value}")
+
+    summary = "Finds or downloads what was trained before, tries it, prints where it is."
+    parser = add_verb(verbs, "parts", summary, run)
+    add_configuration(parser)
+    add_path(parser, "record", "JSON file with commits and checksums, read and written")
+    parser.add_argument("--offline", action="store_true", help="take only what is downloaded")
 
 
 def add_new_llm(verbs: object) -> None:

@@ -94,9 +94,12 @@ class FeatureReader:
 
     Lhotse's Kaldi-compatible filter bank (REFERENCE, arithmetic); of a group with several channels
     their mean is heard.
+
+    whisper_bins  so many bins of Whisper's own features follow those of the filter bank, 100 frames
+                  a second too; each window of 30 s is scaled for itself, as Whisper wants it
     """
 
-    def __init__(self, config: FeatureConfig) -> None:
+    def __init__(self, config: FeatureConfig, whisper_bins: int = 0) -> None:
         self.sampling_rate = config.sampling_rate
         self.fbank = Fbank(
             FbankConfig(sampling_rate=config.sampling_rate, num_mel_bins=config.num_mel_bins)
@@ -106,10 +109,23 @@ class FeatureReader:
             self.fbank, wave_transforms=[_mean_of_channels], use_batch_extract=False
         )
 
+        self.whisper: Any = None
+        if whisper_bins:
+            if config.sampling_rate != 16000:
+                raise InputError("features.sampling_rate: Whisper knows only 16000")
+            from transformers import WhisperFeatureExtractor  # takes seconds
+
+            self.whisper = WhisperFeatureExtractor(feature_size=whisper_bins)
+
     def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor]:
+        groups = groups.resample(self.sampling_rate)
         with torch.autocast("cpu", enabled=False):  # features stay in float32
-            features_BTF, lens_B = self.read(groups.resample(self.sampling_rate))
-        return features_BTF, lens_B
+            features_BTF, lens_B = self.read(groups)
+        if not self.whisper:
+            return features_BTF, lens_B
+        return self._with_whisper(
+            features_BTF, lens_B, [np.atleast_2d(cut.load_audio()).mean(axis=0) for cut in groups]
+        )
 
     def of_samples(self, samples: list[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
         """The same for audio in memory: arrays (T,) at the model's sampling rate."""
@@ -118,7 +134,27 @@ class FeatureReader:
             for one in samples
         ]
         lens_B = torch.tensor([len(one) for one in tensors])
-        return pad_sequence(tensors, batch_first=True, padding_value=LOG_FLOOR), lens_B
+        features_BTF = pad_sequence(tensors, batch_first=True, padding_value=LOG_FLOOR)
+        if not self.whisper:
+            return features_BTF, lens_B
+        return self._with_whisper(features_BTF, lens_B, samples)
+
+    def _with_whisper(
+        self, features_BTF: Tensor, lens_B: Tensor, samples: list[NDArray[np.float32]]
+    ) -> tuple[Tensor, Tensor]:
+        """Whisper's features behind those of the filter bank."""
+        own_BTF = features_BTF.new_zeros(*features_BTF.shape[:2], self.whisper.feature_size)
+        for item, (one, length) in enumerate(zip(samples, lens_B.tolist(), strict=True)):
+            windows = [
+                self.whisper(
+                    one[start : start + self.whisper.n_samples],
+                    sampling_rate=self.sampling_rate,
+                    return_tensors="pt",
+                ).input_features[0]
+                for start in range(0, len(one), self.whisper.n_samples)
+            ]
+            own_BTF[item, :length] = torch.cat(windows, dim=1).T[:length]
+        return torch.cat([features_BTF, own_BTF], dim=-1), lens_B
 
 
 def stored_frames(groups: CutSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:

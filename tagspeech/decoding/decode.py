@@ -35,7 +35,7 @@ def decode_groups(
     malformed, problems whether and why it does not parse whole
     speakers_by_voice   of each segment that parses, in order
     """
-    features = FeatureReader(model.config.features)
+    features = FeatureReader(model.config.features, model.config.semantic.whisper_bins)
     for batch in batches_by_duration(groups, config.max_duration):
         with torch.inference_mode():
             frames = model.encode(*features(batch))

@@ -90,7 +90,7 @@ def transcribe(
         raise InputError(f"speakers: wants llm or voice, found {speakers!r}")
     if batch_size < 1:
         raise InputError(f"batch_size: wants 1 or more, found {batch_size}")
-    reader = FeatureReader(model.config.features)
+    reader = FeatureReader(model.config.features, model.config.semantic.whisper_bins)
     pairs = zip(audio, sessions, strict=True)
     while batch := list(islice(pairs, batch_size)):
         for samples, session in batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -12,17 +13,24 @@ from tagspeech.errors import InputError
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # What a model consists of, in either layout; pictures and code beside it are not fetched.
-_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.pt", "*.jinja"]
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.pt", "*.jinja")
 
 
-def find_model(model: str | Path, revision: str | None = None, offline: bool = False) -> Path:
+def find_model(
+    model: str | Path,
+    revision: str | None = None,
+    offline: bool = False,
+    files: Sequence[str] = MODEL_FILES,
+) -> Path:
     """The folder of a model: a folder here, or a Hub id such as `AudenAI/TagSpeech-AMI`.
 
     revision  branch, tag or commit on the Hub; None is its main branch
     offline   only the Hub's cache on this machine is looked at
+    files     patterns of what is fetched from the Hub
 
-    A download shows its progress; one that broke off goes on when called again. Raises
-    `InputError` that says what to download, and where to put it, when the Hub cannot give it.
+    The folder of a Hub id has the name of its commit. A download shows its progress; one that broke
+    off goes on when called again. Raises `InputError` that says what to download, and where to put
+    it, when the Hub cannot give it.
     """
     folder = Path(model)
     name = str(model)
@@ -32,7 +40,7 @@ def find_model(model: str | Path, revision: str | None = None, offline: bool = F
         return folder
     try:
         fetched = snapshot_download(
-            name, revision=revision, local_files_only=offline, allow_patterns=_FILES
+            name, revision=revision, local_files_only=offline, allow_patterns=list(files)
         )
     except RevisionNotFoundError as error:
         raise InputError(

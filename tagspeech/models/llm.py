@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from tagspeech.config import LLMConfig
 from tagspeech.errors import InputError
+from tagspeech.files import read_json
+from tagspeech.models.prompt import build_prompt
 
 _NOT_HAD = (OSError, ValueError, RuntimeError, SafetensorError)
 
@@ -30,6 +33,10 @@ def load_llm(
     Raises `InputError` when they cannot be had, with what to do, and for a weight that is missing,
     unexpected or of another shape than config.json says.
     """
+    if not config.name:
+        raise InputError(
+            "llm.name: is empty; name a causal LM on the Hugging Face Hub, or a folder"
+        )
     try:
         tokenizer = (
             _load_tokenizer(config.name, config.revision, offline)
@@ -51,11 +58,7 @@ def load_llm(
             output_loading_info=True,
         )
     except _NOT_HAD as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(
-            f"llm.name: {config.name}: {reason}; download it where there is a network and set "
-            "llm.name to its folder"
-        ) from error
+        raise _not_had(config.name, error) from error
     where = f"llm.name: {config.name}"
     for name, found, wanted in sorted(report["mismatched_keys"]):
         raise InputError(f"{where}: {name} has shape {tuple(found)}, wants {tuple(wanted)}")
@@ -64,6 +67,33 @@ def load_llm(
     for name in sorted(report["unexpected_keys"]):
         raise InputError(f"{where}: its weights have unexpected {name}")
     return llm, tokenizer
+
+
+def check_llm(folder: Path) -> None:
+    """Raises `InputError` where a folder lacks weights that it lists, or has no chat tokenizer.
+
+    Without reading the weights: those of a large LLM take minutes.
+    """
+    index = folder / "model.safetensors.index.json"
+    weights = {"model.safetensors"}
+    if index.exists():
+        weights = set(read_json(index)["weight_map"].values())
+    for name in ("config.json", *sorted(weights)):
+        if not (folder / name).exists():
+            raise InputError(f"llm.name: {folder / name}: is missing; download the LLM whole")
+    try:
+        tokenizer = _load_tokenizer(str(folder), None, offline=True)
+    except _NOT_HAD as error:
+        raise _not_had(str(folder), error) from error
+    build_prompt(tokenizer)
+
+
+def _not_had(name: str, error: Exception) -> InputError:
+    reason = str(error).split("\n")[0]
+    return InputError(
+        f"llm.name: {name}: {reason}; download it where there is a network and set llm.name to its "
+        "folder"
+    )
 
 
 def _load_tokenizer(name: str, revision: str | None, offline: bool, **options: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from safetensors.torch import save_file
 
-from tagspeech.config import Config, from_tree, to_tree
+from tagspeech.config import Config, PartsConfig, from_tree, to_tree
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json
 from tagspeech.models.llm import load_llm
@@ -33,7 +33,11 @@ def save_pretrained(model: TagSpeechModel, folder: Path) -> None:
     """
     llm = model.config.llm
     named = llm.trainable == "none" and not Path(llm.name).is_dir()
-    config = replace(model.config, llm=llm if named else replace(llm, name=OWN_LLM))
+    config = replace(
+        model.config,
+        llm=llm if named else replace(llm, name=OWN_LLM, revision=None),
+        parts=PartsConfig(),  # they are in the model
+    )
     weights = {
         name: weight.contiguous()
         for name, weight in model.state_dict().items()

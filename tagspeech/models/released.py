@@ -181,6 +181,8 @@ def save_released(model: TagSpeechModel, folder: Path) -> None:
     config = model.config
     if config.features.sampling_rate != 16000:
         raise InputError("features.sampling_rate: the released layout knows only 16000")
+    if config.semantic.whisper:
+        raise InputError("semantic.whisper: the released layout knows only Zipformers")
     encoders = {
         name: _encoder_tree(getattr(config, stream).encoder, stream)
         for stream, name in (("semantic", "audio_encoder"), ("voice", "voice_encoder"))

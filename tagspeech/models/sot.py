@@ -7,11 +7,14 @@ stream). Shape suffixes: B batch, T frames, F mel bins, D encoder channels, V un
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from tagspeech.config import ZipformerConfig
+from tagspeech.errors import InputError
+from tagspeech.models.weights import read_model
 from tagspeech.models.zipformer import Zipformer
 
 
@@ -24,6 +27,33 @@ class SotModel(Zipformer):
             nn.Dropout(config.dropout), nn.Linear(config.output_dim, vocab_size)
         )
         self.alignment_output = nn.Linear(config.output_dim, vocab_size)
+
+    @torch.no_grad()
+    def load_ctc_output(self, path: Path, num_units: int) -> None:
+        """Takes over the CTC output of a trained model (see `read_model`).
+
+        num_units  units of that model: the first ones here
+
+        A unit that is new here, the speaker change, gets the mean row of the old ones without the
+        blank: it begins as an ordinary unit. Raises `InputError` where the file has no such output
+        or one of another size.
+        """
+        state = read_model(path)
+        for name, weight in self.ctc_output[1].named_parameters():
+            full_name = f"ctc_output.1.{name}"
+            if full_name not in state:
+                raise InputError(
+                    f"{path}: has no {full_name}: its units are of no use here; leave "
+                    "semantic_units empty, and its encoder alone is taken"
+                )
+            given, wanted = state[full_name], (num_units, *weight.shape[1:])
+            if given.shape != wanted:
+                raise InputError(
+                    f"{path}: {full_name} has shape {tuple(given.shape)}, its units and the "
+                    f"encoder want {wanted}"
+                )
+            weight[:num_units] = given
+            weight[num_units:] = given[1:].float().mean(0)
 
     def ctc_loss(
         self, encoded_BTD: Tensor, encoded_lens_B: Tensor, units: Sequence[Sequence[int]]

@@ -17,16 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from tagspeech.config import FRAMES_PER_SECOND, Config
+from tagspeech.config import Config
 from tagspeech.errors import InputError
-from tagspeech.models.auxiliary import Places, guided_attention, semantic_ctc
 from tagspeech.models.projector import Projector, frame_positions, insert_anchors
 from tagspeech.models.prompt import build_prompt, encode_text
+from tagspeech.models.speaker_heads import SpeakerHeads
+from tagspeech.models.whisper import build_semantic_encoder, split_features
 from tagspeech.models.zipformer import Zipformer
 
 
 class Frames(NamedTuple):
-    """Output of the two encoders at 25 Hz: (B, T, D) each, with valid lengths (B,)."""
+    """Output of the two encoders, 25 Hz (Whisper: 50): (B, T, D) each, valid lengths (B,)."""
 
     semantic: Tensor
     semantic_lens: Tensor
@@ -72,16 +73,17 @@ class TagSpeechModel(nn.Module):
         self.config = config
         self.tokenizer = tokenizer
         self.prompt = build_prompt(tokenizer)
-        self.semantic_encoder = Zipformer(config.semantic.encoder)
+        self.semantic_encoder = build_semantic_encoder(config.semantic)
         self.voice_encoder = Zipformer(config.voice.encoder)
         hidden = llm.config.hidden_size
         self.semantic_projector = Projector(
-            config.semantic.encoder.output_dim, hidden, config.semantic.stack
+            config.semantic.output_dim, hidden, config.semantic.stack
         )
         self.voice_projector = Projector(
             config.voice.encoder.output_dim, hidden, config.voice.stack
         )
         self.llm = llm
+        self.speaker_heads: SpeakerHeads | None = None  # in training only
         for frozen in self.frozen_parts():
             frozen.requires_grad_(False)
         self.train(False)
@@ -106,12 +108,13 @@ class TagSpeechModel(nn.Module):
 
     @torch.no_grad()
     def encode(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Frames:
-        """Both encoders over the same features (B, T, F), 100 frames a second, on any device."""
+        """Both encoders over features (B, T, F), 100 frames a second, on any device."""
         device = self.semantic_projector.linear1.weight.device
         features_BTF, feature_lens_B = features_BTF.to(device), feature_lens_B.to(device)
+        semantic_BTF, voice_BTF = split_features(self.config, features_BTF)
         return Frames(
-            *self.semantic_encoder(features_BTF, feature_lens_B),
-            *self.voice_encoder(features_BTF, feature_lens_B),
+            *self.semantic_encoder(semantic_BTF, feature_lens_B),
+            *self.voice_encoder(voice_BTF, feature_lens_B),
         )
 
     def project(self, frames: Frames) -> list[tuple[Tensor, Tensor]]:
@@ -216,8 +219,7 @@ class TagSpeechModel(nn.Module):
             torch.cat([prompt, self.embed(one[:-1])])
             for prompt, one in zip(prompts, ids, strict=True)
         ]
-        guided = self.training and self.config.loss.guided_attention > 0
-        hidden_BLH, attentions = self.hidden_states(inputs, attentions=guided)
+        hidden_BLH, states_BLH = self.hidden_states(inputs)
         hidden_NH = torch.cat(
             [
                 hidden_BLH[item, len(prompt) - 1 : len(prompt) - 1 + len(ids[item])]
@@ -231,66 +233,74 @@ class TagSpeechModel(nn.Module):
         if self.config.loss.semantic_ctc:
             terms["semantic_ctc"], _ = self.semantic_ctc([pair[0] for pair in projected], targets)
             loss = loss + self.config.loss.semantic_ctc * terms["semantic_ctc"]
-        if guided:
+        if self.speaker_heads is not None:
             places = [
-                self.places(*map(len, pair), *map(len, own), target=len(prompt))
-                for pair, own, prompt in zip(pairs, heard, prompts, strict=True)
+                self.voice_places(len(semantic), len(voice), len(own))
+                for (semantic, voice), (_, own) in zip(pairs, heard, strict=True)
             ]
-            more = self.guided_attention(attentions, places, targets)
+            more = self.speaker_heads(
+                states_BLH, hidden_BLH, places, list(map(len, prompts)), targets, self.tokenizer
+            )
             terms.update(more)
-            loss = loss + self.config.loss.guided_attention * sum(more.values())
+            loss = loss + self.config.loss.speaker_activity * more["speaker_activity"]
+            loss = loss + self.config.loss.line_speaker * more["line_speaker"]
         correct = (logits_NV.detach().argmax(-1) == labels_N).float().mean()
         logits = logits_NV if return_logits else None
         return LossOutput(loss, correct, len(labels_N), terms, logits)
 
-    def hidden_states(
-        self, inputs: list[Tensor], attentions: bool = False
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Last states of the LLM over embedded sequences (L, H), padded right: (B, L, H).
+    def hidden_states(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """States of the LLM over embedded sequences (L, H), padded right, each (B, L, H).
 
-        And the attention weights of every layer, (B, heads, L, L), if asked for.
+        The last ones, and those behind layer `loss.speaker_layer` if there are speaker heads.
         """
         lens_B = torch.tensor([len(one) for one in inputs])
         padded_BLH = pad_sequence(inputs, batch_first=True)
         mask_BL = (torch.arange(padded_BLH.shape[1]) < lens_B[:, None]).to(padded_BLH.device)
+        layer = self.config.loss.speaker_layer if self.speaker_heads is not None else -1
         output = self.llm.get_decoder()(
             inputs_embeds=padded_BLH,
             attention_mask=mask_BL.long(),
             use_cache=False,
-            output_attentions=attentions,
+            output_hidden_states=layer >= 0,
         )
-        return output.last_hidden_state, output.attentions or ()
+        last = output.last_hidden_state
+        return last, output.hidden_states[layer] if layer >= 0 else last
 
-    def places(
-        self, semantic: int, voice: int, semantic_frames: int, voice_frames: int, target: int
-    ) -> Places:
-        """Where in an LLM's input the frames of both streams stand.
+    def voice_places(self, semantic: int, voice: int, frames: int) -> list[int]:
+        """Where in an LLM's input each of `frames` voice frames stands.
 
         semantic, voice  lengths of the streams, with anchors or without
-        target           length of the prompt
         """
-        start = len(self.prompt.before)
-        found = []
-        for length, frames, interval in (
-            (semantic, semantic_frames, self.config.semantic.anchor_interval),
-            (voice, voice_frames, self.config.voice.anchor_interval),
-        ):
-            own = range(frames) if length == frames else frame_positions(frames, interval)
-            found.append([start + place for place in own])
-            start += length + len(self.prompt.between)
-        return Places(*found, target)
+        start = len(self.prompt.before) + semantic + len(self.prompt.between)
+        interval = self.config.voice.anchor_interval
+        own = range(frames) if voice == frames else frame_positions(frames, interval)
+        return [start + place for place in own]
 
     def semantic_ctc(self, projected: list[Tensor], targets: Sequence[str]) -> tuple[Tensor, int]:
-        """See `auxiliary.semantic_ctc`; the blank is the end of the turn."""
-        output, blank = self.llm.get_output_embeddings(), self.prompt.ending[0]
-        return semantic_ctc(output, self.tokenizer, blank, projected, targets)
+        """CTC of the words through the LLM's own output embedding on projected semantic frames.
 
-    def guided_attention(
-        self, attentions: tuple[Tensor, ...], places: list[Places], targets: Sequence[str]
-    ) -> dict[str, Tensor]:
-        """See `auxiliary.guided_attention`."""
-        layers, rates = self.config.loss.guided_layers, (
-            FRAMES_PER_SECOND / self.config.semantic.stack,
-            FRAMES_PER_SECOND / self.config.voice.stack,
+        Mean over the words' tokens, and their number. It tells the projector early which frame
+        means which word (loss.semantic_ctc). The blank is the end of the turn; a target too long
+        for its frames adds nothing.
+        """
+        words = [
+            " ".join(line.partition(">")[2] for line in target.splitlines() if line[:1].isdigit())
+            for target in targets
+        ]
+        ids = [encode_text(self.tokenizer, text) for text in words]
+        tokens = max(1, sum(map(len, ids)))
+        lens_B = torch.tensor([len(one) for one in projected])
+        if not lens_B.any():  # torch refuses a batch without any frame
+            return projected[0].sum(), tokens
+        output = self.llm.get_output_embeddings()
+        logits_BPV = output(pad_sequence(projected, batch_first=True).to(output.weight.dtype))
+        loss = nn.functional.ctc_loss(
+            logits_BPV.float().log_softmax(-1).transpose(0, 1),
+            torch.tensor(list(chain.from_iterable(ids)), dtype=torch.long),
+            lens_B,
+            torch.tensor([len(one) for one in ids]),
+            blank=self.prompt.ending[0],
+            reduction="sum",
+            zero_infinity=True,
         )
-        return guided_attention(attentions, layers, places, targets, self.tokenizer, rates)
+        return loss / tokens, tokens

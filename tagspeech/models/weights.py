@@ -60,6 +60,31 @@ def tensors_in(value: Any, path: Path, what: str) -> dict[str, Tensor]:
     return value
 
 
+def read_model(path: Path) -> dict[str, Tensor]:
+    """The weights of a Zipformer, and of what is built on it, under icefall's names.
+
+    `path` is a .safetensors, an icefall epoch-N.pt or pretrained.pt, whose entry "model" they are,
+    or a .pt of weights alone. Models of Auden have the encoder as a part: their
+    `encoder.encoder_embed...` is icefall's `encoder_embed...`. `model_batch_count`, the step of a
+    published training, is left out. Raises `InputError` where `path` holds anything else.
+    """
+    if path.suffix == ".safetensors":
+        state = read_safetensors(path)
+    else:
+        held = read_pt(path)
+        entry = "model" if isinstance(held, dict) and "model" in held else None
+        state = (
+            tensors_in(held[entry], path, f"its entry {entry!r}")
+            if entry
+            else tensors_in(held, path, "without an entry 'model', its content")
+        )
+    for part in ("encoder.", "speech_encoder.", "audio_encoder."):
+        if any(name.startswith(f"{part}encoder_embed.") for name in state):
+            state = {name.removeprefix(part): weight for name, weight in state.items()}
+    state.pop("model_batch_count", None)
+    return state
+
+
 def copy_weights(
     model: nn.Module, state: dict[str, Tensor], path: Path, parts: tuple[str, ...]
 ) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tagspeech.config import ZipformerConfig, from_tree
 from tagspeech.errors import InputError
-from tagspeech.models.weights import copy_weights, read_pt, read_safetensors, tensors_in
+from tagspeech.models.weights import copy_weights, read_model
 from tagspeech.models.zipformer_attention import relative_positions
 from tagspeech.models.zipformer_layers import Bypass, FrontEnd, ZipformerLayer
 
@@ -37,6 +37,8 @@ _WITHOUT_EFFECT = {
     "transformers_version",
 }
 _ENCODER = ("encoder_embed.", "encoder.")  # how the names of a Zipformer's weights begin
+# Those of what icefall and Auden train with one.
+_DECODERS = ("ctc_output.", "decoder.", "joiner.", "simple_am_proj.", "simple_lm_proj.")
 _ONLY = {"model_type": "zipformer", "causal": False, "tag_audio_boundary": False}
 
 
@@ -220,23 +222,15 @@ def _newest_channels(outputs: list[Tensor]) -> Tensor:
 def read_zipformer_state(path: str | Path) -> dict[str, Tensor]:
     """The weights of a `Zipformer` in a file, to be loaded with `load_state_dict` (strict).
 
-    `path` is an icefall epoch-N.pt or pretrained.pt, whose "model" also holds decoders that are
-    left out here, or a released model.safetensors, which may also hold `model_batch_count`, the
-    step of the published training. Raises `InputError` where the file holds anything else.
+    `path` is what `read_model` takes; decoders beside the encoder are left out. Raises
+    `InputError` where the file holds no weights, or is a .safetensors with weights of other kinds.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        state = read_safetensors(path)
-        state.pop("model_batch_count", None)
-        other = [key for key in state if not key.startswith(_ENCODER)]
-        if other:
-            raise InputError(f"{path}: holds {other[0]!r}, which no Zipformer has")
-        return state
-    checkpoint = read_pt(path)
-    if not isinstance(checkpoint, dict) or "model" not in checkpoint:
-        raise InputError(f"{path}: has no entry 'model'; give an icefall epoch-N.pt")
-    model = tensors_in(checkpoint["model"], path, "its entry 'model'")
-    return {key: model[key] for key in model if key.startswith(_ENCODER)}
+    state = read_model(path)
+    other = [key for key in state if not key.startswith((*_ENCODER, *_DECODERS))]
+    if other and path.suffix == ".safetensors":
+        raise InputError(f"{path}: holds {other[0]!r}, which no Zipformer has")
+    return {key: state[key] for key in state if key.startswith(_ENCODER)}
 
 
 def load_zipformer(model: Zipformer, path: str | Path) -> None:

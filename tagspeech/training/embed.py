@@ -1,7 +1,7 @@
 """Stage 5: what the frozen encoders say of every utterance group, stored with Lhotse.
 
-Each cut gets `semantic_frames` and `voice_frames` (frames at 25 Hz, half precision) and each of its
-supervisions a `speaker_vector`: the mean voice frame where the segment is heard alone.
+Each cut gets `semantic_frames` and `voice_frames` (25 Hz, those of a Whisper 50 Hz; half precision)
+and each of its supervisions a `speaker_vector`: the mean voice frame where it is heard alone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,18 +26,27 @@ from tagspeech.data.batches import (
     read_groups,
 )
 from tagspeech.data.groups import write_cuts
-from tagspeech.models.zipformer import Zipformer, load_zipformer
+from tagspeech.files import write_json
+from tagspeech.models.whisper import (
+    WhisperStream,
+    build_semantic_encoder,
+    load_encoder_weights,
+    split_features,
+)
+from tagspeech.models.zipformer import Zipformer
 from tagspeech.scoring.verification import equal_error_rate
 from tagspeech.training.parallel import gather, rank, world_size
 
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 80.0
+E = TypeVar("E", Zipformer, WhisperStream, Zipformer | WhisperStream)
+MOST_SEGMENTS = 3000  # whose voices are compared, each with each, for the equal error rate
 
 
-def load_encoder(encoder: Zipformer, path: Path) -> Zipformer:
+def load_encoder(encoder: E, path: Path) -> E:
     """Loads the trained weights of an encoder strictly, frozen and in eval mode."""
-    load_zipformer(encoder, path)
+    load_encoder_weights(encoder, path)
     return encoder.requires_grad_(False).eval()
 
 
@@ -48,10 +58,15 @@ def embed(
     output: Path,
     splits: Sequence[str],
 ) -> None:
-    """Writes `output/SPLIT.jsonl.gz` and the arrays it names, in `output/SPLIT`."""
-    semantic = load_encoder(Zipformer(config.semantic.encoder), semantic_path)
+    """Writes `output/SPLIT.jsonl.gz` and the arrays it names, in `output/SPLIT`.
+
+    `output/speakers.json` says how well speaker vectors tell speakers apart: for each split the
+    equal error rate, over how many segments and speakers.
+    """
+    semantic = load_encoder(build_semantic_encoder(config.semantic), semantic_path)
     voice = load_encoder(Zipformer(config.voice.encoder), voice_path)
-    features = FeatureReader(config.features)
+    features = FeatureReader(config.features, config.semantic.whisper_bins)
+    figures: dict[str, dict[str, float]] = {}
     for split in splits:
         groups = read_groups(groups_dir / f"{split}.jsonl.gz")
         cuts: list[Cut] = []
@@ -61,49 +76,61 @@ def embed(
         with NumpyFilesWriter(output / split) as writer:
             for batch in batches:
                 with torch.inference_mode():
-                    cuts += _embed_batch(batch, features, semantic, voice, writer)
+                    cuts += _embed_batch(config, batch, features, semantic, voice, writer)
                 progress.update(len(batch))
         progress.close()
         cuts = [cut for share in gather(cuts) for cut in share]
         if rank() > 0:
             continue
-        write_cuts(output / f"{split}.jsonl.gz", sorted(cuts, key=lambda cut: cut.id))
-        supervisions = [one for cut in cuts[:1000] for one in cut.supervisions]
-        vectors = [one for one in supervisions if one.has_custom("speaker_vector")]
-        log.info(
-            "%s: equal error rate %.4f over %d segments",
-            split,
-            equal_error_rate(
-                np.stack([one.load_speaker_vector() for one in vectors]).astype(np.float32),
-                [one.speaker for one in vectors],
-            ),
-            len(vectors),
-        )
+        cuts.sort(key=lambda cut: cut.id)
+        write_cuts(output / f"{split}.jsonl.gz", cuts)
+        figures[split] = _tell_apart(cuts)
+        log.info("%s: %s", split, figures[split])
+    if rank() == 0:
+        write_json(output / "speakers.json", figures)
+
+
+def _tell_apart(cuts: Sequence[Cut]) -> dict[str, float]:
+    """How well the speaker vectors of segments tell their speakers apart.
+
+    The equal error rate over all pairs of at most `MOST_SEGMENTS` segments, spread evenly.
+    """
+    segments = [one for cut in cuts for one in cut.supervisions if one.has_custom("speaker_vector")]
+    segments = segments[:: -(-len(segments) // MOST_SEGMENTS) or 1]
+    vectors = [one.load_speaker_vector().astype(np.float32) for one in segments]
+    speakers = [one.speaker for one in segments]
+    return {
+        "equal_error_rate": equal_error_rate(np.stack(vectors), speakers) if vectors else 0.5,
+        "segments": len(segments),
+        "speakers": len(set(speakers)),
+    }
 
 
 def _embed_batch(
+    config: Config,
     batch: CutSet,
     features: FeatureReader,
-    semantic: Zipformer,
+    semantic: Zipformer | WhisperStream,
     voice: Zipformer,
     writer: NumpyFilesWriter,
 ) -> list[Cut]:
     features_BTF, feature_lens_B = features(batch)
-    semantic_BTD, semantic_lens_B = semantic(features_BTF, feature_lens_B)
-    voice_BTD, voice_lens_B = voice(features_BTF, feature_lens_B)
+    semantic_BTF, voice_BTF = split_features(config, features_BTF)
+    semantic_BTD, semantic_lens_B = semantic(semantic_BTF, feature_lens_B)
+    voice_BTD, voice_lens_B = voice(voice_BTF, feature_lens_B)
     regions = clean_regions(batch)
     vectors_ND = pool_regions(voice_BTD, voice_lens_B, regions).half().numpy()
     cuts = list(batch)
     for item, cut in enumerate(cuts):
-        for stream, frames_BTD, lens_B in (
-            ("semantic", semantic_BTD, semantic_lens_B),
-            ("voice", voice_BTD, voice_lens_B),
+        for stream, frames_BTD, lens_B, rate in (
+            ("semantic", semantic_BTD, semantic_lens_B, config.semantic.frames_per_second),
+            ("voice", voice_BTD, voice_lens_B, FRAMES_PER_SECOND),
         ):
             frames_TD = frames_BTD[item, : lens_B[item]].half().numpy()
             stored = writer.store_array(
                 f"{cut.id}-{stream}",
                 frames_TD,
-                frame_shift=1 / FRAMES_PER_SECOND,
+                frame_shift=1 / rate,
                 temporal_dim=0,
                 start=cut.start,  # Lhotse reads from the cut's place in its recording
             )

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import kaldialign
-import sentencepiece
 import torch
 from lhotse import CutSet, SupervisionSegment
 from lhotse.cut import Cut
@@ -28,16 +27,22 @@ from tagspeech.data.batches import (
     training_groups,
 )
 from tagspeech.data.groups import group_segments
-from tagspeech.data.units import SPEAKER_CHANGE, train_units
+from tagspeech.data.units import SPEAKER_CHANGE, Units, grow_units, train_units
+from tagspeech.errors import InputError
 from tagspeech.models.sot import SotModel
 from tagspeech.models.voice import GENDER_CLASSES, VoiceModel
 from tagspeech.models.zipformer import load_zipformer
 from tagspeech.scoring.verification import equal_error_rate
+from tagspeech.text import scoring_units
 from tagspeech.training.checkpoint import save, seed_everything
+from tagspeech.training.embed import MOST_SEGMENTS
 from tagspeech.training.loop import fit
 from tagspeech.training.parallel import rank, wait_for_all
 
 log = logging.getLogger(__name__)
+
+# More of the training text than this unknown to given units: they are of another language.
+MOST_UNKNOWN = 0.05
 
 
 def sot_transcript(cut: Cut) -> str:
@@ -52,6 +57,47 @@ def sot_transcript(cut: Cut) -> str:
     return " ".join(words)
 
 
+class SotScores:
+    """Error rate of words and quality of speaker changes, over transcripts one by one.
+
+    Words are those of `scoring_units`: characters in Chinese. Speaker changes are no words of the
+    error rate. For their precision and recall the units of reference and output, words and change
+    tokens alike, are aligned with the fewest edits; a change token of the output that is aligned
+    with one of the reference is a hit. Precision: hits per change token of the output; recall: hits
+    per change token of the reference; 0 where there are none.
+    """
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self.errors = self.words = self.hits = self.found = self.wanted = 0
+        self.transcripts = self.right_counts = 0
+
+    def add(self, ref: str, hyp: str) -> None:
+        """Counts one transcript, change tokens in it."""
+        ref_units, hyp_units = (scoring_units(text, self.language).split() for text in (ref, hyp))
+        aligned = kaldialign.align(ref_units, hyp_units, "")
+        wanted, found = (units.count(SPEAKER_CHANGE) for units in (ref_units, hyp_units))
+        self.hits += aligned.count((SPEAKER_CHANGE, SPEAKER_CHANGE))
+        self.wanted += wanted
+        self.found += found
+        self.right_counts += wanted == found
+        self.transcripts += 1
+        ref_words, hyp_words = (
+            [unit for unit in units if unit != SPEAKER_CHANGE] for units in (ref_units, hyp_units)
+        )
+        self.errors += kaldialign.edit_distance(ref_words, hyp_words)["total"]
+        self.words += len(ref_words)
+
+    def figures(self) -> dict[str, float]:
+        """All figures as fractions."""
+        return {
+            "wer": self.errors / max(1, self.words),
+            "change_precision": self.hits / max(1, self.found),
+            "change_recall": self.hits / max(1, self.wanted),
+            "changes_right": self.right_counts / max(1, self.transcripts),
+        }
+
+
 class SotTask:
     """Serialized Output Training of the semantic encoder."""
 
@@ -61,8 +107,9 @@ class SotTask:
         self.train = config.semantic.train
         self.alignment = config.semantic.sot.alignment
         self.groups, self.dev = groups, dev
-        self.units = sentencepiece.SentencePieceProcessor(model_file=str(units_path))
-        self.model = SotModel(config.semantic.encoder, self.units.vocab_size())
+        self.language = config.language
+        self.units = Units(units_path)
+        self.model = SotModel(config.semantic.encoder, len(self.units))
         self.features = FeatureReader(config.features)
         self.augment = SpecAugment(num_frame_masks=2, features_mask_size=20, num_feature_masks=2)
 
@@ -70,7 +117,7 @@ class SotTask:
         features_BTF, lens_B = self.features(batch)
         if self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
-        units = self.units.encode([sot_transcript(cut) for cut in batch])
+        units = [self.units.encode(sot_transcript(cut)) for cut in batch]
         encoded_BTD, encoded_lens_B = self.model(features_BTF, lens_B)
         loss = ctc = self.model.ctc_loss(encoded_BTD, encoded_lens_B, units)
         figures = {"ctc": ctc.item()}
@@ -82,16 +129,12 @@ class SotTask:
         return loss, sum(map(len, units)), figures
 
     def validate(self) -> dict[str, float]:
-        errors = words = right_changes = 0
+        scores = SotScores(self.language)
         for batch in batches_by_duration(self.dev, self.train.max_duration):
-            best = self.units.decode(self.model.greedy(*self.features(batch)))
-            for cut, text in zip(batch, best, strict=True):
-                ref, hyp = sot_transcript(cut).split(), text.split()
-                right_changes += ref.count(SPEAKER_CHANGE) == hyp.count(SPEAKER_CHANGE)
-                ref, hyp = ([w for w in one if w != SPEAKER_CHANGE] for one in (ref, hyp))
-                errors += kaldialign.edit_distance(ref, hyp)["total"]
-                words += len(ref)
-        return {"wer": errors / max(1, words), "changes_right": right_changes / len(self.dev)}
+            best = self.model.greedy(*self.features(batch))
+            for cut, units in zip(batch, best, strict=True):
+                scores.add(sot_transcript(cut), self.units.decode(units))
+        return scores.figures()
 
 
 class VoiceTask:
@@ -142,7 +185,8 @@ class VoiceTask:
             known += int((labels_N >= 0).sum())
             vectors.append(pooled_ND)
             speakers += [one.speaker for one in supervisions]
-        eer = equal_error_rate(torch.cat(vectors).numpy(), speakers)
+        every = -(-len(speakers) // MOST_SEGMENTS)
+        eer = equal_error_rate(torch.cat(vectors)[::every].numpy(), speakers[::every])
         return {"equal_error_rate": eer, "gender_accuracy": right / max(1, known)}
 
 
@@ -153,27 +197,56 @@ def gender_labels(supervisions: Sequence[SupervisionSegment]) -> Tensor:
 
 
 def train_semantic(
-    config: Config, groups_dir: Path, output: Path, init: Path | None = None
+    config: Config,
+    groups_dir: Path,
+    output: Path,
+    init: Path | None = None,
+    init_units: Path | None = None,
 ) -> None:
     """Trains the semantic encoder: writes `output/final.pt` (icefall's names), `units.model`.
 
-    init  encoder weights to start from (PAPER: SOT fine-tunes an encoder that exists); none: new
+    init        weights to start from (PAPER: SOT fine-tunes an encoder that exists); none: new
+    init_units  sentencepiece model of `init`'s CTC output, which is then kept, with a row more for
+                the speaker change; none: new units and a new output
+
+    Raises `InputError` for files that do not fit each other, the configuration or the text.
     """
+    if config.semantic.whisper:
+        raise InputError("semantic.whisper: is not trained here; name parts.semantic_encoder")
     train = config.semantic.train
     groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), train)
     dev = read_groups(groups_dir / "dev.jsonl.gz")
     units = output / "units.model"
     if rank() == 0 and not units.exists():
-        train_units([sot_transcript(cut) for cut in groups], config.semantic.sot, units)
+        transcripts = [sot_transcript(cut) for cut in groups]
+        if init_units:
+            _take_units(init_units, transcripts, units)
+        else:
+            train_units(transcripts, config.semantic.sot, units)
     wait_for_all()
     seed_everything(train.seed)
     task = SotTask(config, groups, dev, units)
     if init:
         load_zipformer(task.model, init)
+        if init_units:
+            task.model.load_ctc_output(init, len(Units(init_units)))
     fit(task, config, output)
     del task.model.alignment_output  # only of use in training
     if rank() == 0:
         save(output / "final.pt", {"model": task.model.state_dict()})
+
+
+def _take_units(given: Path, transcripts: Sequence[str], output: Path) -> None:
+    """Writes `given` with the speaker-change token. Raises `InputError` for another language's."""
+    grow_units(given, output)
+    unknown = Units(output).unknown_share(transcripts)
+    log.info("%s: %.2f %% of the training text is unknown to it", given, 100 * unknown)
+    if unknown > MOST_UNKNOWN:
+        output.unlink()
+        raise InputError(
+            f"{given}: {100 * unknown:.0f} % of the training text is unknown to it: it is of "
+            "another language; leave semantic_units empty, and new units are made"
+        )
 
 
 def train_voice(config: Config, groups_dir: Path, output: Path, init: Path | None = None) -> None:

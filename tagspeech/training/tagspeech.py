@@ -18,6 +18,7 @@ from tagspeech.data.batches import (
 from tagspeech.data.groups import group_segments, group_targets
 from tagspeech.decoding.greedy import generate_texts
 from tagspeech.models.pretrained import load_llm, save_pretrained
+from tagspeech.models.speaker_heads import SpeakerHeads
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 from tagspeech.scoring import score
 from tagspeech.serialize import parse_target
@@ -97,6 +98,9 @@ def train_tagspeech(
     model = TagSpeechModel(config, *load_llm(config.llm))
     load_encoder(model.semantic_encoder, semantic_path)
     load_encoder(model.voice_encoder, voice_path)
+    if config.loss.speaker_activity or config.loss.line_speaker:
+        model.speaker_heads = SpeakerHeads(model.llm.config.hidden_size, config.voice.stack)
     fit(TagSpeechTask(config, model, groups, dev), config, output)
+    model.speaker_heads = None  # only of use in training
     if rank() == 0:
         save_pretrained(model, output / "pretrained")
