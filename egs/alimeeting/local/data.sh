@@ -40,7 +40,7 @@ case $stage in
     corpus=$(head -n 1 "$data/corpus/files.txt")
     lhotse prepare ali-meeting --mic "$mic" "$corpus" "$data/corpus/prepared"
     put_manifests "$data/corpus/prepared" "alimeeting-$mic" "$data/manifests" eval
-    egs/alimeeting/local/left_out.py "$corpus" "$data/manifests" "$data/manifests/$left_out"
+    egs/alimeeting/local/left_out_alimeeting.py "$corpus" "$data/manifests" "$data/manifests/$left_out"
     ;;
   *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
 esac
