@@ -139,6 +139,17 @@ def test_what_is_wrong_with_a_corpus_is_said(
     assert not (tmp_path / "data" / "corpus" / "files.txt").exists()
 
 
+def test_a_meeting_of_alimeeting_without_audio_is_named(
+    root: Path, tmp_path: Path, replicas: Path
+) -> None:
+    corpus = Path(shutil.copytree(replicas / "alimeeting", tmp_path / "corpus"))
+    audio = corpus / "Eval_Ali/Eval_Ali_far/audio_dir/R8003_M8001_MS010.wav"
+    audio.rename(audio.with_name("other.wav"))
+    stage = ("--stage", 0, "--data", tmp_path / "data", "--corpus-dir", corpus)
+    said = run(root / "egs/alimeeting/local/data.sh", *stage, code=1)
+    assert "R8003_M8001.TextGrid: has no audio, R8003_M8001*.wav" in said
+
+
 def test_words_that_lhotse_leaves_out_of_ami_are_listed(
     root: Path, tmp_path: Path, replicas: Path
 ) -> None:
@@ -286,6 +297,7 @@ def test_what_the_corpus_loses_is_listed(finished: Finished) -> None:
     else:
         assert reasons == {
             (OUTSIDE, "R0003_M0047"),
+            (GOES_ON, "R0003_M0047"),
             (GOES_ON, "R0004_M0053"),
             ("its TextGrid is invalid to Lhotse", "R0010_M0085"),
         }

@@ -2,7 +2,7 @@
 
 Lhotse's preparers give manifests of what they can use. Which words or segments of the annotation
 are in none shows only when the annotation is read once more and compared. Reading it is the
-recipe's part (`egs/*/local/left_out.py`), comparing is done here.
+recipe's part (`egs/*/local/left_out_*.py`), comparing is done here.
 """
 
 from __future__ import annotations

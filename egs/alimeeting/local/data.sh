@@ -31,12 +31,16 @@ case $stage in
       "*Train_Ali_far/textgrid_dir/*.TextGrid" "*Train_Ali_far/audio_dir/*.wav" \
       "*Eval_Ali_far/textgrid_dir/*.TextGrid" "*Eval_Ali_far/audio_dir/*.wav" \
       "*Test_Ali_far/textgrid_dir/*.TextGrid" "*Test_Ali_far/audio_dir/*.wav"
+    sed -n 's|.*/\(.*\)\.TextGrid$|\1|p' "$data/corpus/files.txt" | while IFS= read -r meeting; do
+      grep -q "audio_dir/$meeting.*\.wav$" "$data/corpus/files.txt" ||
+        die "$corpus: $meeting.TextGrid: has no audio, $meeting*.wav; get it again"
+    done
     ;;
   1)
     corpus=$(head -n 1 "$data/corpus/files.txt")
     lhotse prepare ali-meeting --mic "$mic" "$corpus" "$data/corpus/prepared"
     put_manifests "$data/corpus/prepared" "alimeeting-$mic" "$data/manifests" eval
-    egs/alimeeting/local/left_out.py "$corpus" "$data/manifests" "$data/manifests/$left_out"
+    egs/alimeeting/local/left_out_alimeeting.py "$corpus" "$data/manifests" "$data/manifests/$left_out"
     ;;
   *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
 esac

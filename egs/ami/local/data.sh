@@ -42,7 +42,7 @@ case $stage in
     corpus=$(head -n 1 "$data/corpus/files.txt")
     lhotse prepare ami --mic "$mic" --partition "$partition" "$corpus" "$data/corpus/prepared"
     put_manifests "$data/corpus/prepared" "ami-$mic" "$data/manifests" dev
-    egs/ami/local/left_out.py "$corpus" "$partition" "$data/manifests" "$data/manifests/$left_out"
+    egs/ami/local/left_out_ami.py "$corpus" "$partition" "$data/manifests" "$data/manifests/$left_out"
     ;;
   *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
 esac

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Which words and segments of AMI's annotation are not in the manifests of stage 1, and why.
 
-Usage: left_out.py CORPUS PARTITION MANIFESTS OUTPUT
+Usage: left_out_ami.py CORPUS PARTITION MANIFESTS OUTPUT
 
 Lhotse takes a word that lies in a segment, whole, and whose meeting has audio and belongs to the
 partition; what remains of a meeting must lie before the end of its audio.
@@ -88,4 +88,4 @@ if __name__ == "__main__":
     try:
         main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
     except InputError as error:
-        sys.exit(f"left_out.py: {error}")
+        sys.exit(f"left_out_ami.py: {error}")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Which segments of AliMeeting's annotation are not in the manifests of stage 1, and why.
 
-Usage: left_out.py CORPUS MANIFESTS OUTPUT
+Usage: left_out_alimeeting.py CORPUS MANIFESTS OUTPUT
 
 Lhotse leaves out a whole meeting if a tier of its TextGrid overlaps itself, and what lies behind
 the end of the audio.
@@ -46,4 +46,4 @@ if __name__ == "__main__":
             missing="its TextGrid is invalid to Lhotse",
         )
     except InputError as error:
-        sys.exit(f"left_out.py: {error}")
+        sys.exit(f"left_out_alimeeting.py: {error}")
