@@ -59,7 +59,7 @@ def write_examples(
 
     Raises `InputError` if a session has no group in `groups_path`.
     """
-    from tagspeech.data.batches import read_groups
+    from tagspeech.data.batches import read_groups  # loads torch, which the report does without
 
     sessions = read_scores(scores_path)["sessions"]
     chosen = choose_examples(sessions)
