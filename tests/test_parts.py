@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tagspeech.cli import main
-from tagspeech.config import Config, LLMConfig, load_config
+from tagspeech.config import Config, LLMConfig
+from tagspeech.config_file import load_config
 from tagspeech.errors import InputError
 from tagspeech.files import verify_checksums
 from tagspeech.models.pretrained import load_llm

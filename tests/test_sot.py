@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tagspeech.config import Config, load_config
+from tagspeech.config import Config
+from tagspeech.config_file import load_config
 from tagspeech.data.batches import read_groups
 from tagspeech.data.units import Units, grow_units
 from tagspeech.errors import InputError

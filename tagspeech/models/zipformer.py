@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tagspeech.config import ZipformerConfig, from_tree
+from tagspeech.config import ZipformerConfig
+from tagspeech.config_file import from_tree
 from tagspeech.errors import InputError
 from tagspeech.models.weights import copy_weights, read_model
 from tagspeech.models.zipformer_attention import relative_positions

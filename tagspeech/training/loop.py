@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from tagspeech.config import Config, TrainConfig, load_config, to_tree, to_yaml
+from tagspeech.config import Config, TrainConfig
+from tagspeech.config_file import load_config, to_tree, to_yaml
 from tagspeech.data.batches import training_batches
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, write_text
