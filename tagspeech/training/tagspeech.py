@@ -17,6 +17,7 @@ from tagspeech.data.batches import (
 )
 from tagspeech.data.groups import group_segments, group_targets
 from tagspeech.decoding.greedy import generate_texts
+from tagspeech.models.losses import semantic_ctc
 from tagspeech.models.pretrained import load_llm, save_pretrained
 from tagspeech.models.speaker_heads import SpeakerHeads
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
@@ -46,7 +47,9 @@ class TagSpeechTask:
         targets = group_targets(batch, self.config.target.time_grid)
         if step < self.config.loss.semantic_ctc_steps:
             semantic = [pair[0] for pair in self.model.project(frames)]
-            ctc, words = self.model.semantic_ctc(semantic, targets)
+            ctc, words = semantic_ctc(
+                self.model.llm, self.model.tokenizer, self.model.prompt, semantic, targets
+            )
             return ctc, words, {"semantic_ctc": ctc.item()}
         output = self.model.loss_from_frames(frames, targets)
         figures = {name: term.item() for name, term in output.terms.items()}
