@@ -106,6 +106,7 @@ class SotConfig:
     units: str = "bpe"  # bpe | word | char
     vocab_size: int = 500
     alignment: float = 0.0  # weight of the loss at frames, for a corpus with word times
+    overlay: float = 0.0  # share of the training groups over which another speaker is laid
 
 
 @dataclass(frozen=True)
