@@ -117,6 +117,7 @@ class SemanticConfig:
     stack: int = 4  # encoder frames per projected frame
     anchor_interval: int = 8  # projected frames between two anchors
     sot: SotConfig = field(default_factory=SotConfig)
+    grow: bool = False  # the encoder has layers that parts.semantic_init lacks: they begin new
     train: TrainConfig = field(default_factory=TrainConfig)
     whisper: WhisperEncoderConfig | None = None  # frozen, in place of the Zipformer; 50 Hz
 

@@ -231,7 +231,7 @@ def train_semantic(
     seed_everything(train.seed)
     task = SotTask(config, groups, dev, units)
     if init:
-        load_zipformer(task.model, init)
+        load_zipformer(task.model, init, grow=config.semantic.grow)
         if init_units:
             task.model.load_ctc_output(init, len(Units(init_units)))
     fit(task, config, output)
