@@ -93,6 +93,7 @@ class SotConfig:
     units: str = "bpe"  # bpe | word | char
     vocab_size: int = 500
     alignment: float = 0.0  # weight of the loss at frames, for a corpus with word times
+    overlay: float = 0.0  # share of the training groups over which another speaker is laid
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class SemanticConfig:
     stack: int = 4  # encoder frames per projected frame
     anchor_interval: int = 8  # projected frames between two anchors
     sot: SotConfig = field(default_factory=SotConfig)
+    grow: bool = False  # the encoder has layers that parts.semantic_init lacks: they begin new
     train: TrainConfig = field(default_factory=TrainConfig)
     whisper: WhisperEncoderConfig | None = None  # frozen, in place of the Zipformer; 50 Hz
 
