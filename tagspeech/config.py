@@ -103,6 +103,7 @@ class SemanticConfig:
     encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
     stack: int = 4  # encoder frames per projected frame
     anchor_interval: int = 8  # projected frames between two anchors
+    tune_lr: float = 0.0  # of the encoder in the training of TagSpeech; 0: frozen, as in the paper
     sot: SotConfig = field(default_factory=SotConfig)
     grow: bool = False  # the encoder has layers that parts.semantic_init lacks: they begin new
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -131,6 +132,7 @@ class VoiceConfig:
     encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
     stack: int = 4
     anchor_interval: int = 8
+    tune_lr: float = 0.0  # of the encoder in the training of TagSpeech; 0: frozen, as in the paper
     margin: float = 0.2  # additive cosine margin of the speaker loss
     scale: float = 30.0
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -152,12 +154,23 @@ class NewLLMConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters on the LLM, which itself stays as it is (arXiv 2106.09685)."""
+
+    r: int = 0  # rank; 0: no adapters
+    alpha: float = 32.0  # what they add is multiplied by alpha / r
+    dropout: float = 0.0  # of their input
+    layers: tuple[str, ...] = ("all-linear",)  # names of linear layers; this one: of all
+
+
+@dataclass(frozen=True)
 class LLMConfig:
     """The causal LM: a Hugging Face name or folder."""
 
     name: str = ""  # empty: a new one, which stage 6 makes (paper: Qwen/Qwen2.5-7B-Instruct)
     revision: str | None = None  # branch, tag or commit on the Hub
     trainable: str = "none"  # none: frozen, as in the paper | full
+    lora: LoraConfig = field(default_factory=LoraConfig)
     attention: str = "sdpa"  # as transformers names it
     new: NewLLMConfig = field(default_factory=NewLLMConfig)
 

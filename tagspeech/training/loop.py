@@ -7,7 +7,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -88,8 +89,10 @@ def uses_bfloat16(precision: str) -> bool:
     )
 
 
-def fit(task: Task, config: Config, output: Path) -> None:
+def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | None = None) -> None:
     """Trains `task.model` for `train.max_steps` batches and leaves the averaged weights in it.
+
+    rates  peak learning rates of parts of the model, by name, that are not `train.lr`
 
     Where several processes train together (`parallel.launch`), each has batches of its own and the
     averaged weights end up in the first.
@@ -107,8 +110,10 @@ def fit(task: Task, config: Config, output: Path) -> None:
     weights = [one for one in model.parameters() if one.requires_grad]
     frozen = sum(one.numel() for one in model.parameters() if not one.requires_grad)
     log.info("%.2f M weights learn, %.2f M are frozen", _millions(weights), frozen / 1e6)
+    groups_of_rates = _by_rate(model, {"": train.lr, **(rates or {})})
     optimizer = torch.optim.AdamW(
-        weights, lr=train.lr, betas=(0.9, 0.98), weight_decay=train.weight_decay, fused=True
+        [{"params": one} for one in groups_of_rates.values()],
+        **{"lr": train.lr, "betas": (0.9, 0.98), "weight_decay": train.weight_decay, "fused": True},
     )
 
     step, epoch, used = 0, 0, 0
@@ -139,8 +144,8 @@ def fit(task: Task, config: Config, output: Path) -> None:
         groups = simple if step < train.simple_steps and len(simple) else task.groups
         for batch in training_batches(groups, train, epoch, skip=used, **here):
             rate = learning_rate(train, step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            for group, peak in zip(optimizer.param_groups, groups_of_rates, strict=True):
+                group["lr"] = learning_rate(replace(train, lr=peak), step)
             with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
                 loss, count, figures = task.loss(batch, step)
             counts, failures = sum_over_processes([count, not torch.isfinite(loss)])
@@ -185,6 +190,19 @@ def fit(task: Task, config: Config, output: Path) -> None:
         board.close()
         load_trainable_state(model, checkpoints.average(), str(output))
     model.eval()
+
+
+def _by_rate(model: nn.Module, rates: Mapping[str, float]) -> dict[float, list[nn.Parameter]]:
+    """The weights that learn, by the peak learning rate of the part of the model that they are of.
+
+    rates  by the beginning of names, the longest that fits
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            part = max(filter(name.startswith, rates), key=len)
+            groups.setdefault(rates[part], []).append(weight)
+    return groups
 
 
 def _millions(weights: list[nn.Parameter]) -> float:
