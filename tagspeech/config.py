@@ -200,6 +200,7 @@ class TargetConfig:
     """The target text."""
 
     time_grid: float = 0.01  # seconds; times are rounded to it
+    moved: float = 0.0  # share of training targets read with moved times: an LLM learns to copy
 
 
 @dataclass(frozen=True)

@@ -202,21 +202,30 @@ class TagSpeechModel(nn.Module):
         return self.loss_from_frames(frames, targets, return_logits)
 
     def loss_from_frames(
-        self, frames: Frames, targets: Sequence[str], return_logits: bool = False
+        self,
+        frames: Frames,
+        targets: Sequence[str],
+        return_logits: bool = False,
+        *,
+        given: Sequence[str] | None = None,
+        scored: Sequence[str] | None = None,
     ) -> LossOutput:
         """Cross entropy of target texts given encoder frames: the mean over all scored tokens.
 
         Scored is everything after the assistant line, the end of the turn included (REFERENCE).
         The vocabulary projection is applied at scored positions only.
+
+        given   what the LLM reads up to each token in place of `targets`, and
+        scored  what it has to write then; both with as many tokens as `targets`
         """
         projected = self.project(frames)
         heard = self.drop_streams(projected)
         pairs = self.add_anchors(heard)
         prompts = self.prompts(pairs)
-        ids = [self.target_ids(target) for target in targets]
+        ids = [self.target_ids(text) for text in scored or targets]
         inputs = [
-            torch.cat([prompt, self.embed(one[:-1])])
-            for prompt, one in zip(prompts, ids, strict=True)
+            torch.cat([prompt, self.embed(self.target_ids(text)[:-1])])
+            for prompt, text in zip(prompts, given or targets, strict=True)
         ]
         hidden_BLH, states_BLH = self.hidden_states(inputs)
         hidden_NH = torch.cat(
