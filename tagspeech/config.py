@@ -1,4 +1,4 @@
-"""`conf/tagspeech.yaml` as frozen dataclasses, read strictly: an unknown key is an error.
+"""What `conf/tagspeech.yaml` can say, as frozen dataclasses; `tagspeech.config_file` reads it.
 
 One file describes one model from features to decoding. Training writes the resolved file into the
 experiment folder and into the trained model; decoding takes the model from there, and only the
@@ -7,20 +7,7 @@ section `decode` from the recipe. `--set train.lr=1e-4` overrides any key.
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
-
-from tagspeech.errors import InputError
-from tagspeech.files import read_text
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -106,6 +93,7 @@ class SotConfig:
     units: str = "bpe"  # bpe | word | char
     vocab_size: int = 500
     alignment: float = 0.0  # weight of the loss at frames, for a corpus with word times
+    overlay: float = 0.0  # share of the training groups over which another speaker is laid
 
 
 @dataclass(frozen=True)
@@ -116,6 +104,7 @@ class SemanticConfig:
     stack: int = 4  # encoder frames per projected frame
     anchor_interval: int = 8  # projected frames between two anchors
     sot: SotConfig = field(default_factory=SotConfig)
+    grow: bool = False  # the encoder has layers that parts.semantic_init lacks: they begin new
     train: TrainConfig = field(default_factory=TrainConfig)
     whisper: WhisperEncoderConfig | None = None  # frozen, in place of the Zipformer; 50 Hz
 
@@ -198,6 +187,7 @@ class TargetConfig:
     """The target text."""
 
     time_grid: float = 0.01  # seconds; times are rounded to it
+    moved: float = 0.0  # share of training targets read with moved times: an LLM learns to copy
 
 
 @dataclass(frozen=True)
@@ -248,115 +238,3 @@ class Config:
     drop: DropConfig = field(default_factory=DropConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Reads a YAML file and applies overrides such as `train.lr=1e-4`.
-
-    A file may name another one, relative to itself, with `base:`; it then holds what differs.
-
-    Raises `InputError` naming file and key for an unknown key or a value of the wrong type.
-    """
-    tree = _read(Path(path))
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise InputError(f"--set {override}: wants KEY=VALUE, such as train.lr=1e-4")
-        try:
-            tree = _assign(tree, key.split("."), yaml.safe_load(value), f"--set {override}")
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {override}: {value!r} is not YAML") from error
-    return from_tree(Config, tree, str(path))
-
-
-def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The tree of a file, laid over that of its `base`."""
-    try:
-        tree = yaml.safe_load(read_text(path)) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise InputError(f"{path}: wants keys and values, found {tree!r}")
-    if "base" not in tree:
-        return tree
-    base = tree.pop("base")
-    if not isinstance(base, str):
-        raise InputError(f"{path}: base: wants the name of a file, found {base!r}")
-    if path.resolve() in readers:
-        raise InputError(f"{path}: base: comes back to this file")
-    return _overlay(_read(path.parent / base, (*readers, path.resolve())), tree)
-
-
-def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`below` with the values of `above`; sections are laid over each other, lists replaced."""
-    merged = dict(below)
-    for key, value in above.items():
-        under = below.get(key)
-        both = isinstance(under, dict) and isinstance(value, dict)
-        merged[key] = _overlay(typing.cast(dict, under), value) if both else value
-    return merged
-
-
-def _assign(tree: dict[str, Any], keys: list[str], value: Any, where: str) -> dict[str, Any]:
-    """`tree` with one value changed, as a copy: what YAML aliases share must not change with it."""
-    key, *rest = keys
-    if rest:
-        section = tree.get(key, {})
-        if not isinstance(section, dict):
-            raise InputError(f"{where}: {key} is a value, not a section")
-        value = _assign(section, rest, value, where)
-    return {**tree, key: value}
-
-
-def from_tree(cls: type[T], tree: Any, where: str) -> T:
-    """Builds the dataclass `cls` from plain dictionaries; `where` opens every error message."""
-    if not isinstance(tree, dict):
-        raise InputError(f"{where}: wants keys and values, found {tree!r}")
-    hints = typing.get_type_hints(cls)
-    unknown = [key for key in tree if key not in hints]
-    if unknown:
-        raise InputError(f"{where}: unknown key {unknown[0]!r}; known here: {', '.join(hints)}")
-    values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in tree.items()}
-    return cls(**values)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if isinstance(hint, types.UnionType):  # X | None
-        if value is None:
-            return None
-        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    if dataclasses.is_dataclass(hint):
-        return from_tree(typing.cast(type, hint), value, where)
-    if typing.get_origin(hint) is tuple:
-        item, *others = typing.get_args(hint)
-        values = value if isinstance(value, (list, tuple)) else [value]
-        if (Ellipsis not in others and len(values) != 1 + len(others)) or not values:
-            count = "one or more" if Ellipsis in others else 1 + len(others)
-            raise InputError(f"{where}: wants {count} values, found {value!r}")
-        return tuple(_convert(item, one, where) for one in values)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise InputError(f"{where}: wants {hint.__name__}, found {value!r}")
-    return value
-
-
-def to_tree(config: Any) -> dict[str, Any]:
-    """Plain dictionaries and lists, as YAML and JSON write them."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    return plain(dataclasses.asdict(config))
-
-
-def to_yaml(config: Any) -> str:
-    """The resolved configuration, keys in the order of the dataclasses."""
-    return yaml.safe_dump(to_tree(config), sort_keys=False)

@@ -30,6 +30,7 @@ from tagspeech.segments import Segment, by_time
 UNKNOWN_SPEAKER = "?"  # who spoke a line whose range is in no <spk>
 TOLERANCE = 0.05  # seconds that a range may always differ between the two blocks
 END = "</speaker>"  # the last line of a whole output
+SPEAKER_BLOCK = "<speaker>\n"  # how the second block begins in a target text
 
 _TAGS = {  # tag: (the block it belongs in, the block after it)
     "<text>": ("before", "text"),

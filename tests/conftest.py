@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tagspeech.config import Config, load_config
+from tagspeech.config import Config
+from tagspeech.config_file import load_config
 from tagspeech.segments import Segment
 
 ROOT = Path(__file__).resolve().parent.parent

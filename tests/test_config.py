@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tagspeech.config import Config, from_tree, load_config, to_tree, to_yaml
+from tagspeech.config import Config
+from tagspeech.config_file import from_tree, load_config, to_tree, to_yaml
 from tagspeech.errors import InputError
 
 Write = Callable[[str], Path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tagspeech.data.batches import (
     training_batches,
 )
 from tagspeech.data.groups import group_segments, make_groups
+from tagspeech.data.overlay import Overlay
 from tagspeech.errors import InputError
 
 
@@ -266,15 +268,43 @@ def test_a_segment_is_heard_alone_outside_the_others() -> None:
     ]
 
 
-def test_frame_units_leave_out_overlap_and_what_has_no_word_times() -> None:
+def test_frame_units_are_those_of_up_to_two_who_talk() -> None:
     units = {"w": [2], "x": [3], "y": [4, 5]}
-    found = frame_units(overlapped(), 110, lambda word: units[word])[0].tolist()
-    assert found[:25] == [2] * 25
-    assert found[25:50] == [-1] * 25  # both speak
-    assert found[50:75] == [5] * 25  # the second half of y
-    assert found[75:95] == [-1] * 20  # no word times
-    assert found[95:100] == [0] * 5
-    assert found[100:] == [-1] * 10  # behind the group
+    found = frame_units(overlapped(), 110, lambda word: units[word])[0]
+    first, second = found.T.tolist()
+    assert first[:50] == [2] * 25 + [3] * 25
+    assert second[:50] == [0] * 25 + [4] * 25  # both speak in the second half
+    assert first[50:75] == [5] * 25  # he goes on alone with the rest of y
+    assert first[75:95] == [-1] * 20  # no word times
+    assert first[95:100] == second[50:75][:5] == [0] * 5
+    assert first[100:] == second[100:] == [-1] * 10  # behind the group
+    cut = MonoCut("three", 0.0, 1.0, 0, [supervision(i, 0.0, 1.0, str(i), "w") for i in range(3)])
+    found = frame_units(CutSet.from_cuts([cut]), 25, lambda word: units[word])
+    assert (found == -1).all()
+
+
+def test_overlay_adds_another_speaker_inside_a_group(tiny_groups: Path) -> None:
+    groups = read_groups(tiny_groups / "train.jsonl.gz")
+    assert list(Overlay(groups, 0.0)(groups)) == list(groups)
+    random.seed(1)
+    mixed = Overlay(groups, 1.0)(groups)
+    assert [cut.id for cut in mixed] == [cut.id for cut in groups]
+    more = [
+        (one, two)
+        for one, two in zip(groups, mixed, strict=True)
+        if len(two.supervisions) > len(one.supervisions)
+    ]
+    assert len(more) > len(groups) / 2
+    for one, two in more:
+        assert two.duration == pytest.approx(one.duration)
+        names = [{s.speaker for s in cut.supervisions} for cut in (one, two)]
+        assert len(names[1]) == len(names[0]) + 1
+        assert all(s.start >= 0 and s.end <= two.duration + 0.01 for s in two.supervisions)
+        assert np.abs(two.load_audio() - one.load_audio()).max() > 0.01
+    one, two = more[0]
+    plain, mixed = (FeatureReader(FeatureConfig())(CutSet.from_cuts([cut])) for cut in (one, two))
+    assert plain[1].tolist() == mixed[1].tolist()
+    assert not torch.equal(plain[0], mixed[0])
 
 
 def test_every_group_comes_once_an_epoch_and_processes_share_them(tiny_groups: Path) -> None:

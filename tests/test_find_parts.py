@@ -17,7 +17,8 @@ import test_hub
 import torch
 from safetensors.torch import save_file
 
-from tagspeech.config import Config, load_config
+from tagspeech.config import Config
+from tagspeech.config_file import load_config
 from tagspeech.errors import InputError
 from tagspeech.models import parts
 from tagspeech.models.parts import find_parts

@@ -23,7 +23,8 @@ from lhotse.kaldi import export_to_kaldi, load_kaldi_data_dir
 from lhotse.qa import validate_recordings_and_supervisions
 
 from tagspeech.cli import main
-from tagspeech.config import Config, load_config, to_tree
+from tagspeech.config import Config
+from tagspeech.config_file import load_config, to_tree
 from tagspeech.data.importing import SPLITS, ImportConfig, import_corpus
 from tagspeech.data.layouts import Audio, read_files
 from tagspeech.data.simulate import SimulateConfig, simulate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tagspeech.cli import main
-from tagspeech.config import Config, LLMConfig, load_config
+from tagspeech.config import Config, LLMConfig
+from tagspeech.config_file import load_config
 from tagspeech.errors import InputError
 from tagspeech.files import verify_checksums
 from tagspeech.models.pretrained import load_llm
@@ -86,6 +88,29 @@ def test_encoder_weights_are_loaded_strictly(parts: Path, tiny_config: Config) -
     save_file({**state, name: torch.zeros(1)}, path)
     with pytest.raises(InputError, match=rf"{name} has shape \(1,\), the configuration wants"):
         load_zipformer(encoder, path)
+
+
+def test_a_deeper_encoder_grows_from_a_trained_one(parts: Path, tiny_config: Config) -> None:
+    path = parts / "semantic.safetensors"
+    small = tiny_config.semantic.encoder
+    layers = small.num_encoder_layers
+    deeper = replace(small, num_encoder_layers=(layers[0], *(one + 1 for one in layers[1:])))
+    torch.manual_seed(2)
+    encoder, trained = Zipformer(deeper), Zipformer(small)
+    with pytest.raises(InputError, match=rf"lacks weight .*layers\.{layers[-1]}\."):
+        load_zipformer(encoder, path)
+    load_zipformer(encoder, path, grow=True)
+    load_zipformer(trained, path)
+    for name, weight in trained.state_dict().items():
+        assert torch.equal(weight, encoder.state_dict()[name]), name
+    x_BTF, lens_B = torch.randn(1, 100, small.feature_dim), torch.tensor([100])
+    with torch.inference_mode():
+        before, after = (one.eval()(x_BTF, lens_B)[0] for one in (trained, encoder))
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(before, after, atol=0.3 * float(before.abs().max()), rtol=0.0)
+    save_file({**load_file(path), "encoder.encoders.0.layers.9.norm.bias": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="has unexpected weight"):
+        load_zipformer(encoder, path, grow=True)
 
 
 def test_the_parts_that_mini_starts_from(root: Path) -> None:

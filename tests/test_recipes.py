@@ -150,6 +150,27 @@ def test_a_meeting_of_alimeeting_without_audio_is_named(
     assert "R8003_M8001.TextGrid: has no audio, R8003_M8001*.wav" in said
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_speaker_of_ami_without_words_is_named(
+    root: Path, tmp_path: Path, replicas: Path, packed: bool
+) -> None:
+    """Lhotse ends in a bare KeyError; a speaker that meetings.xml lacks is none to it."""
+    corpus = Path(shutil.copytree(replicas / "ami", tmp_path / "ami"))
+    annotations = corpus / "ami_public_manual_1.6.2"
+    (annotations / "words/ES2002a.B.words.xml").unlink()
+    segments = annotations / "segments/ES2002a.B.segments.xml"
+    shutil.copy(segments, segments.with_name("ES2002a.0.segments.xml"))
+    if packed:
+        shutil.make_archive(str(annotations), "zip", annotations)
+        shutil.rmtree(annotations)
+    stage = (root / "egs/ami/local/data.sh", "--data", tmp_path / "data", "--corpus-dir", corpus)
+    said = run(*stage, "--stage", 0, code=1)
+    place = f"{annotations}{'.zip' if packed else ''}"
+    assert f"{place}: meeting ES2002a has segments/ES2002a.B.segments.xml" in said
+    assert "and no words/ES2002a.B.words.xml; get it again" in said
+    assert "Traceback" not in said
+
+
 def test_words_that_lhotse_leaves_out_of_ami_are_listed(
     root: Path, tmp_path: Path, replicas: Path
 ) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,8 +216,18 @@ def test_an_utterance_depends_on_nothing_but_what_was_said_since_loading() -> No
     assert first.words == again.words
 
 
+def test_nobody_overlaps_where_nobody_is_to(tmp_path: Path) -> None:
+    simulate(tmp_path, SimulateConfig(20, 0, 0, 0, overlap_share=0.0), jobs=1)
+    spoken = sorted(supervisions(tmp_path, "train"), key=lambda one: (one.recording_id, one.start))
+    pairs = [(a, b) for a, b in itertools.pairwise(spoken) if a.recording_id == b.recording_id]
+    assert all(later.start >= one.end for one, later in pairs)
+    assert any(later.speaker != one.speaker for one, later in pairs)
+
+
 def test_bad_sizes_are_said() -> None:
-    for wrong in ({"train_groups": -1}, {"max_speakers": 0}, {"meeting_minutes": 0.0}):
+    sizes = {"train_groups": -1, "max_speakers": 0, "meeting_minutes": 0.0, "overlap_share": 1.1}
+    for name, value in sizes.items():
+        wrong: dict[str, Any] = {name: value}
         with pytest.raises(InputError, match=next(iter(wrong))):
             SimulateConfig(**wrong)
     with Espeak() as espeak, pytest.raises(InputError, match="no voice"):

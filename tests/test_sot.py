@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tagspeech.config import Config, load_config
+from tagspeech.config import Config
+from tagspeech.config_file import load_config
 from tagspeech.data.batches import read_groups
 from tagspeech.data.units import Units, grow_units
 from tagspeech.errors import InputError
@@ -76,6 +77,18 @@ def test_scores_of_words_and_changes() -> None:
         "change_recall": 2 / 4,
         "changes_right": 3 / 5,
     }
+
+
+def test_alignment_loss_is_nothing_without_word_times(config: Config) -> None:
+    model = SotModel(config.semantic.encoder, 7)
+    encoded_BTD = torch.randn(2, 5, config.semantic.encoder.output_dim)
+    nothing = torch.full((2, 5, 2), -1)
+    assert model.alignment_loss(encoded_BTD, nothing).item() == 0.0
+    units_BTS = nothing.clone()
+    units_BTS[0, 1, 0] = 3
+    logits_V = model.alignment_output(encoded_BTD[0, 1])[:7]  # of who began first
+    wanted = -logits_V.log_softmax(-1)[3]
+    torch.testing.assert_close(model.alignment_loss(encoded_BTD, units_BTS), wanted)
 
 
 def test_mandarin_is_scored_by_characters() -> None:

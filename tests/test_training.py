@@ -20,7 +20,8 @@ from lhotse import CutSet
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tagspeech.config import Config, TrainConfig, load_config
+from tagspeech.config import Config, TrainConfig
+from tagspeech.config_file import load_config
 from tagspeech.data.batches import FeatureReader, read_groups, stored_frames
 from tagspeech.errors import InputError
 from tagspeech.models.pretrained import load_llm

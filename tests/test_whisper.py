@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from tagspeech import TagSpeech
-from tagspeech.config import Config, FeatureConfig, WhisperEncoderConfig, load_config
+from tagspeech.config import Config, FeatureConfig, WhisperEncoderConfig
+from tagspeech.config_file import load_config
 from tagspeech.data.batches import FeatureReader, read_groups, stored_frames
 from tagspeech.errors import InputError
 from tagspeech.models.parts import find_parts

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tagspeech.config import Config, load_config
+from tagspeech.config import Config
+from tagspeech.config_file import load_config
 
 
 def add_verb(verbs: object, name: str, summary: str, run: object) -> argparse.ArgumentParser:

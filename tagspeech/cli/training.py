@@ -17,7 +17,7 @@ from tagspeech.cli.arguments import (
     count,
     use_threads,
 )
-from tagspeech.config import to_tree
+from tagspeech.config_file import to_tree
 from tagspeech.errors import InputError
 
 

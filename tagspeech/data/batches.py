@@ -1,6 +1,6 @@
 """From utterance groups to batches: buckets of similar length, features, stored frames.
 
-Shape suffixes: B batch, T frames, F mel bins, D encoder channels, N segments.
+Shape suffixes: B batch, T frames, F mel bins, D encoder channels, N segments, S speakers at a time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lhotse import CutSet, Fbank, FbankConfig
+from lhotse import CutSet, Fbank, FbankConfig, SupervisionSegment
 from lhotse.dataset import BucketingSampler
 from lhotse.dataset.collation import collate_custom_field
 from lhotse.dataset.input_strategies import OnTheFlyFeatures
@@ -165,31 +165,50 @@ def stored_frames(groups: CutSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def frame_units(groups: CutSet, num_frames: int, encode: Callable[[str], list[int]]) -> Tensor:
-    """The unit spoken at each encoder frame, (B, num_frames), from the word times of Lhotse.
+    """The units spoken at each encoder frame, (B, num_frames, 2), from the word times of Lhotse.
 
-    A word's units share its time evenly; silence is unit 0. Frames that do not count are -1: those
-    of several speakers, those behind the group, those of a segment without word times.
+    First the unit of who of those talking began first, then that of who began next. A word's units
+    share its time evenly; silence is unit 0. What does not count is -1: frames of three and more
+    segments, frames behind the group, segments without word times.
     """
-    units_BT = torch.full((len(groups), num_frames), -1)
+    units_BTS = torch.full((len(groups), num_frames, 2), -1)
     for item, cut in enumerate(groups):
-        units_BT[item, : round(cut.duration * FRAMES_PER_SECOND)] = 0
-        speakers_T = torch.zeros(num_frames)
-        for one in cut.supervisions:
-            start, end = round(one.start * FRAMES_PER_SECOND), round(one.end * FRAMES_PER_SECOND)
-            speakers_T[max(0, start) : end] += 1
-            words = (one.alignment or {}).get("word", [])
-            if not words:
-                units_BT[item, max(0, start) : end] = -1
-            for word in words:
-                units = encode(word.symbol)
-                for place, unit in enumerate(units):
-                    begin, stop = (
-                        round((word.start + word.duration * part / len(units)) * FRAMES_PER_SECOND)
-                        for part in (place, place + 1)
-                    )
-                    units_BT[item, max(0, begin) : stop] = unit
-        units_BT[item, speakers_T > 1] = -1
-    return units_BT
+        units_TS = units_BTS[item, : round(cut.duration * FRAMES_PER_SECOND)]
+        units_TS[:] = 0
+        talking_T = torch.zeros(len(units_TS), dtype=torch.long)
+        for one in sorted(cut.supervisions, key=lambda one: one.start):
+            spoken_T = _segment_units(one, len(units_TS), encode)
+            active_T = spoken_T != _SILENT
+            for place in range(2):
+                here_T = active_T & (talking_T == place)
+                units_TS[here_T, place] = spoken_T[here_T]
+            talking_T += active_T
+        units_TS[talking_T > 2] = -1
+    return units_BTS
+
+
+_SILENT = -2  # outside a segment
+
+
+def _segment_units(
+    segment: SupervisionSegment, num_frames: int, encode: Callable[[str], list[int]]
+) -> Tensor:
+    """Unit of one segment at each frame, (num_frames,): 0 between words, -1 where unknown."""
+
+    def frames(start: float, end: float) -> slice:
+        return slice(
+            max(0, round(start * FRAMES_PER_SECOND)), max(0, round(end * FRAMES_PER_SECOND))
+        )
+
+    units_T = torch.full((num_frames,), _SILENT)
+    words = (segment.alignment or {}).get("word", [])
+    units_T[frames(segment.start, segment.end)] = 0 if words else -1
+    for word in words:
+        units = encode(word.symbol)
+        bounds = np.linspace(word.start, word.end, len(units) + 1)
+        for unit, start, end in zip(units, bounds, bounds[1:], strict=False):
+            units_T[frames(start, end)] = unit
+    return units_T
 
 
 def heard_alone(turns: Sequence[tuple[float, float, Hashable]]) -> list[list[int]]:

@@ -125,12 +125,14 @@ def draw_group(
     pool: Sequence[SomeSpeaker],
     max_speakers: int,
     say: Callable[[SomeSpeaker, bool], Utterance],
+    overlap_share: float = OVERLAP_SHARE,
 ) -> list[Placed]:
     """A random utterance group, sorted by start; the first sample of its first utterance is 0.
 
     It holds 1 to `max_speakers` of `pool`, up to 5 segments (or one each), and at most 12 s;
-    between segments there are overlaps or pauses of at most 0.8 s. `say` draws an utterance of a
-    speaker, and is told whether it is the first of the group.
+    between segments there are overlaps (`overlap_share` of the changes of speaker) or pauses of at
+    most 0.8 s. `say` draws an utterance of a speaker, and is told whether it is the first of the
+    group.
     """
     weights = np.array(SPEAKERS_WEIGHTS[:max_speakers])
     count = 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
@@ -144,14 +146,19 @@ def draw_group(
         placed: list[Placed] = []
         for turn in turns:
             utterance = say(pool[turn], not placed)
-            placed.append(Placed(draw_start(rng, placed, utterance), utterance))
+            placed.append(Placed(draw_start(rng, placed, utterance, overlap_share), utterance))
         if max(item.end for item in placed) <= MAX_GROUP_SECONDS * SAMPLING_RATE:
             return sorted(placed, key=lambda item: item.start)
 
 
-def draw_start(rng: np.random.Generator, placed: Sequence[Placed], utterance: Utterance) -> int:
+def draw_start(
+    rng: np.random.Generator,
+    placed: Sequence[Placed],
+    utterance: Utterance,
+    overlap_share: float = OVERLAP_SHARE,
+) -> int:
     """Where `utterance` begins after what is `placed`, in samples: inside or overlapping the last
-    one of somebody else, or after a pause."""
+    one of somebody else, a share `overlap_share` of them, or after a pause."""
     if not placed:
         return 0
     last = max(placed, key=lambda item: item.end)
@@ -159,7 +166,7 @@ def draw_start(rng: np.random.Generator, placed: Sequence[Placed], utterance: Ut
         (i.end for i in placed if i.utterance.voice == utterance.voice), default=-math.inf
     )
     overlap, pause = (rng.uniform(*limits) * SAMPLING_RATE for limits in (OVERLAPS, PAUSES))
-    place, is_overlap = rng.random(), rng.random() < OVERLAP_SHARE
+    place, is_overlap = rng.random(), rng.random() < overlap_share
     margin = OVERLAPS[0] * SAMPLING_RATE
     room = last.end - last.start - 2 * margin - len(utterance.samples)
     if last.utterance.voice == utterance.voice or not is_overlap:

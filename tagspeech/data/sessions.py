@@ -31,6 +31,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tagspeech.data.conversation import (
+    OVERLAP_SHARE,
     SAMPLING_RATE,
     Placed,
     SomeSpeaker,
@@ -84,17 +85,18 @@ def draw_session(
     max_speakers: int,
     say: Callable[[int, SomeSpeaker, bool], Utterance],
     shortest: float = 0,
+    overlap_share: float = OVERLAP_SHARE,
 ) -> Session:
     """Groups one after the other, ten or more and at least `shortest` samples of them.
 
     `say` draws an utterance: it gets the number of the group, the speaker, and whether it is the
-    first of the group.
+    first of the group. `overlap_share` of the changes of speaker overlap.
     """
     placed: list[tuple[int, Placed]] = []
     group, end = 0, 0
     while group < GROUPS_PER_SESSION or end < shortest:
         end += _seconds(rng, GAPS if placed else EDGES)
-        items = draw_group(rng, pool, max_speakers, functools.partial(say, group))
+        items = draw_group(rng, pool, max_speakers, functools.partial(say, group), overlap_share)
         placed += [(group, Placed(end + item.start, item.utterance)) for item in items]
         end += max(item.end for item in items)
         group += 1

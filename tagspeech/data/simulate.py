@@ -18,7 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from tagspeech.data.conversation import BACKCHANNEL_SHARE, SAMPLING_RATE, Utterance, utter
+from tagspeech.data.conversation import (
+    BACKCHANNEL_SHARE,
+    OVERLAP_SHARE,
+    SAMPLING_RATE,
+    Utterance,
+    utter,
+)
 from tagspeech.data.espeak import Espeak
 from tagspeech.data.sentences import VOCABULARY, draw_backchannel, draw_sentence
 from tagspeech.data.sessions import GROUPS_PER_SESSION, Session, draw_session, make_corpus
@@ -36,6 +42,7 @@ class SimulateConfig:
 
     train_from  whose voices and sentences the split train has: "train", or "pretrain" for a corpus
                 that shares neither with any recipe
+    overlap_share  of the changes of speaker; 0.65 overlaps 14 % of the speech, 0.5 11 %
     """
 
     train_groups: int = 12500
@@ -46,6 +53,7 @@ class SimulateConfig:
     max_speakers: int = 3
     seed: int = 1
     train_from: str = "train"
+    overlap_share: float = OVERLAP_SHARE
 
     def __post_init__(self) -> None:
         for name in ("train_groups", "dev_groups", "test_groups", "meetings", "seed"):
@@ -57,6 +65,10 @@ class SimulateConfig:
             )
         if self.train_from not in ("train", "pretrain"):
             raise InputError(f"simulate: train_from is {self.train_from}, wants train or pretrain")
+        if not 0 <= self.overlap_share <= 1:
+            raise InputError(
+                f"simulate: overlap_share is {self.overlap_share}, wants a share from 0 to 1"
+            )
         if not 0 < self.meeting_minutes < float("inf"):
             raise InputError(f"simulate: meeting_minutes is {self.meeting_minutes}, wants > 0")
 
@@ -72,7 +84,9 @@ class SimulateConfig:
 
     def made_with(self, split: str) -> dict[str, Any]:
         """All that the content of one session of `split` depends on, but for its number."""
-        keys = ("max_speakers", "seed") + (("meeting_minutes",) if split == "meetings" else ())
+        keys = ("max_speakers", "seed", "overlap_share") + (
+            ("meeting_minutes",) if split == "meetings" else ()
+        )
         with Espeak() as espeak:
             version = espeak.version()
         return {
@@ -98,7 +112,7 @@ class SimulateConfig:
                 sentence = draw_sentence(rng, source, word if is_first else None)
                 return utter(espeak, voice, sentence)
 
-            return draw_session(rng, pool, self.max_speakers, say, shortest)
+            return draw_session(rng, pool, self.max_speakers, say, shortest, self.overlap_share)
 
 
 def simulate(output: str | Path, config: SimulateConfig | None = None, *, jobs: int = 2) -> None:

@@ -13,15 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tagspeech.config import (
-    Config,
-    PartConfig,
-    SemanticConfig,
-    VoiceConfig,
-    WhisperEncoderConfig,
-    from_tree,
-    to_tree,
-)
+from tagspeech.config import Config, PartConfig, SemanticConfig, VoiceConfig, WhisperEncoderConfig
+from tagspeech.config_file import from_tree, to_tree
 from tagspeech.errors import InputError
 from tagspeech.files import read_json, sha256_of, write_json
 

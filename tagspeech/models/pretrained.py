@@ -14,7 +14,8 @@ from typing import TypeVar
 import torch
 from safetensors.torch import save_file
 
-from tagspeech.config import Config, PartsConfig, from_tree, to_tree
+from tagspeech.config import Config, PartsConfig
+from tagspeech.config_file import from_tree, to_tree
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json
 from tagspeech.models.llm import load_llm

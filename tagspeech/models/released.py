@@ -31,8 +31,8 @@ from tagspeech.config import (
     SemanticConfig,
     VoiceConfig,
     ZipformerConfig,
-    from_tree,
 )
+from tagspeech.config_file import from_tree
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json
 from tagspeech.models.llm import load_llm

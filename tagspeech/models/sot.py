@@ -1,7 +1,8 @@
 """The semantic encoder with its CTC output, as Serialized Output Training trains it.
 
 Transcripts of a group in order of start time, joined by the speaker-change token (PAPER, semantic
-stream). Shape suffixes: B batch, T frames, F mel bins, D encoder channels, V units.
+stream). Shape suffixes: B batch, T frames, F mel bins, D encoder channels, V units, S speakers at
+a time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class SotModel(Zipformer):
         self.ctc_output = nn.Sequential(
             nn.Dropout(config.dropout), nn.Linear(config.output_dim, vocab_size)
         )
-        self.alignment_output = nn.Linear(config.output_dim, vocab_size)
+        self.alignment_output = nn.Linear(config.output_dim, 2 * vocab_size)
 
     @torch.no_grad()
     def load_ctc_output(self, path: Path, num_units: int) -> None:
@@ -73,16 +74,24 @@ class SotModel(Zipformer):
         )
         return loss / max(1, sum(map(len, units)))
 
-    def alignment_loss(self, encoded_BTD: Tensor, units_BT: Tensor) -> Tensor:
-        """Cross entropy of the unit spoken at each frame; -1 is a frame that does not count.
+    def alignment_loss(self, encoded_BTD: Tensor, units_BTS: Tensor) -> Tensor:
+        """Cross entropy of the units that up to two speakers say at each frame; -1 does not count.
+
+        units_BTS  (B, T, 2): who of those talking began first, who began next; 0 for silence
 
         Where word times are known it teaches the encoder in the minutes in which CTC alone would
-        still look for an alignment.
+        still look for an alignment, and to hear both where two talk at once. The sum of both means;
+        0 where nothing counts.
         """
-        logits_BTV = self.alignment_output(encoded_BTD).float()
-        return nn.functional.cross_entropy(
-            logits_BTV.flatten(0, 1), units_BT.flatten(), ignore_index=-1
+        logits_BTSV = self.alignment_output(encoded_BTD).float().unflatten(-1, (2, -1))
+        losses_2N = nn.functional.cross_entropy(
+            logits_BTSV.permute(2, 3, 0, 1).flatten(2),
+            units_BTS.permute(2, 0, 1).flatten(1),
+            ignore_index=-1,
+            reduction="none",
         )
+        counts_2 = (units_BTS >= 0).sum(dim=(0, 1)).clamp(min=1)
+        return (losses_2N.sum(dim=1) / counts_2).sum()
 
     @torch.no_grad()
     def greedy(self, features_BTF: Tensor, lens_B: Tensor) -> list[list[int]]:

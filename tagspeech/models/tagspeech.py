@@ -10,7 +10,6 @@ positions, L positions of the LLM's input, N scored positions, H hidden size, V 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import Config
 from tagspeech.errors import InputError
+from tagspeech.models.losses import LossOutput, semantic_ctc, total_loss
 from tagspeech.models.projector import Projector, frame_positions, insert_anchors
 from tagspeech.models.prompt import build_prompt, encode_text
 from tagspeech.models.speaker_heads import SpeakerHeads
@@ -42,23 +42,6 @@ class Streams(NamedTuple):
     semantic_lens: Tensor
     voice: Tensor
     voice_lens: Tensor
-
-
-class LossOutput(NamedTuple):
-    """Loss of a batch.
-
-    loss        mean cross entropy over the scored tokens of the whole batch, plus weighted terms
-    correct     share of scored tokens whose greedy guess is right
-    tokens      number of scored tokens
-    terms       each unweighted term by name, the cross entropy as "target"
-    logits      (N, V) at the scored positions of all items in order; None if not asked for
-    """
-
-    loss: Tensor
-    correct: Tensor
-    tokens: int
-    terms: dict[str, Tensor]
-    logits: Tensor | None
 
 
 class TagSpeechModel(nn.Module):
@@ -203,21 +186,30 @@ class TagSpeechModel(nn.Module):
         return self.loss_from_frames(frames, targets, return_logits)
 
     def loss_from_frames(
-        self, frames: Frames, targets: Sequence[str], return_logits: bool = False
+        self,
+        frames: Frames,
+        targets: Sequence[str],
+        return_logits: bool = False,
+        *,
+        given: Sequence[str] | None = None,
+        scored: Sequence[str] | None = None,
     ) -> LossOutput:
         """Cross entropy of target texts given encoder frames: the mean over all scored tokens.
 
         Scored is everything after the assistant line, the end of the turn included (REFERENCE).
         The vocabulary projection is applied at scored positions only.
+
+        given   what the LLM reads up to each token in place of `targets`, and
+        scored  what it has to write then; both with as many tokens as `targets`
         """
         projected = self.project(frames)
         heard = self.drop_streams(projected)
         pairs = self.add_anchors(heard)
         prompts = self.prompts(pairs)
-        ids = [self.target_ids(target) for target in targets]
+        ids = [self.target_ids(text) for text in scored or targets]
         inputs = [
-            torch.cat([prompt, self.embed(one[:-1])])
-            for prompt, one in zip(prompts, ids, strict=True)
+            torch.cat([prompt, self.embed(self.target_ids(text)[:-1])])
+            for prompt, text in zip(prompts, given or targets, strict=True)
         ]
         hidden_BLH, states_BLH = self.hidden_states(inputs)
         hidden_NH = torch.cat(
@@ -227,26 +219,22 @@ class TagSpeechModel(nn.Module):
             ]
         )
         logits_NV = self.llm.get_output_embeddings()(hidden_NH).float()
-        labels_N = torch.tensor(list(chain.from_iterable(ids)), device=logits_NV.device)
-        terms = {"target": nn.functional.cross_entropy(logits_NV, labels_N)}
-        loss = terms["target"]
+        others = {}
         if self.config.loss.semantic_ctc:
-            terms["semantic_ctc"], _ = self.semantic_ctc([pair[0] for pair in projected], targets)
-            loss = loss + self.config.loss.semantic_ctc * terms["semantic_ctc"]
+            semantic = [pair[0] for pair in projected]
+            others["semantic_ctc"], _ = semantic_ctc(
+                self.llm, self.tokenizer, self.prompt, semantic, targets
+            )
         if self.speaker_heads is not None:
             places = [
                 self.voice_places(len(semantic), len(voice), len(own))
                 for (semantic, voice), (_, own) in zip(pairs, heard, strict=True)
             ]
-            more = self.speaker_heads(
+            others |= self.speaker_heads(
                 states_BLH, hidden_BLH, places, list(map(len, prompts)), targets, self.tokenizer
             )
-            terms.update(more)
-            loss = loss + self.config.loss.speaker_activity * more["speaker_activity"]
-            loss = loss + self.config.loss.line_speaker * more["line_speaker"]
-        correct = (logits_NV.detach().argmax(-1) == labels_N).float().mean()
-        logits = logits_NV if return_logits else None
-        return LossOutput(loss, correct, len(labels_N), terms, logits)
+        output = total_loss(self.config.loss, logits_NV, ids, others)
+        return output if return_logits else output._replace(logits=None)
 
     def hidden_states(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
         """States of the LLM over embedded sequences (L, H), padded right, each (B, L, H).
@@ -275,32 +263,3 @@ class TagSpeechModel(nn.Module):
         interval = self.config.voice.anchor_interval
         own = range(frames) if voice == frames else frame_positions(frames, interval)
         return [start + place for place in own]
-
-    def semantic_ctc(self, projected: list[Tensor], targets: Sequence[str]) -> tuple[Tensor, int]:
-        """CTC of the words through the LLM's own output embedding on projected semantic frames.
-
-        Mean over the words' tokens, and their number. It tells the projector early which frame
-        means which word (loss.semantic_ctc). The blank is the end of the turn; a target too long
-        for its frames adds nothing.
-        """
-        words = [
-            " ".join(line.partition(">")[2] for line in target.splitlines() if line[:1].isdigit())
-            for target in targets
-        ]
-        ids = [encode_text(self.tokenizer, text) for text in words]
-        tokens = max(1, sum(map(len, ids)))
-        lens_B = torch.tensor([len(one) for one in projected])
-        if not lens_B.any():  # torch refuses a batch without any frame
-            return projected[0].sum(), tokens
-        output = self.llm.get_output_embeddings()
-        logits_BPV = output(pad_sequence(projected, batch_first=True).to(output.weight.dtype))
-        loss = nn.functional.ctc_loss(
-            logits_BPV.float().log_softmax(-1).transpose(0, 1),
-            torch.tensor(list(chain.from_iterable(ids)), dtype=torch.long),
-            lens_B,
-            torch.tensor([len(one) for one in ids]),
-            blank=self.prompt.ending[0],
-            reduction="sum",
-            zero_infinity=True,
-        )
-        return loss / tokens, tokens

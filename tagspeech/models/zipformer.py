@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tagspeech.config import ZipformerConfig, from_tree
+from tagspeech.config import ZipformerConfig
+from tagspeech.config_file import from_tree
 from tagspeech.errors import InputError
 from tagspeech.models.weights import copy_weights, read_model
 from tagspeech.models.zipformer_attention import relative_positions
@@ -39,6 +41,8 @@ _WITHOUT_EFFECT = {
 _ENCODER = ("encoder_embed.", "encoder.")  # how the names of a Zipformer's weights begin
 # Those of what icefall and Auden train with one.
 _DECODERS = ("ctc_output.", "decoder.", "joiner.", "simple_am_proj.", "simple_lm_proj.")
+_LAYER = re.compile(r"encoder\.encoders\.\d+\.(encoder\.)?layers\.\d+\.")
+_NEW_LAYER_SCALE = 0.1  # how much of a layer behind trained ones is heard when it is new
 _ONLY = {"model_type": "zipformer", "causal": False, "tag_audio_boundary": False}
 
 
@@ -233,13 +237,24 @@ def read_zipformer_state(path: str | Path) -> dict[str, Tensor]:
     return {key: state[key] for key in state if key.startswith(_ENCODER)}
 
 
-def load_zipformer(model: Zipformer, path: str | Path) -> None:
+def load_zipformer(model: Zipformer, path: str | Path, *, grow: bool = False) -> None:
     """Copies the encoder weights in a file (see `read_zipformer_state`) into `model`.
+
+    grow  stacks of `model` may have more layers than those in the file: these stay new, and hardly
+          change at first what passes through them
 
     What `model` has beyond a Zipformer stays as it is. Raises `InputError` naming file and weight
     for one that is missing, unexpected or of another shape.
     """
-    copy_weights(model, read_zipformer_state(path), Path(path), _ENCODER)
+    state = read_zipformer_state(path)
+    if grow:
+        known = {match[0] for match in map(_LAYER.match, state) if match}
+        for name, weight in model.state_dict().items():
+            layer = _LAYER.match(name)
+            if layer and layer[0] not in known:
+                new = name == f"{layer[0]}bypass.bypass_scale"
+                state[name] = torch.full_like(weight, _NEW_LAYER_SCALE) if new else weight
+    copy_weights(model, state, Path(path), _ENCODER)
 
 
 def zipformer_config_from_released(

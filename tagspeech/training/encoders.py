@@ -27,6 +27,7 @@ from tagspeech.data.batches import (
     training_groups,
 )
 from tagspeech.data.groups import group_segments
+from tagspeech.data.overlay import Overlay
 from tagspeech.data.units import SPEAKER_CHANGE, Units, grow_units, train_units
 from tagspeech.errors import InputError
 from tagspeech.models.sot import SotModel
@@ -107,6 +108,7 @@ class SotTask:
         self.train = config.semantic.train
         self.alignment = config.semantic.sot.alignment
         self.groups, self.dev = groups, dev
+        self.overlay = Overlay(groups, config.semantic.sot.overlay)
         self.language = config.language
         self.units = Units(units_path)
         self.model = SotModel(config.semantic.encoder, len(self.units))
@@ -114,6 +116,8 @@ class SotTask:
         self.augment = SpecAugment(num_frame_masks=2, features_mask_size=20, num_feature_masks=2)
 
     def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
+        if step >= self.train.simple_steps:
+            batch = self.overlay(batch)
         features_BTF, lens_B = self.features(batch)
         if self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
@@ -122,8 +126,8 @@ class SotTask:
         loss = ctc = self.model.ctc_loss(encoded_BTD, encoded_lens_B, units)
         figures = {"ctc": ctc.item()}
         if self.alignment:
-            units_BT = frame_units(batch, encoded_BTD.shape[1], self.units.encode)
-            alignment = self.model.alignment_loss(encoded_BTD, units_BT)
+            units_BTS = frame_units(batch, encoded_BTD.shape[1], self.units.encode)
+            alignment = self.model.alignment_loss(encoded_BTD, units_BTS)
             figures["alignment"] = alignment.item()
             loss = ctc + self.alignment * alignment
         return loss, sum(map(len, units)), figures
@@ -227,7 +231,7 @@ def train_semantic(
     seed_everything(train.seed)
     task = SotTask(config, groups, dev, units)
     if init:
-        load_zipformer(task.model, init)
+        load_zipformer(task.model, init, grow=config.semantic.grow)
         if init_units:
             task.model.load_ctc_output(init, len(Units(init_units)))
     fit(task, config, output)

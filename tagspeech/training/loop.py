@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from tagspeech.config import Config, TrainConfig, load_config, to_tree, to_yaml
+from tagspeech.config import Config, TrainConfig
+from tagspeech.config_file import load_config, to_tree, to_yaml
 from tagspeech.data.batches import training_batches
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, write_text
@@ -111,7 +113,8 @@ def fit(task: Task, config: Config, output: Path) -> None:
 
     step, epoch, used = 0, 0, 0
     share_weights(model)
-    torch.manual_seed(train.seed + rank())  # dropout differs between processes
+    torch.manual_seed(train.seed + rank())  # dropout and augmentation differ between processes
+    random.seed(train.seed + rank())
     state = checkpoints.latest()
     if state:
         if len(state["rng"]) != world_size():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from lhotse import CutSet
@@ -17,6 +19,7 @@ from tagspeech.data.batches import (
 )
 from tagspeech.data.groups import group_segments, group_targets
 from tagspeech.decoding.greedy import generate_texts
+from tagspeech.models.losses import semantic_ctc
 from tagspeech.models.pretrained import load_llm, save_pretrained
 from tagspeech.models.speaker_heads import SpeakerHeads
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
@@ -25,6 +28,7 @@ from tagspeech.serialize import parse_target
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.embed import load_encoder
 from tagspeech.training.loop import fit
+from tagspeech.training.moved_times import move_times, scored_text
 from tagspeech.training.parallel import rank
 
 log = logging.getLogger(__name__)
@@ -46,11 +50,26 @@ class TagSpeechTask:
         targets = group_targets(batch, self.config.target.time_grid)
         if step < self.config.loss.semantic_ctc_steps:
             semantic = [pair[0] for pair in self.model.project(frames)]
-            ctc, words = self.model.semantic_ctc(semantic, targets)
+            ctc, words = semantic_ctc(
+                self.model.llm, self.model.tokenizer, self.model.prompt, semantic, targets
+            )
             return ctc, words, {"semantic_ctc": ctc.item()}
-        output = self.model.loss_from_frames(frames, targets)
+        given = self.given_texts(batch, targets)
+        scored = [scored_text(*pair) for pair in zip(targets, given, strict=True)]
+        output = self.model.loss_from_frames(frames, targets, given=given, scored=scored)
         figures = {name: term.item() for name, term in output.terms.items()}
         return output.loss, output.tokens, {"token_accuracy": output.correct.item(), **figures}
+
+    def given_texts(self, batch: CutSet, targets: Sequence[str]) -> list[str]:
+        """What the LLM reads: the target texts, a share `target.moved` of them with moved times."""
+        given = []
+        for cut, target in zip(batch, targets, strict=True):
+            text = target
+            if random.random() < self.config.target.moved:
+                text = move_times(group_segments(cut), self.config.target.time_grid)
+            same = len(self.model.target_ids(text)) == len(self.model.target_ids(target))
+            given.append(text if same else target)  # a time of the LLM may take several tokens
+        return given
 
     def validate(self) -> dict[str, float]:
         loss = correct = 0.0

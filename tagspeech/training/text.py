@@ -22,11 +22,10 @@ from tagspeech.files import atomic_path
 from tagspeech.models.new_llm import make_llm
 from tagspeech.models.pretrained import load_llm
 from tagspeech.models.prompt import build_prompt, encode_text
+from tagspeech.serialize import SPEAKER_BLOCK
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.loop import fit
 from tagspeech.training.parallel import rank, wait_for_all
-
-START = "<speaker>\n"  # what follows it in a target is scored
 
 
 class TextTask:
@@ -51,7 +50,7 @@ class TextTask:
     def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
         given, scored = [], []
         for target in group_targets(batch, self.config.target.time_grid):
-            before, start, after = target.partition(START)
+            before, start, after = target.partition(SPEAKER_BLOCK)
             prompt = self.prompt.before + self.prompt.between + self.prompt.after
             given.append(prompt + encode_text(self.tokenizer, before + start))
             scored.append(encode_text(self.tokenizer, after) + self.prompt.ending)

@@ -37,6 +37,7 @@ case $stage in
       texts=("$annotations"/{corpusResources/meetings,segments/*.segments,words/*.words}.xml)
     fi
     list_files "$corpus" "$data/corpus/files.txt" "$mic $partition" "${texts[@]}" "$audio"
+    egs/ami/local/check_ami.py "$corpus"
     ;;
   1)
     corpus=$(head -n 1 "$data/corpus/files.txt")

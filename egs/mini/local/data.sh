@@ -20,7 +20,7 @@ case $stage in
   0)
     tagspeech simulate --output "$data/corpus" --seed "$seed" --jobs "$jobs" \
       --train-groups "$train_groups" --dev-groups "$dev_groups" --test-groups "$test_groups" \
-      --meetings "$meetings" --train-from "$train_from"
+      --meetings "$meetings" --train-from "$train_from" --overlap-share "$overlap_share"
     ;;
   1)
     # The simulation writes Lhotse manifests already.

@@ -32,6 +32,7 @@ done
   --data egs/mini/data-pretrain --exp "$exp" \
   --config egs/mini/conf/pretrain.yaml \
   --train-from pretrain --seed 2 --train-groups 20000 --test-groups 10 --meetings 0 \
+  --overlap-share 0.65 \
   ${others[@]+"${others[@]}"}
 
 . ./path.sh
