@@ -28,9 +28,9 @@ from tagspeech.segments import Segment, by_time
 from tagspeech.text import normalise, scoring_units
 
 MEETEVAL_SPEAKERS = 20  # above this number of speakers meeteval refuses to score a session
-# Above these ORC-WER is searched greedily: cells of the exact search (about 0.1 s; it grows by a
+# Above these ORC-WER is searched greedily: cells of the exact search (some 10 ms; it grows by a
 # factor of the words of each speaker), and speakers, of which meeteval refuses more.
-ORC_CELLS, ORC_SPEAKERS = 10**7, 10
+ORC_CELLS, ORC_SPEAKERS = 10**6, 10
 
 Row = dict[str, str | float]  # of SegLST
 
