@@ -54,6 +54,7 @@ from_scratch=false
 pretrained="" llm="" init_from=""
 semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
 left_out=""
+protocol=all
 set_args=()
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
@@ -247,7 +248,7 @@ score_both() { # speakers by LLM, speakers by voice
   for speakers in "" -voice; do
     tagspeech score --ref "$greedy/test.ref.seglst.json" \
       --hyp "$greedy/test.hyp$speakers.seglst.json" --raw "$greedy/test.raw.jsonl" \
-      --groups "$data/groups/test.jsonl.gz" --language "$language" \
+      --groups "$data/groups/test.jsonl.gz" --protocol "$protocol" --language "$language" \
       --output "$greedy/scores$speakers.json"
   done
 }
@@ -256,6 +257,7 @@ run_stage 8 "score" \
   "$data/groups/test.jsonl.gz" \
   --outputs "$greedy"/scores{,-voice}.json \
   --sections language \
+  --options "protocol=$protocol" \
   -- score_both
 
 commit=$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)

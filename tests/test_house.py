@@ -296,6 +296,8 @@ def test_stage_redoes_it_and_what_changed(finished: House) -> None:
 def test_options_redo_only_what_depends_on_them(finished: House) -> None:
     finished.run("--jobs", "7", "--threads", "1")
     assert finished.calls() == []
+    finished.run("--protocol", "paper", "--stop-stage", "8")
+    assert finished.calls() == ["score", "score"]
     finished.run("--set", "decode.x=2")
     assert finished.calls() == ALL_VERBS[-4:]
     finished.run("--set", "decode.x=2", "--set", "semantic.anchor_interval=5")

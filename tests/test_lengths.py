@@ -66,9 +66,10 @@ def test_all_are_decoded_and_scored(groups: Path, tmp_path: Path, tiny_model_fol
         *(tmp_path / f"test.{side}.seglst.json" for side in ("ref", "hyp")),
         tmp_path / "test.raw.jsonl",
         groups=groups / "test.jsonl.gz",
+        protocol="paper",
     )
     assert scores["sessions"].keys() == names
-    assert (scores["overall"]["sessions"], scores["protocol"]["sessions"]) == (len(names), 1)
+    assert (scores["all"]["sessions"], scores["overall"]["sessions"]) == (len(names), 1)
 
 
 def test_all_are_embedded_and_validated_on(

@@ -15,7 +15,10 @@ import pytest
 from safetensors.torch import load_file
 
 RATES = ("malformed_rate", "speaker_count_accuracy", "gender_accuracy")
-ERROR_RATES = ("wer", "cpwer", "tcpwer", "der", "der_collar_025")
+ERROR_RATES = (
+    *("wer", "cpwer", "tcpwer", "orcwer"),
+    *("der", "der_overlap", "der_nonoverlap", "der_collar_025"),
+)
 
 
 class Recipe:

@@ -69,22 +69,26 @@ def add_transcribe(verbs: object) -> None:
 
 def add_score(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.scoring.score import score_files
+        from tagspeech.scoring.files import score_files
 
         score_files(
             *(args.ref, args.hyp, args.raw, args.language),
             collar=args.collar,
             groups=args.groups,
+            protocol=args.protocol,
             output=args.output,
         )
 
     parser = add_verb(verbs, "score", "Scores a hypothesis against a reference.", run)
-    add_path(parser, "ref", "reference segments")
-    add_path(parser, "hyp", "hypothesis segments")
+    add_path(parser, "ref", "reference segments: a file, or a folder of files")
+    add_path(parser, "hyp", "hypothesis segments: a file, or a folder of files")
     add_path(parser, "raw", "SPLIT.raw.jsonl of the decoder: what was malformed", required=False)
     parser.add_argument("--language", choices=("en", "zh"), default="en")
     parser.add_argument("--collar", type=float, default=5.0, help="seconds, of tcpWER")
-    add_path(parser, "groups", "SPLIT.jsonl.gz: those of 0.5-80 s are scored apart", required=False)
+    parser.add_argument(
+        *("--protocol",), choices=("all", "paper"), default="all", help="paper: those of 0.5-80 s"
+    )
+    add_path(parser, "groups", "SPLIT.jsonl.gz: all sessions, how long they are", required=False)
     add_path(parser, "output", "scores.json", required=False)
 
 

@@ -11,8 +11,13 @@ from tagspeech.files import write_json
 from tagspeech.report.examples import columns, percent, read_scores, render_examples
 from tagspeech.scoring.score import PROTOCOL
 
-WORD_RATES = {"wer": "WER", "cpwer": "cpWER", "tcpwer": "tcpWER"}
-TIME_RATES = {"der": "DER", "der_collar_025": "DER"}
+WORD_RATES = {"wer": "WER", "cpwer": "cpWER", "tcpwer": "tcpWER", "orcwer": "ORC-WER"}
+TIME_RATES = {
+    "der": "DER",
+    "der_overlap": "DER, overlapped",
+    "der_nonoverlap": "DER, not overlapped",
+    "der_collar_025": "DER",
+}
 ERROR_KINDS = ("insertions", "deletions", "substitutions")
 TIME_KINDS = ("missed", "false_alarm", "confusion")
 TITLES = {"test": "speakers by LLM", "test_voice": "speakers by voice"}
@@ -24,8 +29,9 @@ def results(
 ) -> dict[str, Any]:
     """The content of results.json: rates as fractions, `seconds` of each stage.
 
-    `scores` by the key they get: "test", and "test_voice" for speakers by voice. Where some groups
-    are not of the paper's protocol, "test_protocol" and "test_voice_protocol" have the others.
+    `scores` by the key they get: "test", and "test_voice" for speakers by voice. These have all
+    groups; where they were scored by the paper's protocol and some groups are not of it,
+    "test_protocol" and "test_voice_protocol" have the others.
     """
     return {
         "recipe": recipe,
@@ -39,10 +45,10 @@ def _parts(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, Mapp
     """Title and metrics of each part of the scores, by its key in results.json."""
     parts = {}
     for key, one in scores.items():
-        if "protocol" in one:
-            parts[key] = (f"{TITLES[key]}, all groups", one["overall"])
+        if "all" in one:
+            parts[key] = (f"{TITLES[key]}, all groups", one["all"])
             within = "{}, groups of {:g}-{:g} s".format(TITLES[key], *PROTOCOL)
-            parts[f"{key}_protocol"] = (within, one["protocol"])
+            parts[f"{key}_protocol"] = (within, one["overall"])
         else:
             parts[key] = (TITLES[key], one["overall"])
     return parts
@@ -51,7 +57,7 @@ def _parts(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, Mapp
 def _rates(overall: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "sessions": overall["sessions"],
-        "malformed_rate": overall["malformed_rate"],
+        **{key: overall[key] for key in ("malformed_rate",) if key in overall},
         **{key: overall[key]["error_rate"] for key in (*WORD_RATES, *TIME_RATES)},
         "speaker_count_accuracy": overall["speaker_count_accuracy"],
         "gender_accuracy": overall["gender_accuracy"]["accuracy"],
@@ -60,10 +66,10 @@ def _rates(overall: Mapping[str, Any]) -> dict[str, Any]:
 
 def render_table(results: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> str:
     """A table in percent for each part of `scores`, with collar, counts and normaliser beside."""
-    overall = scores["test"]["overall"]
+    language = scores["test"]["overall"]["language"]
     head = (
-        f"{results['recipe']} at {results['commit']}: {overall['sessions']} sessions, "
-        f"normaliser: {NORMALISERS[overall['language']]}"
+        f"{results['recipe']} at {results['commit']}: {results['test']['sessions']} sessions, "
+        f"normaliser: {NORMALISERS[language]}"
     )
     parts = [head]
     for key, (title, metrics) in _parts(scores).items():
@@ -80,26 +86,37 @@ def _metric_rows(
     title: str, rates: Mapping[str, Any], overall: Mapping[str, Any]
 ) -> list[tuple[str, ...]]:
     sessions = f"{overall['sessions']} sessions"
-    rows = [(title, "%", "collar", "measured on")]
+
+    def row(name: str, key: str, rate: float | None, measured: str, collar: str = "-") -> None:
+        rows.append((name, percent(rate), _interval(overall, key), collar, measured))
+
+    rows = [(title, "%", "95 % CI", "collar", "measured on")]
     for key, name in WORD_RATES.items():
         part = overall[key]
         kinds = ", ".join(f"{part[kind]} {kind}" for kind in ERROR_KINDS)
         collar = f"{part['collar']:g} s" if "collar" in part else "-"
-        rows.append((name, percent(rates[key]), collar, f"{part['length']} units: {kinds}"))
+        row(name, key, rates[key], f"{part['length']} units: {kinds}", collar)
     for key, name in TIME_RATES.items():
         part = overall[key]
         kinds = ", ".join(f"{part[kind]:.1f} s {kind.replace('_', ' ')}" for kind in TIME_KINDS)
-        measured = f"{part['scored']:.1f} s: {kinds}"
-        rows.append((name, percent(rates[key]), f"{part['collar']:g} s", measured))
+        row(name, key, rates[key], f"{part['scored']:.1f} s: {kinds}", f"{part['collar']:g} s")
     matched = f"{overall['gender_accuracy']['matched_seconds']:.1f} s of matched speakers"
     mean_error = f"{sessions}, off by {overall['speaker_count_mean_absolute_error']:.2f} on average"
-    empty = f"{sessions}; empty: {percent(overall['empty_rate'])} %"
-    return [
-        *rows,
-        ("speaker count right", percent(rates["speaker_count_accuracy"]), "-", mean_error),
-        ("gender right", percent(rates["gender_accuracy"]), "-", matched),
-        ("malformed", percent(rates["malformed_rate"]), "-", empty),
-    ]
+    key = "speaker_count_accuracy"
+    row("speaker count right", key, rates[key], mean_error)
+    row("gender right", "gender_accuracy", rates["gender_accuracy"], matched)
+    empty = f"; empty: {percent(overall['empty_rate'])} %"
+    if "malformed_rate" in rates:
+        row("malformed", "malformed_rate", rates["malformed_rate"], sessions + empty)
+    else:
+        row("empty", "empty_rate", overall["empty_rate"], sessions)
+    return rows
+
+
+def _interval(overall: Mapping[str, Any], key: str) -> str:
+    """The 95 % confidence interval, in percent."""
+    ends = overall.get("intervals", {}).get(key)
+    return "-" if ends is None else "-".join(percent(end) for end in ends)
 
 
 def report(

@@ -1,9 +1,10 @@
-"""Scores of segments against segments: WER, cpWER, tcpWER, DER, speaker count, gender.
+"""Scores of segments against segments: WER, cpWER, tcpWER, ORC-WER, DER, speaker count, gender.
 
 The error rates come from meeteval, kaldialign and spy-der; here is what they are given, and how
 the sessions are added up. No session is ever left out (STYLE, habit 3).
 """
 
-from tagspeech.scoring.score import score, score_files
+from tagspeech.scoring.files import score_files
+from tagspeech.scoring.score import score
 
 __all__ = ["score", "score_files"]

@@ -15,7 +15,10 @@ Turn = tuple[str, float, float]  # speaker, start, end
 # spy-der ends the process with a fault when the reference is empty, and gives a rate of 0/0 when
 # the collar covers all of it. A second of speech that both sides share, beyond everything else,
 # keeps both away; it is taken out of the result again.
-PAD_GAP, PAD_SECONDS, PAD_SPEAKER = 1.0, 1.0, "\0"
+PAD_GAP, PAD_SECONDS = 1.0, 1.0
+# Who speaks it, by the part of the time that is scored: all of it, or where the reference has
+# several speakers at once, or where it has one or none.
+PAD_SPEAKERS = {"all": ("\0",), "overlap": ("\0", "\1"), "nonoverlap": ("\0",)}
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Diarization:
     false_alarm: float = 0.0
     confusion: float = 0.0
     mapping: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> float:
+        """Seconds."""
+        return self.missed + self.false_alarm + self.confusion
 
     def __add__(self, other: Diarization) -> Diarization:
         """Adds the seconds; speakers of different sessions have no common mapping."""
@@ -57,30 +65,36 @@ def turns(segments: Sequence[Segment]) -> tuple[list[Turn], int]:
     return [turn for own in merged.values() for turn in own], overlaps
 
 
-def diarization(ref: Sequence[Turn], hyp: Sequence[Turn], collar: float) -> Diarization:
-    """DER's parts over all regions, overlapped speech included.
+def diarization(
+    ref: Sequence[Turn], hyp: Sequence[Turn], collar: float, region: str = "all"
+) -> Diarization:
+    """DER's parts over a region, one of `PAD_SPEAKERS`; "all" includes overlapped speech.
 
     `collar` seconds on EACH side of every reference boundary are not scored (md-eval's convention:
     0.25 takes out 0.5 s per boundary). The scored stretch reaches from the first to the last speech
     of either side, so speech before and after the reference's is false alarm. `collar` < 0.5.
+    Speakers are matched once, over all regions: the parts of "overlap" and "nonoverlap" add up to
+    those of "all".
     """
+    speakers = PAD_SPEAKERS[region]
     start = max((end for _, _, end in [*ref, *hyp]), default=0.0) + PAD_GAP
-    pad = (PAD_SPEAKER, start, start + PAD_SECONDS)
-    result = spyder.DER([*ref, pad], [*hyp, pad], regions="all", collar=collar)
+    pad = [(speaker, start, start + PAD_SECONDS) for speaker in speakers]
+    result = spyder.DER([*ref, *pad], [*hyp, *pad], regions=region, collar=collar)
 
     def seconds(rate: float) -> float:
         return round(float(rate * result.duration), 6)
 
-    speakers = {label: speaker for speaker, label in result.ref_map.items()}
+    matches = {label: speaker for speaker, label in result.ref_map.items()}
+    padded = len(speakers) * (PAD_SECONDS - 2 * collar)
     return Diarization(
-        scored=max(0.0, round(result.duration - (PAD_SECONDS - 2 * collar), 6)),
+        scored=max(0.0, round(result.duration - padded, 6)),
         missed=seconds(result.miss),
         false_alarm=seconds(result.falarm),
         confusion=seconds(result.conf),
         mapping={
-            speaker: speakers[label]
+            speaker: matches[label]
             for speaker, label in result.hyp_map.items()
-            if label in speakers and speaker != PAD_SPEAKER
+            if label in matches and speaker not in speakers
         },
     )
 

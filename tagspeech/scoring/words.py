@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,8 +13,13 @@ import numpy as np
 from meeteval.io import SegLST
 from meeteval.wer import (
     cp_word_error_rate,
+    orc_word_error_rate,
     siso_word_error_rate,
     time_constrained_minimum_permutation_word_error_rate,
+)
+from meeteval.wer.matching.greedy_combination_matching import (
+    greedy_combination_matching,
+    initialize_assignment,
 )
 from meeteval.wer.wer.error_rate import ErrorRate
 from scipy.optimize import linear_sum_assignment
@@ -21,6 +28,11 @@ from tagspeech.segments import Segment, by_time
 from tagspeech.text import normalise, scoring_units
 
 MEETEVAL_SPEAKERS = 20  # above this number of speakers meeteval refuses to score a session
+# Above these ORC-WER is searched greedily: cells of the exact search (some 10 ms; it grows by a
+# factor of the words of each speaker), and speakers, of which meeteval refuses more.
+ORC_CELLS, ORC_SPEAKERS = 10**6, 10
+
+Row = dict[str, str | float]  # of SegLST
 
 
 @contextmanager
@@ -36,28 +48,43 @@ def quiet_meeteval() -> Iterator[None]:
 
 
 def word_error_rates(
-    ref: Sequence[Segment], hyp: Sequence[Segment], *, language: str, collar: float
-) -> dict[str, ErrorRate]:
-    """The rates "wer", "cpwer" and "tcpwer" of one session; either side may be empty.
+    ref: Sequence[Segment],
+    hyp: Sequence[Segment],
+    *,
+    language: str,
+    collar: float,
+) -> tuple[dict[str, ErrorRate], bool]:
+    """The rates "wer", "cpwer", "tcpwer", "orcwer" of one session; either side may be empty.
 
     wer     speakers ignored: the segments of each side are joined by start time
     cpwer   words of each speaker joined, the best pairing of speakers (Hungarian algorithm)
     tcpwer  as cpwer, with words matching only within `collar` seconds; word times are spread over
             a segment by characters. Where a speaker overlaps with himself, the segments keep the
             order of their starts (meeteval's default), so nothing is refused or dropped.
+    orcwer  each reference segment is given to the hypothesis speaker where it costs least: words
+            of a segment stay together, who spoke them does not count
+
+    Also, whether ORC-WER is exact. Where that search would take too long (`ORC_CELLS`) it is
+    meeteval's greedy one, which can only be too high.
     """
-    ref_units, hyp_units = _units(ref, language), _units(hyp, language)
+    ref_units, hyp_units = unit_rows(ref, language), unit_rows(hyp, language)
     tcp = partial(time_constrained_minimum_permutation_word_error_rate, collar=collar)
-    return {
-        "wer": siso_word_error_rate(_joined(ref_units), _joined(hyp_units)),
+    exact = _is_small(ref_units, hyp_units)
+    orc = orc_word_error_rate if exact else _greedy_streams
+    wer = siso_word_error_rate(joined(ref_units), joined(hyp_units))
+    both = ref_units and hyp_units  # else meeteval's ORC-WER fails, and all rates are the same
+    rates = {
+        "wer": wer,
         "cpwer": _best_pairing(cp_word_error_rate, ref_units, hyp_units),
         "tcpwer": _best_pairing(tcp, ref_units, hyp_units),
+        "orcwer": orc(SegLST(ref_units), SegLST(hyp_units)) if both else wer,
     }
+    return rates, exact
 
 
-def _units(segments: Sequence[Segment], language: str) -> list[dict[str, str | float]]:
+def unit_rows(segments: Sequence[Segment], language: str) -> list[Row]:
     """SegLST rows in order of time, words normalised and separated into units by blanks."""
-    rows: list[dict[str, str | float]] = []
+    rows: list[Row] = []
     for segment in by_time(list(segments)):
         words = scoring_units(normalise(segment.words, language), language)
         if words:
@@ -73,14 +100,15 @@ def _units(segments: Sequence[Segment], language: str) -> list[dict[str, str | f
     return rows
 
 
-def _joined(rows: list[dict[str, str | float]]) -> str:
+def joined(rows: Sequence[Row]) -> str:
+    """All words of the rows."""
     return " ".join(str(row["words"]) for row in rows)
 
 
 def _best_pairing(
     metric: Callable[[SegLST, SegLST], ErrorRate],
-    ref: list[dict[str, str | float]],
-    hyp: list[dict[str, str | float]],
+    ref: list[Row],
+    hyp: list[Row],
 ) -> ErrorRate:
     """`metric` over a session of any number of speakers.
 
@@ -100,5 +128,36 @@ def _best_pairing(
     return sum(rates[rows[r]][columns[h]] for r, h in pairs)
 
 
-def _by_speaker(rows: list[dict[str, str | float]]) -> list[SegLST]:
+def _by_speaker(rows: list[Row]) -> list[SegLST]:
     return list(SegLST(rows).groupby("speaker").values())
+
+
+def _is_small(ref: list[Row], hyp: list[Row]) -> bool:
+    """Whether the exact ORC-WER is quick: reference words times words of each speaker."""
+    streams = [joined(list(stream)).split() for stream in _by_speaker(hyp)]
+    cells = math.prod([len(joined(ref).split()), *(len(words) + 1 for words in streams)])
+    return len(streams) <= ORC_SPEAKERS and cells <= ORC_CELLS
+
+
+def _greedy_streams(ref: SegLST, hyp: SegLST) -> ErrorRate:
+    """ORC-WER by meeteval's greedy search, from cpWER's pairing on, for any number of speakers."""
+    numbers: defaultdict[str, int] = defaultdict(lambda: len(numbers))
+
+    def numbered(rows: Sequence[Row]) -> list[int]:
+        return [numbers[word] for word in joined(rows).split()]
+
+    streams = list(hyp.groupby("speaker").values())
+    segments = [{**row, "words": numbered([row]), "segment_index": n} for n, row in enumerate(ref)]
+    heard = SegLST([{**row, "words": numbered([row])} for row in hyp])
+    _, assignment = greedy_combination_matching(
+        [segment["words"] for segment in segments],
+        [numbered(list(stream)) for stream in streams],
+        initialize_assignment(SegLST(segments), heard),
+    )
+    spoken: defaultdict[int, list[Row]] = defaultdict(list)
+    for row, stream in zip(ref, assignment, strict=True):
+        spoken[stream].append(row)
+    return sum(
+        siso_word_error_rate(joined(spoken[n]), joined(list(stream)))
+        for n, stream in enumerate(streams)
+    )
