@@ -149,6 +149,7 @@ def test_disk_full_at_a_checkpoint(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files may not grow beyond 4 kB from step 3 on."""
+    validation = "train.valid_every=6"  # else best.pt comes first
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def filling(train: TrainConfig, step: int) -> float:
@@ -159,11 +160,11 @@ def test_disk_full_at_a_checkpoint(
     monkeypatch.setattr(loop, "learning_rate", filling)
     try:
         with pytest.raises(InputError, match=r"checkpoint-4\.pt: cannot be written"):
-            train(tmp_path / "run")
+            train(tmp_path / "run", validation)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     monkeypatch.undo()
-    goes_on(train, tmp_path / "run", tmp_path / "plain")
+    goes_on(train, tmp_path / "run", tmp_path / "plain", validation)
 
 
 def test_audio_that_is_gone_in_an_epoch(

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 FAKES = {
-    "sbatch": 'echo "$1" >"$FAKE/sbatch"\nSLURM_JOB_ID=7 SLURM_JOB_NODELIST="n[1-2]" bash "$2"',
+    "sbatch": 'echo "$1" >"$FAKE/sbatch.log"\nSLURM_JOB_ID=7 SLURM_JOB_NODELIST="n[1-2]" bash "$2"',
     "scontrol": '[[ "$*" == "show hostnames n[1-2]" ]] && printf "n1\\nn2\\n"',
-    "srun": 'pwd >"$FAKE/srun"\nprintf "%s\\n" "$@" >>"$FAKE/srun"',
+    "srun": 'pwd >"$FAKE/srun.log"\nprintf "%s\\n" "$@" >>"$FAKE/srun.log"',
 }
 
 
@@ -37,11 +37,11 @@ def test_slurm_job_calls_torchrun_on_every_machine(
     verb = ("config", "--set", "parts.voice_init.name=a folder/$HOME")
     told = run(root, slurm, "utils/slurm.sh", *options, "--log", str(tmp_path / "log"), "--", *verb)
     assert told.returncode == 0, told.stderr
-    assert (tmp_path / "sbatch").read_text() == "--wait\n"
+    assert (tmp_path / "sbatch.log").read_text() == "--wait\n"
     (script,) = (tmp_path / "log").glob("job-*.sh")
     for word in ("--nodes=2 --ntasks-per-node=1", "--cpus-per-task=15", "--time=1:00:00"):
         assert word in script.read_text()
-    folder, *called = (tmp_path / "srun").read_text().splitlines()
+    folder, *called = (tmp_path / "srun.log").read_text().splitlines()
     assert folder == str(root)
     found = ("--rdzv-id", "7", "--rdzv-backend", "c10d", "--rdzv-endpoint", "n1:29400")
     torchrun = ("torchrun", "--nnodes", "2", "--nproc-per-node", "3", *found)

@@ -42,7 +42,7 @@ script=$log/job-$$.sh
   echo ". ./path.sh"
   # The name of the first machine is known only in the job.
   # shellcheck disable=SC2016
-  echo 'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
+  echo 'read -r first < <(scontrol show hostnames "$SLURM_JOB_NODELIST")'
   echo "srun torchrun --nnodes $nodes --nproc-per-node $processes --rdzv-id \"\$SLURM_JOB_ID\" \\"
   echo "  --rdzv-backend c10d --rdzv-endpoint \"\$first:$port\" \\"
   printf '  -m tagspeech'
