@@ -156,3 +156,28 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Con
     folder = tmp_path_factory.mktemp("model") / "pretrained"
     save_pretrained(model, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory, tiny_groups: Path, tiny_yaml: Path) -> Path:
+    """A folder with a model of random weights, `model`, and `embeddings` by its encoders."""
+    import torch
+
+    from tagspeech.data.batches import read_groups
+    from tagspeech.data.groups import group_targets
+    from tagspeech.models.new_llm import make_llm
+    from tagspeech.models.pretrained import load_llm, save_pretrained
+    from tagspeech.models.tagspeech import TagSpeechModel
+    from tagspeech.training.embed import embed
+
+    folder = tmp_path_factory.mktemp("base")
+    config = load_config(tiny_yaml, [f"llm.name={folder / 'llm'}"])
+    targets = group_targets(read_groups(tiny_groups / "train.jsonl.gz"), config.target.time_grid)
+    make_llm(config.llm.new, targets, config.target.time_grid, 30.0, folder / "llm")
+    torch.manual_seed(1)
+    save_pretrained(TagSpeechModel(config, *load_llm(config.llm)), folder / "model")
+    embed(
+        *(config, tiny_groups, None, None, folder / "embeddings", ("train", "dev")),
+        init_from=folder / "model",
+    )
+    return folder

@@ -20,15 +20,11 @@ from torch import Tensor
 
 from tagspeech.config import Config, LoraConfig
 from tagspeech.config_file import load_config
-from tagspeech.data.batches import read_groups
-from tagspeech.data.groups import group_targets
 from tagspeech.errors import InputError
 from tagspeech.models.llm import load_llm
-from tagspeech.models.new_llm import make_llm
 from tagspeech.models.pretrained import load_pretrained, save_pretrained, start_from
 from tagspeech.models.released import save_released
 from tagspeech.models.tagspeech import TagSpeechModel
-from tagspeech.training.embed import embed
 from tagspeech.training.tagspeech import train_tagspeech
 
 LORA = ("llm.trainable=none", "llm.lora.r=2")
@@ -44,28 +40,12 @@ CHANGED = {  # what is declared, and the beginnings of the names of what may cha
 }
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, tiny_groups: Path, tiny_yaml: Path) -> Path:
-    """A folder with a model of random weights, `model`, and `embeddings` by its encoders."""
-    folder = tmp_path_factory.mktemp("base")
-    config = load_config(tiny_yaml, [f"llm.name={folder / 'llm'}"])
-    targets = group_targets(read_groups(tiny_groups / "train.jsonl.gz"), config.target.time_grid)
-    make_llm(config.llm.new, targets, config.target.time_grid, 30.0, folder / "llm")
-    torch.manual_seed(1)
-    save_pretrained(TagSpeechModel(config, *load_llm(config.llm)), folder / "model")
-    embed(
-        *(config, tiny_groups, None, None, folder / "embeddings", ("train", "dev")),
-        init_from=folder / "model",
-    )
-    return folder
-
-
 @pytest.fixture
-def train(base: Path, tiny_yaml: Path, tmp_path: Path) -> Callable[..., Path]:
-    def run(*sets: str, steps: int = 4, init_from: Path = base / "model") -> Path:
+def train(tiny_base: Path, tiny_yaml: Path, tmp_path: Path) -> Callable[..., Path]:
+    def run(*sets: str, steps: int = 4, init_from: Path = tiny_base / "model") -> Path:
         config = load_config(tiny_yaml, [f"train.max_steps={steps}", *sets])
         output = tmp_path / "-".join(sets).replace("/", "_")
-        train_tagspeech(config, base / "embeddings", None, None, output, init_from)
+        train_tagspeech(config, tiny_base / "embeddings", None, None, output, init_from)
         return output / "pretrained"
 
     return run
@@ -83,9 +63,9 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("sets", CHANGED)
 def test_only_what_is_declared_changes(
-    base: Path, train: Callable[..., Path], sets: tuple[str, ...]
+    tiny_base: Path, train: Callable[..., Path], sets: tuple[str, ...]
 ) -> None:
-    before, after = weights_of(base / "model"), weights_of(train(*sets))
+    before, after = weights_of(tiny_base / "model"), weights_of(train(*sets))
     assert before.keys() == {name for name in after if not name.startswith("lora.")}
     changed = [name for name in after if name not in before or not after[name].equal(before[name])]
     assert [name for name in changed if not name.startswith(CHANGED[sets])] == []
@@ -93,9 +73,9 @@ def test_only_what_is_declared_changes(
         assert sum(name.startswith(part) for name in changed) >= 4, part
 
 
-def adapted(base: Path, tiny_yaml: Path) -> TagSpeechModel:
+def adapted(tiny_base: Path, tiny_yaml: Path) -> TagSpeechModel:
     """A model with adapters that change something."""
-    model = start_from(load_config(tiny_yaml, LORA), base / "model")
+    model = start_from(load_config(tiny_yaml, LORA), tiny_base / "model")
     torch.manual_seed(2)
     for name, weight in model.named_parameters():
         if weight.requires_grad and ".lora_" in name:
@@ -109,22 +89,24 @@ def loss_of(model: TagSpeechModel) -> Tensor:
         return model.loss(features_BTF, torch.tensor([200]), ["<text>\n</text>"]).terms["target"]
 
 
-def test_new_adapters_change_nothing(base: Path, tiny_yaml: Path) -> None:
-    fresh = start_from(load_config(tiny_yaml, LORA), base / "model")
-    assert loss_of(fresh).equal(loss_of(load_pretrained(TagSpeechModel, base / "model")))
+def test_new_adapters_change_nothing(tiny_base: Path, tiny_yaml: Path) -> None:
+    fresh = start_from(load_config(tiny_yaml, LORA), tiny_base / "model")
+    assert loss_of(fresh).equal(loss_of(load_pretrained(TagSpeechModel, tiny_base / "model")))
 
 
 def test_adapters_are_saved_as_peft_has_them_and_merged(
-    base: Path, tiny_yaml: Path, tmp_path: Path
+    tiny_base: Path, tiny_yaml: Path, tmp_path: Path
 ) -> None:
-    model = adapted(base, tiny_yaml)
+    model = adapted(tiny_base, tiny_yaml)
     save_pretrained(model, tmp_path / "saved")
     loss = loss_of(model)
-    assert loss.item() != pytest.approx(loss_of(load_pretrained(TagSpeechModel, base / "model")))
+    assert loss.item() != pytest.approx(
+        loss_of(load_pretrained(TagSpeechModel, tiny_base / "model"))
+    )
     assert loss_of(load_pretrained(TagSpeechModel, tmp_path / "saved")).equal(loss)
     written = json.loads((tmp_path / "saved/adapter/adapter_config.json").read_text())
     assert (written["r"], written["base_model_name_or_path"]) == (2, "./llm")
-    plain = load_pretrained(TagSpeechModel, base / "model")
+    plain = load_pretrained(TagSpeechModel, tiny_base / "model")
     plain.llm = PeftModel.from_pretrained(plain.llm, tmp_path / "saved/adapter")
     assert loss_of(plain).equal(loss)
     with pytest.raises(InputError, match="export merged"):
@@ -140,17 +122,21 @@ def test_adapters_are_saved_as_peft_has_them_and_merged(
 
 
 def test_training_goes_on_from_adapters_of_the_same_kind_only(
-    base: Path, tiny_yaml: Path, tmp_path: Path
+    tiny_base: Path, tiny_yaml: Path, tmp_path: Path
 ) -> None:
-    save_pretrained(adapted(base, tiny_yaml), tmp_path / "saved")
+    save_pretrained(adapted(tiny_base, tiny_yaml), tmp_path / "saved")
     config = load_config(tiny_yaml, LORA)
-    assert loss_of(start_from(config, tmp_path / "saved")).equal(loss_of(adapted(base, tiny_yaml)))
+    assert loss_of(start_from(config, tmp_path / "saved")).equal(
+        loss_of(adapted(tiny_base, tiny_yaml))
+    )
     with pytest.raises(InputError, match="export merged"):
         start_from(load_config(tiny_yaml, [*LORA, "llm.lora.r=4"]), tmp_path / "saved")
 
 
-def test_adapters_that_do_not_fit_are_named(base: Path, tiny_yaml: Path, tmp_path: Path) -> None:
-    save_pretrained(adapted(base, tiny_yaml), tmp_path / "saved")
+def test_adapters_that_do_not_fit_are_named(
+    tiny_base: Path, tiny_yaml: Path, tmp_path: Path
+) -> None:
+    save_pretrained(adapted(tiny_base, tiny_yaml), tmp_path / "saved")
     path = tmp_path / "saved/adapter/adapter_model.safetensors"
     weights = load_file(path)
     weights.pop(sorted(weights)[0])
@@ -158,19 +144,19 @@ def test_adapters_that_do_not_fit_are_named(base: Path, tiny_yaml: Path, tmp_pat
     with pytest.raises(InputError, match=r"adapter_model\.safetensors: lacks weight"):
         load_pretrained(TagSpeechModel, tmp_path / "saved")
     with pytest.raises(InputError, match=r"llm\.lora\.layers: nonsense"):
-        start_from(load_config(tiny_yaml, [*LORA, "llm.lora.layers=nonsense"]), base / "model")
+        start_from(load_config(tiny_yaml, [*LORA, "llm.lora.layers=nonsense"]), tiny_base / "model")
     with pytest.raises(InputError, match=r"llm\.lora\.r: wants llm\.trainable: none"):
-        start_from(load_config(tiny_yaml, ["llm.lora.r=2"]), base / "model")
+        start_from(load_config(tiny_yaml, ["llm.lora.r=2"]), tiny_base / "model")
 
 
-def test_a_released_model_is_gone_on_from(base: Path, tiny_yaml: Path, tmp_path: Path) -> None:
+def test_a_released_model_is_gone_on_from(tiny_base: Path, tiny_yaml: Path, tmp_path: Path) -> None:
     config = load_config(tiny_yaml)
     paper = {"embed_channels": (8, 32, 128)}
     config = replace(
         config,
         semantic=replace(config.semantic, encoder=replace(config.semantic.encoder, **paper)),
         voice=replace(config.voice, encoder=replace(config.voice.encoder, **paper)),
-        llm=replace(config.llm, name=str(base / "llm")),
+        llm=replace(config.llm, name=str(tiny_base / "llm")),
     )
     torch.manual_seed(3)
     save_released(TagSpeechModel(config, *load_llm(config.llm)), tmp_path / "released")
@@ -192,16 +178,16 @@ def test_encoders_are_named_or_those_of_the_model(tiny_yaml: Path, tmp_path: Pat
 
 
 def test_recipe_goes_on_from_a_model(
-    root: Path, base: Path, tiny_groups: Path, tiny_yaml: Path, tmp_path: Path
+    root: Path, tiny_base: Path, tiny_groups: Path, tiny_yaml: Path, tmp_path: Path
 ) -> None:
     """Stages 5 and 6 take encoders, projectors and LLM of the model."""
     command = [str(root / "run.sh"), "--install", "false", "--config", str(tiny_yaml)]
     command += ["--data", str(tiny_groups.parent), "--exp", str(tmp_path), "--stage", "5"]
     command += ["--stop-stage", "6", "--jobs", "1", "--threads", "1", "--set", "train.max_steps=2"]
-    command += ["--set", "llm.trainable=none", "--init-from", str(base / "model")]
+    command += ["--set", "llm.trainable=none", "--init-from", str(tiny_base / "model")]
     told = subprocess.run(command, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
-    before, after = weights_of(base / "model"), weights_of(tmp_path / "tagspeech/pretrained")
+    before, after = weights_of(tiny_base / "model"), weights_of(tmp_path / "tagspeech/pretrained")
     assert before.keys() == after.keys()
     same = [name for name in after if after[name].equal(before[name])]
     assert [name for name in after if "_projector." not in name] == same

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from tagspeech.config import (
     Config,
@@ -39,7 +39,7 @@ from tagspeech.models.llm import load_llm
 from tagspeech.models.older import older_llm_config, older_tokenizer_config
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.models.weights import copy_weights, read_pt, tensors_in
-from tagspeech.models.zipformer import load_zipformer, zipformer_config_from_released
+from tagspeech.models.zipformer import Zipformer, load_zipformer, zipformer_config_from_released
 
 M = TypeVar("M", bound=TagSpeechModel)
 
@@ -106,7 +106,7 @@ def load_released(
     return model.eval()
 
 
-def load_released_encoders(folder: Path, semantic: nn.Module, voice: nn.Module) -> None:
+def load_released_encoders(folder: Path, semantic: Any, voice: Zipformer) -> None:
     """Copies the encoders of a folder in the released layout into two Zipformers."""
     for encoder, name in zip((semantic, voice), _ENCODERS.values(), strict=True):
         load_zipformer(encoder, folder / name / "model.safetensors")

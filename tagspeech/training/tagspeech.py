@@ -11,7 +11,7 @@ from lhotse import CutSet
 from lhotse.dataset import SpecAugment
 from torch import Tensor
 
-from tagspeech.config import Config
+from tagspeech.config import AugmentConfig, Config
 from tagspeech.data.batches import (
     FeatureReader,
     batches_by_duration,
@@ -55,6 +55,10 @@ class TagSpeechTask:
         self.features: FeatureReader | None = None
         if config.semantic.tune_lr or config.voice.tune_lr:
             self.features = FeatureReader(config.features, config.semantic.whisper_bins)
+        elif config.train.augment != AugmentConfig():
+            raise InputError(
+                "train.augment: wants semantic.tune_lr or voice.tune_lr; stored frames are no audio"
+            )
         # Times of the target text must stay those of the frames: no time warp.
         self.augment = SpecAugment(
             time_warp_factor=None, num_frame_masks=2, features_mask_size=20, num_feature_masks=2
