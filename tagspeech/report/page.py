@@ -38,7 +38,7 @@ def write_page(
     """Writes the page: one file that needs no other and no net, save for linked audio.
 
     scores      as for `tagspeech.report.table.results`; its first has the scores of `hyp`
-    groups      the Lhotse cuts of the test set. The worst `audio` sessions get their audio embedded,
+    groups      the Lhotse cuts of the test set. The worst `audio` sessions have their audio inside,
                 the others link to the recording, relative to `output`
     experiment  folder whose FOLDER/curve.jsonl are the training curves, and whose
                 tagspeech/pretrained/config.json says where anchors stand
