@@ -263,8 +263,10 @@ run_stage 8 "score" \
 commit=$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
 run_stage 9 "report" \
   --inputs "$greedy"/{scores.json,scores-voice.json,test.hyp.seglst.json,test.ref.seglst.json} \
-  --outputs "$exp/results.json" \
+  "$data/groups/test.jsonl.gz" \
+  --outputs "$exp/results.json" "$exp/report.html" \
   -- tagspeech report --scores "$greedy/scores.json" --scores-voice "$greedy/scores-voice.json" \
   --recipe "$recipe" --commit "$commit" \
   --ref "$greedy/test.ref.seglst.json" --hyp "$greedy/test.hyp.seglst.json" \
-  --seconds "$(mark seconds "$data/.stages" "$exp/.stages")" --output "$exp/results.json"
+  --seconds "$(mark seconds "$data/.stages" "$exp/.stages")" --output "$exp/results.json" \
+  --page "$exp/report.html" --groups "$data/groups/test.jsonl.gz" --exp "$exp"

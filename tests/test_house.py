@@ -108,6 +108,8 @@ for path in {{
     "report": [""],
 }}[verb]:
     write(output / path if path else output)
+if "--page" in options:
+    write(Path(options["--page"]))
 """
 
 GIVEN = ("--install", "false", "--from-scratch", "true")  # what comes later counts

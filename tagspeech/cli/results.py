@@ -105,6 +105,10 @@ def add_report(verbs: object) -> None:
             commit=args.commit,
             seconds=args.seconds,
             output=args.output,
+            page=args.page,
+            groups=args.groups,
+            audio=args.audio,
+            experiment=args.exp,
         )
 
     parser = add_verb(verbs, "report", "Prints the table of scores and three examples.", run)
@@ -116,6 +120,12 @@ def add_report(verbs: object) -> None:
     parser.add_argument("--commit", default="unknown", help="of the code that ran")
     parser.add_argument("--seconds", type=json.loads, default={}, help="JSON: of each stage")
     add_path(parser, "output", "results.json")
+    add_path(parser, "page", "report.html, a page to look at and to listen to", required=False)
+    add_path(parser, "groups", "page: SPLIT.jsonl.gz, the audio", required=False)
+    parser.add_argument(
+        *("--audio",), type=count, default=10, help="page: sessions with audio inside (worst first)"
+    )
+    add_path(parser, "exp", "page: folder of the experiment, for its curves", required=False)
 
 
 def add_examples(verbs: object) -> None:

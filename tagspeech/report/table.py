@@ -71,15 +71,18 @@ def render_table(results: Mapping[str, Any], scores: Mapping[str, Mapping[str, A
         f"{results['recipe']} at {results['commit']}: {results['test']['sessions']} sessions, "
         f"normaliser: {NORMALISERS[language]}"
     )
-    parts = [head]
-    for key, (title, metrics) in _parts(scores).items():
-        parts.append(columns(_metric_rows(title, results[key], metrics)))
+    parts = [head, *(columns(rows) for rows in metric_tables(scores))]
     if results["seconds"]:
         stages = [("stage", "seconds")]
         stages += [(stage, f"{spent:.1f}") for stage, spent in results["seconds"].items()]
         stages.append(("total", f"{sum(results['seconds'].values()):.1f}"))
         parts.append(columns(stages))
     return "\n\n".join(parts)
+
+
+def metric_tables(scores: Mapping[str, Mapping[str, Any]]) -> list[list[tuple[str, ...]]]:
+    """The rows of a table for each part of `scores`, its heads first; the title is the first."""
+    return [_metric_rows(title, _rates(part), part) for title, part in _parts(scores).values()]
 
 
 def _metric_rows(
@@ -128,10 +131,13 @@ def report(
     seconds: Mapping[str, float],
     output: str | Path,
     scores_voice_path: str | Path | None = None,
+    page: str | Path | None = None,
+    **page_options: Any,
 ) -> dict[str, Any]:
     """`tagspeech report`: writes results.json to `output`, prints the tables and three examples.
 
-    The examples are those of `scores_path` and `hyp_path`, with the speakers that the LLM wrote.
+    The examples are those of `scores_path` and `hyp_path`, with the speakers that the LLM wrote; so
+    are the sessions of `page`, written where it is named with the options of `write_page`.
     """
     scores = {"test": read_scores(scores_path)}
     if scores_voice_path is not None:
@@ -139,6 +145,10 @@ def report(
     content = results(scores, recipe, commit, seconds)
     write_json(output, content)
     print(render_table(content, scores), end="\n\n")
-    sessions = scores["test"]["sessions"]
-    print(render_examples(formats.read(ref_path), formats.read(hyp_path), sessions))
+    ref, hyp = formats.read(ref_path), formats.read(hyp_path)
+    print(render_examples(ref, hyp, scores["test"]["sessions"]))
+    if page is not None:
+        from tagspeech.report.page import write_page  # needs the tables above
+
+        write_page(page, f"{recipe} at {commit}", scores, ref, hyp, **page_options)
     return content

@@ -1,0 +1,158 @@
+"""One page to look at and to listen to: scores, training curves, sessions as lanes of segments."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from tagspeech.errors import InputError
+from tagspeech.files import read_journal, read_json, write_text
+from tagspeech.report.examples import percent
+from tagspeech.report.table import metric_tables
+from tagspeech.scoring.alignment import align
+from tagspeech.segments import Segment, by_time
+
+ENCODER_FRAMES = 25  # per second, of both encoders
+BREAKDOWNS = {"by_duration": "Duration (s)", "by_speakers": "Speakers in the reference"}
+RATES = {"cpwer": "cpWER", "wer": "WER", "der": "DER"}
+
+
+def write_page(
+    output: str | Path,
+    title: str,
+    scores: Mapping[str, Mapping[str, Any]],
+    ref: Sequence[Segment],
+    hyp: Sequence[Segment],
+    *,
+    groups: str | Path | None = None,
+    audio: int = 0,
+    experiment: str | Path | None = None,
+) -> None:
+    """Writes the page: one file that needs no other and no net, save for linked audio.
+
+    scores      as for `tagspeech.report.table.results`; its first has the scores of `hyp`
+    groups      the Lhotse cuts of the test set. The worst `audio` sessions have their audio inside,
+                the others link to the recording, relative to `output`
+    experiment  folder whose FOLDER/curve.jsonl are the training curves, and whose
+                tagspeech/pretrained/config.json says where anchors stand
+
+    Raises `InputError` when a session is not in `groups`.
+    """
+    first = next(iter(scores.values()))
+    rows = _sessions(first, ref, hyp)
+    if groups is not None:
+        _add_audio(rows, Path(groups), audio, Path(output).parent)
+    folder = Path(experiment) if experiment is not None else None
+    content = {
+        "title": title,
+        "tables": metric_tables(scores),
+        "breakdowns": [_breakdown(first, key) for key in BREAKDOWNS],
+        "curves": _curves(folder) if folder is not None else [],
+        "anchors": _anchor_seconds(folder) if folder is not None else None,
+        "sessions": rows,
+    }
+    # "</script>" in a transcript must not end the element that holds it
+    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    template = files("tagspeech.report").joinpath("page.html").read_text(encoding="utf-8")
+    write_text(output, template.replace("{{data}}", data, 1))
+
+
+def _sessions(
+    scores: Mapping[str, Any], ref: Sequence[Segment], hyp: Sequence[Segment]
+) -> list[dict[str, Any]]:
+    """What the page shows of each session, those of highest cpWER first."""
+    sides = {"ref": defaultdict(list), "hyp": defaultdict(list)}
+    for side, segments in (("ref", ref), ("hyp", hyp)):
+        for segment in by_time(list(segments)):
+            sides[side][segment.session].append(segment)
+    rows = []
+    for name, metrics in scores["sessions"].items():
+        own = {side: sides[side][name] for side in sides}
+        pairs = align(own["ref"], own["hyp"], scores["overall"]["language"])
+        rows.append(
+            {
+                "name": name,
+                "seconds": metrics["seconds"],
+                "malformed": bool(metrics.get("malformed_rate")),
+                "errors": metrics["cpwer"]["errors"],
+                **{key: metrics[key]["error_rate"] for key in RATES},
+                **{
+                    side: [[s.speaker, s.start, s.end, s.words] for s in segments]
+                    for side, segments in own.items()
+                },
+                "pairs": [[pair.ref, pair.hyp, pair.words] for pair in pairs],
+            }
+        )
+    return sorted(rows, key=_badness)
+
+
+def _badness(row: Mapping[str, Any]) -> tuple[float, int, str]:
+    """Order of sessions; words where nothing was said are as bad as can be."""
+    rate = row["cpwer"] if row["cpwer"] is not None else float("inf") if row["errors"] else 0.0
+    return (-rate, -row["errors"], row["name"])
+
+
+def _breakdown(scores: Mapping[str, Any], key: str) -> dict[str, Any]:
+    rows = [
+        [
+            name,
+            str(part["sessions"]),
+            *(percent(part[rate]["error_rate"]) for rate in RATES),
+            percent(part["speaker_count_accuracy"]),
+        ]
+        for name, part in scores[key].items()
+    ]
+    heads = [BREAKDOWNS[key], "sessions", *(f"{name} %" for name in RATES.values())]
+    return {"title": BREAKDOWNS[key], "heads": [*heads, "speaker count right %"], "rows": rows}
+
+
+def _curves(experiment: Path) -> list[dict[str, Any]]:
+    """Every figure of each training over its steps."""
+    curves = []
+    for path in sorted(experiment.glob("*/curve.jsonl")):
+        figures: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+        for row in read_journal(path):
+            for key, value in row.items():
+                if key not in ("step", "seconds") and isinstance(value, (int, float)):
+                    figures[key].append((row["step"], value))
+        curves.append({"name": path.parent.name, "figures": figures})
+    return curves
+
+
+def _anchor_seconds(experiment: Path) -> float | None:
+    """Seconds between anchors of the semantic stream; None without a trained model."""
+    path = experiment / "tagspeech/pretrained/config.json"
+    if not path.exists():
+        return None
+    semantic = read_json(path)["semantic"]
+    return float(semantic["anchor_interval"] * semantic["stack"] / ENCODER_FRAMES)
+
+
+def _add_audio(rows: list[dict[str, Any]], groups_path: Path, embed: int, folder: Path) -> None:
+    """Adds to each session where its audio is, and the seconds at which it begins there."""
+    import soundfile
+
+    from tagspeech.data.batches import read_groups  # loads torch, which a page without audio spares
+
+    groups = {group.id: group for group in read_groups(groups_path)}
+    for number, row in enumerate(rows):
+        group = groups.get(row["name"])
+        if group is None:
+            raise InputError(f"{groups_path}: has no group {row['name']}, which the scores have")
+        if number < embed:
+            file = io.BytesIO()
+            soundfile.write(
+                file, group.load_audio().mean(axis=0), group.sampling_rate, format="FLAC"
+            )
+            text = base64.b64encode(file.getvalue()).decode()
+            row.update(audio=f"data:audio/flac;base64,{text}", begins=0.0)
+        else:
+            source = os.path.relpath(group.recording.sources[0].source, folder)
+            row.update(audio=Path(source).as_posix(), begins=group.start)
