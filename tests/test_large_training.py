@@ -86,9 +86,14 @@ def test_two_processes_of_torchrun_are_one_with_twice_the_batches(
     assert not same(alone, one)
 
 
-def test_best_epochs_and_a_final_model_of_the_best(train: Train, tmp_path: Path) -> None:
+def test_best_epochs_and_a_final_model_of_the_best(
+    train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     sets = ("train.final=best", "train.keep_epochs=true", "train.max_duration=100", "train.lr=0.3")
-    train(tmp_path, *sets, "train.valid_every=1")
+    with caplog.at_level("INFO"):
+        train(tmp_path, *sets, "train.valid_every=1")
+    assert "M weights learn" in caplog.text
+    assert "the largest batch" in caplog.text
     figures = losses(tmp_path)
     assert figures != sorted(figures, reverse=True), "the last is the best: nothing is tested"
     best = load(tmp_path / "best.pt")

@@ -61,6 +61,8 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
     train, model = task.train, task.model
     if train.final not in ("average", "best"):
         raise InputError(f"train.final: wants average or best, found {train.final!r}")
+    if train.accumulate < 1:
+        raise InputError(f"train.accumulate: wants 1 or more batches, found {train.accumulate}")
     first = rank() == 0
     if first:
         _claim_folder(output, config, task.sections)
