@@ -144,3 +144,17 @@ def add_examples(verbs: object) -> None:
     add_path(parser, "ref", "reference segments")
     add_path(parser, "hyp", "hypothesis segments")
     add_path(parser, "output", "folder to make: README.md and the audio")
+
+
+def add_plot(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.report.plots import write_plots
+
+        write_plots(args.scores, args.ref, args.hyp, args.output, args.session)
+
+    parser = add_verb(verbs, "plot", "Draws scores for a paper, as SVG and PNG.", run)
+    add_path(parser, "scores", "scores.json")
+    add_path(parser, "ref", "reference segments")
+    add_path(parser, "hyp", "hypothesis segments")
+    parser.add_argument("--session", help="of the time-line; without it, that of most errors")
+    add_path(parser, "output", "folder to make: timeline, breakdown, diarization")
