@@ -14,6 +14,8 @@
 #   --set KEY=VALUE     changes a key of the recipe's tagspeech.yaml; may be repeated
 #   --offline true      asks nothing of the Hugging Face Hub; takes what was downloaded before
 #   --from-scratch true uses nothing that was trained before, and conf/scratch.yaml if there is one
+#   --init-from DIR     goes on from a trained TagSpeech, published or of our own: its encoders take the
+#                       place of stages 3 and 4, its projectors and LLM are what stage 6 starts from
 #   --pretrained DIR    folder whose SHA256SUMS is checked first
 #   --config FILE       another tagspeech.yaml
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
@@ -49,7 +51,7 @@ exp=egs/$recipe/exp
 config=""
 offline=false
 from_scratch=false
-pretrained="" llm=""
+pretrained="" llm="" init_from=""
 semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
 left_out=""
 protocol=all
@@ -83,6 +85,10 @@ for name in semantic_init semantic_units semantic_encoder voice_init voice_encod
   [[ -z ${!name} ]] || with_config+=(--set "parts.$name={}" --set "parts.$name.name=${!name}")
 done
 [[ -z $llm ]] || with_config+=(--set "llm.name=$llm" --set "llm.revision=null")
+if [[ -n $init_from ]]; then # it has all parts
+  [[ -f $init_from/config.json ]] || die "--init-from $init_from: is no folder of a TagSpeech" 2
+  with_config+=(--set "parts={}" --set "llm.name=''" --set "llm.revision=null")
+fi
 with_config+=(${set_args[@]+"${set_args[@]}"})
 
 # Where they are: what stages 3 to 6 start from must be there, and fit, before the long work.
@@ -101,11 +107,12 @@ if ((stop_stage > 2 && ${stage:-0} < 7)); then
     [[ $line != llm.name=* ]] || llm=${line#*=}
   done <<<"$answer"
 fi
-export HF_HUB_OFFLINE=1 # all that the stages need is here
+# All that the stages need is here, but for an LLM that a model of --init-from only names.
+[[ -n $init_from && $offline == false ]] || export HF_HUB_OFFLINE=1
 
 # The configuration as the stages get it, and resolved: a stage is redone when its sections change.
 new_llm=false
-if [[ -z $llm ]]; then
+if [[ -z $llm && -z $init_from ]]; then
   new_llm=true
   llm=$exp/llm/pretrained
   with_config+=(--set "llm.name=$llm")
@@ -133,6 +140,13 @@ manifests=("$data"/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz
 left_out=${left_out:+"$data/manifests/$left_out"}
 semantic=${semantic_encoder:-$exp/semantic/final.pt}
 voice=${voice_encoder:-$exp/voice/final.pt}
+begin_with=("$semantic" "$voice")
+begin_options=(--semantic "$semantic" --voice "$voice")
+if [[ -n $init_from ]]; then
+  semantic_encoder=$init_from voice_encoder=$init_from
+  begin_with=("$init_from")
+  begin_options=(--init-from "$init_from")
+fi
 model=$exp/tagspeech/pretrained
 greedy=$exp/tagspeech/greedy
 
@@ -194,12 +208,12 @@ else
 fi
 
 run_stage 5 "speaker embeddings" \
-  --inputs "$data"/groups/{train,dev}.jsonl.gz "$semantic" "$voice" \
+  --inputs "$data"/groups/{train,dev}.jsonl.gz "${begin_with[@]}" \
   --outputs "$exp"/embeddings/{train,dev}.jsonl.gz \
   --sections features \
   --work "$exp/embeddings" \
   -- tagspeech embed "${with_config[@]}" --groups "$data/groups" \
-  --semantic "$semantic" --voice "$voice" --output "$exp/embeddings" \
+  "${begin_options[@]}" --output "$exp/embeddings" \
   --jobs "$jobs" --threads "$threads"
 
 train_tagspeech() {
@@ -208,14 +222,14 @@ train_tagspeech() {
       --processes "$processes" --threads "$threads"
   fi
   tagspeech train tagspeech "${with_config[@]}" --groups "$exp/embeddings" \
-    --semantic "$semantic" --voice "$voice" --output "$exp/tagspeech" \
+    "${begin_options[@]}" --output "$exp/tagspeech" \
     --processes "$processes" --threads "$threads"
 }
 run_stage 6 "TagSpeech" \
-  --inputs "$exp"/embeddings/{train,dev}.jsonl.gz "$semantic" "$voice" \
+  --inputs "$exp"/embeddings/{train,dev}.jsonl.gz "${begin_with[@]}" \
   ${llm_folder:+"$llm_folder"} \
   --outputs "$model/config.json" "$model/model.safetensors" \
-  --sections language,features,semantic.stack,semantic.anchor_interval,voice.stack,voice.anchor_interval,llm,target,loss,drop,train \
+  --sections language,features,semantic.stack,semantic.anchor_interval,semantic.tune_lr,voice.stack,voice.anchor_interval,voice.tune_lr,llm,target,loss,drop,train \
   --options "processes=$processes" \
   --work "$exp/llm" "$exp/tagspeech" \
   -- train_tagspeech

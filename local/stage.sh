@@ -125,6 +125,8 @@ run_logged() {
   set -m
   (
     set +em
+    # shellcheck disable=SC2016
+    note_owner "$(exec sh -c 'echo $PPID')" # its own number; bash 3.2 has no variable for it
     (
       set -e
       "$@"
@@ -134,16 +136,16 @@ run_logged() {
   ) </dev/null &
   stage_group=$!
   set +m
-  note_owner
   stage_status=0
   wait "$stage_group" 2>/dev/null || stage_status=$?
   stage_group=""
   note_owner
 }
 
-# Who works here, for take_lock of the next run. On a full disk the stage says so, not this.
+# note_owner [GROUP]: who works here, for take_lock of the next run. A stage says it itself: a driver
+# that is killed as it starts one could not. On a full disk the stage fails, not this.
 note_owner() {
-  { echo "$$ $stage_group" >"$stage_marks/lock"; } 2>/dev/null || true
+  { echo "$$ ${1:-}" >"$stage_marks/lock"; } 2>/dev/null || true
 }
 
 # last_words LOG: what a command said last, which is its one line of error

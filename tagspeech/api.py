@@ -20,7 +20,7 @@ from tagspeech.decoding.transcribe import open_audio, read_audio, transcribe
 from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, render, write
 from tagspeech.models.hub import find_model
-from tagspeech.models.pretrained import load_pretrained, save_pretrained
+from tagspeech.models.pretrained import load_pretrained, merge_lora, save_pretrained
 from tagspeech.models.released import load_projectors, save_released
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
@@ -209,3 +209,10 @@ def transcribe_files(
 def export_released(model: str, revision: str | None, offline: bool, output: Path) -> None:
     """Behind `tagspeech export released`: a model in the layout of the published checkpoints."""
     save_released(TagSpeech.from_pretrained(model, revision, offline=offline), output)
+
+
+def export_merged(model: str, revision: str | None, offline: bool, output: Path) -> None:
+    """Behind `tagspeech export merged`: a model whose adapters are part of its LLM."""
+    loaded = TagSpeech.from_pretrained(model, revision, offline=offline)
+    merge_lora(loaded)
+    loaded.save_pretrained(output)

@@ -61,11 +61,24 @@ class WhisperEncoderConfig:
 
 
 @dataclass(frozen=True)
+class AugmentConfig:
+    """What is done to the audio of training batches; all off. Manifests are Lhotse's recordings."""
+
+    speeds: tuple[float, ...] = (1.0,)  # one is drawn for each group, such as of 0.9, 1.0, 1.1
+    rooms: str = ""  # manifest of room impulse responses
+    rooms_share: float = 0.5  # of the groups are heard in such a room
+    noise: str = ""  # manifest of noise, such as MUSAN's
+    noise_share: float = 0.5  # of the groups get noise
+    noise_snr: tuple[float, float] = (10.0, 20.0)  # dB, drawn from this range
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run: what is read, for how long, how the weights move."""
 
     seed: int = 1
     max_duration: float = 80.0  # seconds of audio in a batch
+    accumulate: int = 1  # batches of each process in one step of the optimiser
     shortest: float = 0.5  # seconds; utterance groups outside are left out of training
     longest: float = 30.0
     num_buckets: int = 20
@@ -79,11 +92,15 @@ class TrainConfig:
     clip_norm: float = 1.0
     precision: str = "auto"  # float32 | bfloat16 | auto: bfloat16 where the device has it
     spec_augment: bool = True
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     log_every: int = 50
     valid_every: int = 1000
     valid_groups: int = 0  # dev groups that TagSpeech decodes and scores at each validation
     checkpoint_every: int = 1000
-    average: int = 5  # the last checkpoints, kept and averaged into the final model
+    average: int = 5  # the last checkpoints, kept and averaged
+    final: str = "average"  # of the last checkpoints | best: the weights of the best validation
+    keep_epochs: bool = False  # the weights behind each epoch stay as epoch-N.pt
+    try_largest: bool = True  # the largest batch goes first once, to see whether it fits
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,7 @@ class SemanticConfig:
     encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
     stack: int = 4  # encoder frames per projected frame
     anchor_interval: int = 8  # projected frames between two anchors
+    tune_lr: float = 0.0  # of the encoder in the training of TagSpeech; 0: frozen, as in the paper
     sot: SotConfig = field(default_factory=SotConfig)
     grow: bool = False  # the encoder has layers that parts.semantic_init lacks: they begin new
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -131,6 +149,7 @@ class VoiceConfig:
     encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
     stack: int = 4
     anchor_interval: int = 8
+    tune_lr: float = 0.0  # of the encoder in the training of TagSpeech; 0: frozen, as in the paper
     margin: float = 0.2  # additive cosine margin of the speaker loss
     scale: float = 30.0
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -152,12 +171,23 @@ class NewLLMConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters on the LLM, which itself stays as it is (arXiv 2106.09685)."""
+
+    r: int = 0  # rank; 0: no adapters
+    alpha: float = 32.0  # what they add is multiplied by alpha / r
+    dropout: float = 0.0  # of their input
+    layers: tuple[str, ...] = ("all-linear",)  # names of linear layers; this one: of all
+
+
+@dataclass(frozen=True)
 class LLMConfig:
     """The causal LM: a Hugging Face name or folder."""
 
     name: str = ""  # empty: a new one, which stage 6 makes (paper: Qwen/Qwen2.5-7B-Instruct)
     revision: str | None = None  # branch, tag or commit on the Hub
     trainable: str = "none"  # none: frozen, as in the paper | full
+    lora: LoraConfig = field(default_factory=LoraConfig)
     attention: str = "sdpa"  # as transformers names it
     new: NewLLMConfig = field(default_factory=NewLLMConfig)
 

@@ -108,6 +108,17 @@ def tiny_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def replicas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small replicas of AMI and AliMeeting: `ami`, `alimeeting`."""
+    from tagspeech.data.replicas import simulate_replica
+
+    folder = tmp_path_factory.mktemp("replicas")
+    for layout in ("ami", "alimeeting"):
+        simulate_replica(layout, folder / layout, minutes=0.2)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_segments() -> list[Segment]:
     """Two speakers of one session, overlapping."""
     return [
@@ -144,4 +155,29 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Con
     model = TagSpeechModel(tiny_config, *load_llm(tiny_config.llm))
     folder = tmp_path_factory.mktemp("model") / "pretrained"
     save_pretrained(model, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory, tiny_groups: Path, tiny_yaml: Path) -> Path:
+    """A folder with a model of random weights, `model`, and `embeddings` by its encoders."""
+    import torch
+
+    from tagspeech.data.batches import read_groups
+    from tagspeech.data.groups import group_targets
+    from tagspeech.models.new_llm import make_llm
+    from tagspeech.models.pretrained import load_llm, save_pretrained
+    from tagspeech.models.tagspeech import TagSpeechModel
+    from tagspeech.training.embed import embed
+
+    folder = tmp_path_factory.mktemp("base")
+    config = load_config(tiny_yaml, [f"llm.name={folder / 'llm'}"])
+    targets = group_targets(read_groups(tiny_groups / "train.jsonl.gz"), config.target.time_grid)
+    make_llm(config.llm.new, targets, config.target.time_grid, 30.0, folder / "llm")
+    torch.manual_seed(1)
+    save_pretrained(TagSpeechModel(config, *load_llm(config.llm)), folder / "model")
+    embed(
+        *(config, tiny_groups, None, None, folder / "embeddings", ("train", "dev")),
+        init_from=folder / "model",
+    )
     return folder

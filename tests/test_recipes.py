@@ -1,4 +1,4 @@
-"""Recipes of published corpora on replicas: every stage; killed and gone on; nothing lost."""
+"""Recipes of published corpora on replicas: stages 0 to 2, and what is said of a broken corpus."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,9 +15,6 @@ from xml.etree import ElementTree
 import pytest
 
 from tagspeech.data.batches import read_groups
-from tagspeech.data.rejected import GOES_ON, OUTSIDE
-from tagspeech.data.replicas import simulate_replica
-from tagspeech.formats.textgrid import parse
 
 SPLITS = ("train", "dev", "test")
 
@@ -35,14 +29,6 @@ else
 fi
 """
 DF = "#!/bin/sh\necho Filesystem\necho /dev/disk 9000000 8000000 1000000 80% /\n"  # 1 GB is free
-
-
-@pytest.fixture(scope="module")
-def replicas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("replicas")
-    for layout in ("ami", "alimeeting"):
-        simulate_replica(layout, folder / layout, minutes=0.2)
-    return folder
 
 
 def run(command: Path, *options: object, code: int = 0, **environment: str) -> str:
@@ -212,132 +198,3 @@ def test_words_that_lhotse_leaves_out_of_ami_are_listed(
     missing = [row for row in rows if row["reason"] == "its meeting has no audio"]
     assert {row["recording_id"] for row in missing} == {"ES2002b"}
     assert sum(row["seconds"] for row in missing) > 5
-
-
-# Every stage
-
-TRAININGS = ("semantic.train", "voice.train", "train")
-STEPS = ("max_steps=2", "max_duration=20", "valid_every=2", "warmup_steps=1")
-SETS = (*(f"{part}.{one}" for part in TRAININGS for one in STEPS), "decode.max_new_tokens=30")
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A recipe that has run every stage on its replica."""
-
-    root: Path
-    recipe: str
-    corpus: Path
-    folder: Path
-
-    def command(self, *options: object) -> list[str]:
-        given = {
-            "install": "false",
-            "corpus-dir": self.corpus,
-            "config": f"egs/{self.recipe}/conf/tiny.yaml",
-            "from-scratch": "true",
-            "data": self.folder / "data",
-            "exp": self.folder / "exp",
-            "jobs": 1,
-        }
-        words = [word for name, value in given.items() for word in (f"--{name}", value)]
-        words += [word for one in SETS for word in ("--set", one)]
-        return [str(self.root / "egs" / self.recipe / "run.sh"), *map(str, [*words, *options])]
-
-    def run(self, *options: object) -> str:
-        command, *words = self.command(*options)
-        return run(Path(command), *words)
-
-    def run_and_kill(self, sign: str) -> str:
-        """SIGKILL for the driver and its stage, as soon as the file `sign` is there."""
-        path = self.folder / sign
-        assert not path.exists()
-        process = subprocess.Popen(
-            self.command(), start_new_session=True, stderr=subprocess.PIPE, text=True
-        )
-        deadline = time.monotonic() + 300
-        while not path.exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        _, stage = (self.folder / "exp/.stages/lock").read_text().split()
-        for group in (process.pid, int(stage)):
-            os.killpg(group, signal.SIGKILL)
-        return process.communicate()[1]
-
-    def results(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.folder / "exp/results.json").read_text())
-        return {key: value for key, value in content.items() if key.startswith("test")}
-
-    def groups(self, split: str) -> Any:
-        return read_groups(self.folder / "data/groups" / f"{split}.jsonl.gz")
-
-
-@pytest.fixture(scope="module", params=["ami", "alimeeting"])
-def finished(
-    request: pytest.FixtureRequest,
-    root: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    replicas: Path,
-) -> Finished:
-    if request.param == "alimeeting":
-        pytest.importorskip("textgrid", reason="Lhotse reads AliMeeting with the package textgrid")
-    folder = tmp_path_factory.mktemp(request.param)
-    recipe = Finished(root, request.param, replicas / request.param, folder)
-    assert recipe.run().count("(begin: not done yet)") == 10
-    return recipe
-
-
-def test_every_stage_runs_and_ends_in_scores(finished: Finished) -> None:
-    results = finished.results()
-    groups = finished.groups("test")
-    assert results["test"]["sessions"] == results["test_voice"]["sessions"] == len(groups) > 3
-    assert all(0 <= results["test"][key] < 20 for key in ("wer", "cpwer", "der"))
-    assert finished.run().count("done already") == 10
-
-
-def test_what_the_corpus_loses_is_listed(finished: Finished) -> None:
-    """Each annotated word (in Mandarin: character) is in a group, or in a row with a reason."""
-    rows = read_rows(finished.folder / "data/rejected.jsonl")
-    reasons = {(row["reason"], row["recording_id"]) for row in rows}
-    kept = [
-        one.text for split in SPLITS for cut in finished.groups(split) for one in cut.supervisions
-    ]
-    lost = [row["text"] for row in rows if row["reason"] != GOES_ON]
-    if finished.recipe == "ami":
-        assert reasons == {
-            (OUTSIDE, "ES2002b"),
-            (GOES_ON, "ES2002b"),
-            (GOES_ON, "ES2005a"),
-            ("it has no words", "IS1001a"),
-        }
-        paths = (finished.corpus / "ami_public_manual_1.6.2/words").glob("*.xml")
-        words = [one for path in paths for one in ElementTree.parse(path).getroot()]
-        said = [one.text or "" for one in words if one.tag == "w" and not one.get("punc")]
-        counts = [len(" ".join(texts).split()) for texts in (said, kept, lost)]
-    else:
-        assert reasons == {
-            (OUTSIDE, "R0003_M0047"),
-            (GOES_ON, "R0003_M0047"),
-            (GOES_ON, "R0004_M0053"),
-            ("its TextGrid is invalid to Lhotse", "R0010_M0085"),
-        }
-        paths = finished.corpus.rglob("*.TextGrid")
-        said = [one.words for path in paths for one in parse(path.read_text(), path.name, "x")]
-        counts = [len("".join("".join(texts).split())) for texts in (said, kept, lost)]
-    assert counts[0] == counts[1] + counts[2]
-    assert all(counts)
-    log = (finished.folder / "exp/log/02-utterance-groups.log").read_text()
-    assert (finished.folder / "data/rejected.txt").read_text() in log
-
-
-def test_a_missing_output_redoes_its_stage_alone_although_killed(finished: Finished) -> None:
-    """All that follows is done, the scores too: the same manifests came out."""
-    before = finished.results()
-    (finished.folder / "data/manifests/left_out.jsonl").unlink()
-    prepared = f"data/corpus/prepared/{finished.recipe}-sdm_recordings_train.jsonl.gz"
-    assert "left_out.jsonl is missing" in finished.run_and_kill(prepared)
-    said = finished.run()
-    assert "stage 1: manifests (continue)" in said
-    assert said.count("done already") == 9
-    assert finished.results() == before

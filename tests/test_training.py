@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -269,8 +270,7 @@ def test_loss_that_is_not_finite_names_its_groups(stages: Stages, tmp_path: Path
         stages.train("tagspeech", tmp_path / "run", "train.lr=1e30")
     message = str(error.value)
     assert str(tmp_path / "run") in message
-    assert "loss nan at step" in message or "loss inf at step" in message
-    assert "sim-train-" in message
+    assert re.search(r"loss (nan|inf) at step \d+: sim-train-", message)
     assert "\n" not in message
 
 
@@ -292,7 +292,7 @@ def test_sections_of_other_stages_do_not_matter(stages: Stages) -> None:
     ("override", "words"),
     [
         ("voice.train.schedule=linear", "schedule: wants eden or cosine, found 'linear'"),
-        ("voice.train.precision=float16", "precision: wants auto, float32 or bfloat16"),
+        ("voice.train.precision=float16", "precision: float16 wants a GPU"),
         ("voice.train.shortest=100", "no utterance group lasts"),
     ],
 )

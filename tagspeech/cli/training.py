@@ -30,11 +30,9 @@ def add_train(verbs: object) -> None:
         if args.part == "tagspeech":
             from tagspeech.training.tagspeech import train_tagspeech
 
-            if args.semantic is None or args.voice is None:
-                raise InputError("training tagspeech wants --semantic and --voice, both final.pt")
             launch(
                 *(args.processes, train_tagspeech, config),
-                *(args.groups, args.semantic, args.voice, args.output),
+                *(args.groups, args.semantic, args.voice, args.output, _start(args)),
             )
         else:
             from tagspeech.training import encoders
@@ -49,8 +47,7 @@ def add_train(verbs: object) -> None:
     parser.add_argument("part", choices=("semantic", "voice", "tagspeech"))
     add_configuration(parser)
     add_path(parser, "groups", "folder of utterance groups (tagspeech: with embeddings)")
-    add_path(parser, "semantic", "final.pt of the semantic encoder (tagspeech)", required=False)
-    add_path(parser, "voice", "final.pt of the voice encoder (tagspeech)", required=False)
+    _add_start(parser)
     add_path(parser, "init", "encoder weights to start from (semantic, voice)", required=False)
     add_path(
         *(parser, "init-units", "sentencepiece model of the CTC output of --init (semantic)"),
@@ -61,6 +58,29 @@ def add_train(verbs: object) -> None:
     add_threads(parser)
 
 
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    """The options --semantic and --voice, and --init-from, which has both encoders."""
+    for stream in ("semantic", "voice"):
+        text = f"final.pt of the {stream} encoder (tagspeech)"
+        add_path(parser, stream, text, required=False)
+    parser.add_argument(
+        *("--init-from",),
+        metavar="MODEL",
+        help="trained TagSpeech to go on from, in place of both (tagspeech): folder, or ORG/NAME",
+    )
+
+
+def _start(args: argparse.Namespace) -> Path | None:
+    """The folder of --init-from, or None."""
+    if args.init_from is None:
+        return None
+    if args.semantic or args.voice:
+        raise InputError("--init-from has both encoders; leave out --semantic and --voice")
+    from tagspeech.models.hub import find_model
+
+    return find_model(args.init_from)
+
+
 def add_embed(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.training.embed import embed
@@ -69,14 +89,13 @@ def add_embed(verbs: object) -> None:
         use_threads(args)
         launch(
             *(args.jobs, embed, config_of(args), args.groups, args.semantic, args.voice),
-            *(args.output, args.splits.split()),
+            *(args.output, args.splits.split(), _start(args)),
         )
 
     parser = add_verb(verbs, "embed", "Stores encoder frames and speaker vectors of groups.", run)
     add_configuration(parser)
     add_path(parser, "groups", "folder of utterance groups")
-    add_path(parser, "semantic", "final.pt of the semantic encoder")
-    add_path(parser, "voice", "final.pt of the voice encoder")
+    _add_start(parser)
     add_path(parser, "output", "folder for SPLIT.jsonl.gz and the arrays")
     parser.add_argument("--splits", default="train dev", help="names, separated by spaces")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the work")
@@ -122,6 +141,7 @@ def add_export(verbs: Any) -> None:
     layouts = parser.add_subparsers(dest="layout", required=True, metavar="LAYOUT")
     _add_export_parts(layouts)
     _add_export_released(layouts)
+    _add_export_merged(layouts)
 
 
 def _add_export_parts(layouts: object) -> None:
@@ -147,6 +167,17 @@ def _add_export_released(layouts: object) -> None:
     parser = add_verb(layouts, "released", summary, run)
     add_model(parser)
     add_path(parser, "output", "folder of the model in that layout")
+
+
+def _add_export_merged(layouts: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.api import export_merged
+
+        export_merged(args.model, args.revision, args.offline, args.output)
+
+    parser = add_verb(layouts, "merged", "A model with its adapters written into its LLM.", run)
+    add_model(parser)
+    add_path(parser, "output", "folder of the model without adapters")
 
 
 def add_verify(verbs: object) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from lhotse import CutSet, Fbank, FbankConfig, SupervisionSegment
+from lhotse.audio import AudioLoadingError, DurationMismatchError
 from lhotse.dataset import BucketingSampler
 from lhotse.dataset.collation import collate_custom_field
 from lhotse.dataset.input_strategies import OnTheFlyFeatures
@@ -120,7 +121,11 @@ class FeatureReader:
     def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor]:
         groups = groups.resample(self.sampling_rate)
         with torch.autocast("cpu", enabled=False):  # features stay in float32
-            features_BTF, lens_B = self.read(groups)
+            try:
+                features_BTF, lens_B = self.read(groups)
+            except (AudioLoadingError, DurationMismatchError, OSError) as error:
+                told = " ".join(str(error).split())  # Lhotse names the file
+                raise InputError(f"audio of a group cannot be read: {told}") from error
         if not self.whisper:
             return features_BTF, lens_B
         return self._with_whisper(

@@ -100,8 +100,7 @@ def _load_tokenizer(name: str, revision: str | None, offline: bool, **options: A
     # A folder that declares the plain backend means its tokenizer.json as it is; AutoTokenizer
     # would put the word splitting of the LLM's family in its place.
     declared = get_tokenizer_config(name, revision=revision, local_files_only=offline)
-    plain = declared.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
-    tokenizer_class = PreTrainedTokenizerFast if plain else AutoTokenizer
-    return tokenizer_class.from_pretrained(
-        name, revision=revision, local_files_only=offline, **options
-    )
+    where = {"revision": revision, "local_files_only": offline}
+    if declared.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
+        return PreTrainedTokenizerFast.from_pretrained(name, **where)
+    return AutoTokenizer.from_pretrained(name, **where, **options)

@@ -39,7 +39,7 @@ from tagspeech.models.llm import load_llm
 from tagspeech.models.older import older_llm_config, older_tokenizer_config
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.models.weights import copy_weights, read_pt, tensors_in
-from tagspeech.models.zipformer import load_zipformer, zipformer_config_from_released
+from tagspeech.models.zipformer import Zipformer, load_zipformer, zipformer_config_from_released
 
 M = TypeVar("M", bound=TagSpeechModel)
 
@@ -79,15 +79,16 @@ def is_released(tree: dict[str, Any]) -> bool:
 
 
 def load_released(
-    model_class: type[M], folder: Path, tree: dict[str, Any], dtype: torch.dtype
+    model_class: type[M], folder: Path, config: Config, tree: dict[str, Any], dtype: torch.dtype
 ) -> M:
     """A `model_class` in eval mode from a folder in the released layout; `tree` is its config.json.
 
-    dtype  of the LLM; encoders and projectors are float32
+    config  what `released_config` makes of it
+
+    dtype   of the LLM; encoders and projectors are float32
 
     Raises `InputError` naming file and tensor for anything missing, unexpected or of wrong shape.
     """
-    config = _read_config(folder, tree)
     if not (folder / "llm").is_dir():
         raise InputError(
             f"{folder / 'llm'}: is missing; it holds the LLM; download the model whole"
@@ -97,13 +98,18 @@ def load_released(
     if placeholder not in tokenizer.get_added_vocab():
         raise InputError(f"{folder}: its tokenizer lacks {placeholder}; is it another model's?")
     model = model_class(config, llm, tokenizer)
-    for part, name in _ENCODERS.items():
-        load_zipformer(getattr(model, part), folder / name / "model.safetensors")
+    load_released_encoders(folder, model.semantic_encoder, model.voice_encoder)
     load_projectors(model, folder / "projectors.pt")
     digits = folder / "digit_embeddings.pt"
     if digits.exists():
         _check_digits(model, digits)
     return model.eval()
+
+
+def load_released_encoders(folder: Path, semantic: Any, voice: Zipformer) -> None:
+    """Copies the encoders of a folder in the released layout into two Zipformers."""
+    for encoder, name in zip((semantic, voice), _ENCODERS.values(), strict=True):
+        load_zipformer(encoder, folder / name / "model.safetensors")
 
 
 def load_projectors(model: TagSpeechModel, path: Path) -> None:
@@ -119,7 +125,8 @@ def load_projectors(model: TagSpeechModel, path: Path) -> None:
     copy_weights(model, tensors_in(state, path, "its content"), path, PROJECTORS)
 
 
-def _read_config(folder: Path, tree: dict[str, Any]) -> Config:
+def released_config(folder: Path, tree: dict[str, Any]) -> Config:
+    """The configuration that a config.json of the released layout means."""
     where = folder / "config.json"
     known = {key: value for key, value in tree.items() if key not in _WITHOUT_EFFECT}
     for field in dataclasses.fields(ReleasedConfig):
@@ -176,9 +183,11 @@ def save_released(model: TagSpeechModel, folder: Path) -> None:
     """Writes `model` in the released layout, in one step; the LLM becomes float16.
 
     Raises `InputError` for what the layout cannot hold: another front end of the encoders, other
-    sampling rates, a weight of the LLM beyond float16.
+    sampling rates, adapters of the LLM, a weight of the LLM beyond float16.
     """
     config = model.config
+    if config.llm.lora.r:
+        raise InputError("llm.lora: the released layout has no adapters; first: export merged")
     if config.features.sampling_rate != 16000:
         raise InputError("features.sampling_rate: the released layout knows only 16000")
     if config.semantic.whisper:

@@ -1,4 +1,4 @@
-"""TagSpeech: two frozen encoders, two projectors, one LLM (PAPER, the system).
+"""TagSpeech: two encoders, two projectors, one LLM (PAPER, the system).
 
     features -> semantic encoder -> projector -> anchors -\
     features -> voice encoder    -> projector -> anchors --> prompt -> LLM -> target text
@@ -47,6 +47,8 @@ class Streams(NamedTuple):
 class TagSpeechModel(nn.Module):
     """The model as an ordinary `nn.Module`; what is frozen stays in eval mode.
 
+    In the paper only the projectors learn; `llm.trainable`, `llm.lora` and `tune_lr` add more.
+
     llm        any Hugging Face causal LM
     tokenizer  its tokenizer
     """
@@ -67,20 +69,33 @@ class TagSpeechModel(nn.Module):
         )
         self.llm = llm
         self.speaker_heads: SpeakerHeads | None = None  # in training only
-        for frozen in self.frozen_parts():
-            frozen.requires_grad_(False)
+        self.freeze()
         self.train(False)
 
     def frozen_parts(self) -> list[nn.Module]:
-        """What never learns here: the encoders, and the LLM unless `llm.trainable` is full."""
-        frozen: list[nn.Module] = [self.semantic_encoder, self.voice_encoder]
-        if self.config.llm.trainable == "none":
+        """What never learns here: encoders without `tune_lr`, the LLM unless told otherwise."""
+        config = self.config
+        frozen: list[nn.Module] = []
+        if not config.semantic.tune_lr:
+            frozen.append(self.semantic_encoder)
+        if not config.voice.tune_lr:
+            frozen.append(self.voice_encoder)
+        if config.llm.trainable not in ("none", "full"):
+            raise InputError(f"llm.trainable: wants none or full, found {config.llm.trainable}")
+        if config.llm.lora.r and config.llm.trainable == "full":
+            raise InputError("llm.lora.r: wants llm.trainable: none; the LLM itself stays frozen")
+        if config.llm.trainable == "none" and not config.llm.lora.r:
             frozen.append(self.llm)
-        elif self.config.llm.trainable != "full":
-            raise InputError(
-                f"llm.trainable: wants none or full, found {self.config.llm.trainable}"
-            )
         return frozen
+
+    def freeze(self) -> None:
+        """Gradients for what the configuration says learns, for nothing else."""
+        self.requires_grad_(True)
+        for frozen in self.frozen_parts():
+            frozen.requires_grad_(False)
+        if self.config.llm.lora.r:
+            for name, weight in self.llm.named_parameters():
+                weight.requires_grad_(".lora_" in name)
 
     def train(self, mode: bool = True) -> TagSpeechModel:
         """Train mode for what learns; frozen parts stay in eval mode."""
@@ -89,16 +104,17 @@ class TagSpeechModel(nn.Module):
             frozen.eval()
         return self
 
-    @torch.no_grad()
     def encode(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Frames:
         """Both encoders over features (B, T, F), 100 frames a second, on any device."""
+        learn = torch.is_grad_enabled()
         device = self.semantic_projector.linear1.weight.device
         features_BTF, feature_lens_B = features_BTF.to(device), feature_lens_B.to(device)
         semantic_BTF, voice_BTF = split_features(self.config, features_BTF)
-        return Frames(
-            *self.semantic_encoder(semantic_BTF, feature_lens_B),
-            *self.voice_encoder(voice_BTF, feature_lens_B),
-        )
+        with torch.set_grad_enabled(learn and self.config.semantic.tune_lr > 0):
+            semantic = self.semantic_encoder(semantic_BTF, feature_lens_B)
+        with torch.set_grad_enabled(learn and self.config.voice.tune_lr > 0):
+            voice = self.voice_encoder(voice_BTF, feature_lens_B)
+        return Frames(*semantic, *voice)
 
     def project(self, frames: Frames) -> list[tuple[Tensor, Tensor]]:
         """Projected frames of both streams, each (P, H), item by item; no anchors yet."""

@@ -94,10 +94,15 @@ def copy_weights(
     missing, unexpected or of another shape.
     """
     own = {name: one for name, one in model.state_dict().items() if name.startswith(parts)}
+    check_weights(own, state, path)
+    model.load_state_dict(state, strict=False)
+
+
+def check_weights(own: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
+    """Raises `InputError` where `state`, read from `path`, has other names or shapes than `own`."""
     for name in sorted(own.keys() ^ state.keys()):
         raise InputError(f"{path}: {'lacks' if name in own else 'has unexpected'} weight {name}")
     for name, weight in own.items():
         if weight.shape != state[name].shape:
             found, wanted = tuple(state[name].shape), tuple(weight.shape)
             raise InputError(f"{path}: {name} has shape {found}, the configuration wants {wanted}")
-    model.load_state_dict(state, strict=False)

@@ -38,8 +38,8 @@ def write_page(
     """Writes the page: one file that needs no other and no net, save for linked audio.
 
     scores      as for `tagspeech.report.table.results`; its first has the scores of `hyp`
-    groups      the Lhotse cuts of the test set. The worst `audio` sessions get their audio
-                embedded, the others link to the recording, relative to `output`
+    groups      the Lhotse cuts of the test set. The worst `audio` sessions have their audio inside,
+                the others link to the recording, relative to `output`
     experiment  folder whose FOLDER/curve.jsonl are the training curves, and whose
                 tagspeech/pretrained/config.json says where anchors stand
 
@@ -151,8 +151,9 @@ def _add_audio(rows: list[dict[str, Any]], groups_path: Path, embed: int, folder
             raise InputError(f"{groups_path}: has no group {row['name']}, which the scores have")
         if number < embed:
             file = io.BytesIO()
-            samples = group.load_audio().mean(axis=0)  # of all channels, as the features are
-            soundfile.write(file, samples, group.sampling_rate, format="FLAC")
+            soundfile.write(
+                file, group.load_audio().mean(axis=0), group.sampling_rate, format="FLAC"
+            )
             text = base64.b64encode(file.getvalue()).decode()
             row.update(audio=f"data:audio/flac;base64,{text}", begins=0.0)
         else:

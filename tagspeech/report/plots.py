@@ -86,7 +86,7 @@ def timeline(ref: Sequence[Segment], hyp: Sequence[Segment], language: str, titl
                 *(place, segment.duration), left=segment.start, color=colour, edgecolor="black"
             )
             text = axes.text(segment.start, place, f" {segment.words}", va="center", fontsize=5)
-            text.set_clip_path(axes.patches[-1])  # what is too long ends with its segment
+            text.set(clip_on=True, clip_path=axes.patches[-1])  # too long: ends with its segment
     axes.set_yticks(range(len(lanes)), [f"{side} {speaker}" for side, speaker, *_ in lanes])
     axes.invert_yaxis()
     axes.set(xlabel="seconds", title=title, xlim=(0, None))
@@ -96,9 +96,8 @@ def timeline(ref: Sequence[Segment], hyp: Sequence[Segment], language: str, titl
 def breakdown(scores: dict[str, Any]) -> Figure:
     """cpWER, WER and DER by duration and by number of speakers, as bars with intervals."""
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
-    for axes, (key, label) in zip(
-        figure.subplots(1, 2, sharey=True), BREAKDOWNS.items(), strict=True
-    ):
+    both = figure.subplots(1, 2, sharey=True)
+    for axes, (key, label) in zip(both, BREAKDOWNS.items(), strict=True):
         parts = scores[key]
         for number, rate in enumerate(RATES):
             _bars(axes, rate, number, list(parts.values()))
@@ -106,7 +105,8 @@ def breakdown(scores: dict[str, Any]) -> Figure:
         axes.set_xticks(range(len(parts)), ticks)
         axes.set_xlabel(f"{label} (sessions)")
     figure.axes[0].set_ylabel("%")
-    figure.axes[0].legend(frameon=False)
+    handles, labels = both[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(RATES), frameon=False)
     return figure
 
 
@@ -145,5 +145,5 @@ def diarization_parts(overall: dict[str, Any]) -> Figure:
             bottom += height
     axes.set_xticks(range(len(names)), list(names.values()))
     axes.set_ylabel("DER (%)")
-    axes.legend(frameon=False)
+    figure.legend(loc="outside upper center", ncols=len(KINDS), frameon=False)
     return figure

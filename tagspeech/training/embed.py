@@ -26,7 +26,9 @@ from tagspeech.data.batches import (
     read_groups,
 )
 from tagspeech.data.groups import write_cuts
+from tagspeech.errors import InputError
 from tagspeech.files import write_json
+from tagspeech.models.pretrained import load_encoders
 from tagspeech.models.whisper import (
     WhisperStream,
     build_semantic_encoder,
@@ -40,6 +42,7 @@ from tagspeech.training.parallel import gather, rank, world_size
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 80.0
+NO_ENCODERS = "wants --semantic and --voice, both final.pt, or --init-from a trained model"
 E = TypeVar("E", Zipformer, WhisperStream, Zipformer | WhisperStream)
 MOST_SEGMENTS = 3000  # whose voices are compared, each with each, for the equal error rate
 
@@ -53,18 +56,27 @@ def load_encoder(encoder: E, path: Path) -> E:
 def embed(
     config: Config,
     groups_dir: Path,
-    semantic_path: Path,
-    voice_path: Path,
+    semantic_path: Path | None,
+    voice_path: Path | None,
     output: Path,
     splits: Sequence[str],
+    init_from: Path | None = None,
 ) -> None:
     """Writes `output/SPLIT.jsonl.gz` and the arrays it names, in `output/SPLIT`.
+
+    init_from  folder of a trained model, whose encoders take the place of the two paths
 
     `output/speakers.json` says how well speaker vectors tell speakers apart: for each split the
     equal error rate, over how many segments and speakers.
     """
-    semantic = load_encoder(build_semantic_encoder(config.semantic), semantic_path)
-    voice = load_encoder(Zipformer(config.voice.encoder), voice_path)
+    semantic: Zipformer | WhisperStream
+    if init_from:
+        config, semantic, voice = load_encoders(init_from)
+    elif semantic_path is None or voice_path is None:
+        raise InputError(NO_ENCODERS)
+    else:
+        semantic = load_encoder(build_semantic_encoder(config.semantic), semantic_path)
+        voice = load_encoder(Zipformer(config.voice.encoder), voice_path)
     features = FeatureReader(config.features, config.semantic.whisper_bins)
     figures: dict[str, dict[str, float]] = {}
     for split in splits:

@@ -4,95 +4,54 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from lhotse import CutSet
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from tagspeech.config import Config, TrainConfig
+from tagspeech.config import Config
 from tagspeech.config_file import load_config, to_tree, to_yaml
+from tagspeech.data.augment import Augment
 from tagspeech.data.batches import training_batches
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, write_text
 from tagspeech.training.checkpoint import (
     CheckpointFolder,
+    load,
     load_trainable_state,
     rng_state,
+    save,
     set_rng_state,
     trainable_state,
 )
-from tagspeech.training.parallel import (
-    gather,
-    rank,
-    share_gradients,
-    share_weights,
-    sum_over_processes,
-    world_size,
+from tagspeech.training.parallel import gather, rank, share_weights, world_size
+from tagspeech.training.steps import (
+    Task,
+    by_rate,
+    gradients,
+    learning_rate,
+    try_largest,
+    uses_bfloat16,
 )
 
 log = logging.getLogger(__name__)
 
-
-class Task(Protocol):
-    """What is trained: a model, its groups, the loss of a batch, figures on held-out groups."""
-
-    @property
-    def model(self) -> nn.Module: ...
-    @property
-    def train(self) -> TrainConfig: ...
-    @property
-    def groups(self) -> CutSet: ...
-    @property
-    def sections(self) -> tuple[str, ...]:
-        """The sections of the configuration that this training depends on."""
-
-    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
-        """Mean loss of a batch, over how many tokens or segments, and figures to log.
-
-        step  batches used for training before this one
-        """
-
-    def validate(self) -> dict[str, float]:
-        """Figures on the dev groups, the model being in eval mode."""
+BEST = "best.pt"  # weights of the validation with the least figure, the first of them
 
 
-def learning_rate(train: TrainConfig, step: int) -> float:
-    """The rate of a step, counted from 0.
+def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | None = None) -> None:
+    """Trains `task.model` for `train.max_steps` steps and leaves the `train.final` weights in it.
 
-    eden (PAPER, training; icefall): lr * ((s^2 + E^2) / E^2)^-1/4, E = `eden_steps`, times a
-    warm-up from one half to one. cosine: a warm-up from nothing, then half a cosine down to nothing
-    at `max_steps`.
-    """
-    warm = min(1.0, (step + 1) / max(1, train.warmup_steps))
-    if train.schedule == "eden":
-        return train.lr * (1 + (step / train.eden_steps) ** 2) ** -0.25 * (0.5 + 0.5 * warm)
-    if train.schedule == "cosine":
-        return train.lr * warm * 0.5 * (1 + math.cos(math.pi * step / train.max_steps))
-    raise InputError(f"train.schedule: wants eden or cosine, found {train.schedule!r}")
-
-
-def uses_bfloat16(precision: str) -> bool:
-    """Whether products are computed in bfloat16; weights and sums stay in float32."""
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise InputError(f"train.precision: wants auto, float32 or bfloat16, found {precision!r}")
-    return precision == "bfloat16" or (
-        precision == "auto" and torch.cpu._is_avx512_bf16_supported()
-    )
-
-
-def fit(task: Task, config: Config, output: Path) -> None:
-    """Trains `task.model` for `train.max_steps` batches and leaves the averaged weights in it.
+    rates  peak learning rates of parts of the model, by name, that are not `train.lr`
 
     Where several processes train together (`parallel.launch`), each has batches of its own and the
-    averaged weights end up in the first.
+    final weights end up in the first.
 
     Long on purpose: all of training, from the first batch to the last, reads from top to bottom.
 
@@ -100,6 +59,8 @@ def fit(task: Task, config: Config, output: Path) -> None:
     Raises `InputError` when `output` holds a run of another configuration or a loss is not finite.
     """
     train, model = task.train, task.model
+    if train.final not in ("average", "best"):
+        raise InputError(f"train.final: wants average or best, found {train.final!r}")
     first = rank() == 0
     if first:
         _claim_folder(output, config, task.sections)
@@ -107,8 +68,13 @@ def fit(task: Task, config: Config, output: Path) -> None:
     weights = [one for one in model.parameters() if one.requires_grad]
     frozen = sum(one.numel() for one in model.parameters() if not one.requires_grad)
     log.info("%.2f M weights learn, %.2f M are frozen", _millions(weights), frozen / 1e6)
+    groups_of_rates = by_rate(model, {"": train.lr, **(rates or {})})
     optimizer = torch.optim.AdamW(
-        weights, lr=train.lr, betas=(0.9, 0.98), weight_decay=train.weight_decay, fused=True
+        [{"params": one} for one in groups_of_rates.values()],
+        lr=train.lr,
+        betas=(0.9, 0.98),
+        weight_decay=train.weight_decay,
+        fused=True,
     )
 
     step, epoch, used = 0, 0, 0
@@ -125,31 +91,32 @@ def fit(task: Task, config: Config, output: Path) -> None:
         set_rng_state(state["rng"][rank()])
         log.info("goes on after step %d", step)
 
+    # Accumulated batches are those that as many more processes would have.
+    ranks = range(rank() * train.accumulate, (rank() + 1) * train.accumulate)
+    here = [{"rank": one, "world_size": world_size() * train.accumulate} for one in ranks]
     low_precision = uses_bfloat16(train.precision)
     log.info("arithmetic in %s", "bfloat16 where it is safe" if low_precision else "float32")
+    model.train()
+    if train.try_largest and not state:
+        batches = training_batches(task.groups, train, 0, skip=0, **here[0])
+        try_largest(task, batches, weights, low_precision, output)
     board = SummaryWriter(str(output / "tensorboard"), purge_step=step) if first else None
     started = time.monotonic() - (state["seconds"] if state else 0.0)
     progress = tqdm(
         total=train.max_steps, initial=step, desc=output.name, unit=" batches", disable=not first
     )
-    model.train()
+    augment = Augment(train.augment, config.features.sampling_rate)
     simple = task.groups.filter(lambda cut: len(cut.supervisions) == 1).to_eager()
-    here = {"rank": rank(), "world_size": world_size()}
     while step < train.max_steps:
         groups = simple if step < train.simple_steps and len(simple) else task.groups
-        for batch in training_batches(groups, train, epoch, skip=used, **here):
+        shares = [training_batches(groups, train, epoch, skip=used, **one) for one in here]
+        for of_step in zip(*shares, strict=True):
             rate = learning_rate(train, step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
-                loss, count, figures = task.loss(batch, step)
-            counts, failures = sum_over_processes([count, not torch.isfinite(loss)])
-            if failures:
-                ids = ", ".join(cut.id for cut in batch)
-                raise InputError(f"{output}: loss {loss.item()} at step {step}; its groups: {ids}")
+            for group, peak in zip(optimizer.param_groups, groups_of_rates, strict=True):
+                group["lr"] = learning_rate(replace(train, lr=peak), step)
             optimizer.zero_grad(set_to_none=True)
-            (loss * (count / max(1.0, counts))).backward()  # the mean over all processes
-            share_gradients(weights)
+            heard = [augment(batch) for batch in of_step]
+            loss, figures = gradients(task, heard, step, weights, low_precision, output)
             norm = nn.utils.clip_grad_norm_(weights, train.clip_norm)
             optimizer.step()
             step, used = step + 1, used + 1
@@ -159,8 +126,8 @@ def fit(task: Task, config: Config, output: Path) -> None:
 
             progress.update()
             if board and step % train.log_every == 0:
-                figures = {"loss": loss.item(), "gradient_norm": norm.item(), "lr": rate, **figures}
-                progress.set_postfix(loss=f"{loss.item():.3f}")
+                figures = {"loss": loss, "gradient_norm": norm.item(), "lr": rate, **figures}
+                progress.set_postfix(loss=f"{loss:.3f}")
                 for name, value in figures.items():
                     board.add_scalar(f"train/{name}", value, step)
             if board and (step % train.valid_every == 0 or step == train.max_steps):
@@ -180,10 +147,13 @@ def fit(task: Task, config: Config, output: Path) -> None:
                 break
         else:
             epoch, used = epoch + 1, 0
+            if first and train.keep_epochs:
+                save(output / f"epoch-{epoch}.pt", {"model": trainable_state(model), "step": step})
     progress.close()
     if board:
         board.close()
-        load_trainable_state(model, checkpoints.average(), str(output))
+        final = load(output / BEST)["model"] if train.final == "best" else checkpoints.average()
+        load_trainable_state(model, final, str(output))
     model.eval()
 
 
@@ -217,6 +187,9 @@ def _validate(task: Task, output: Path, step: int, seconds: float) -> dict[str, 
     log.info("step %d: %s", step, ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
     # A run that was killed behind its last checkpoint comes to some steps again.
     rows = [row for row in read_journal(output / "curve.jsonl") if row["step"] < step]
+    name = next(iter(figures))
+    if all(figures[name] < row[name] for row in rows):
+        save(output / BEST, {"model": trainable_state(task.model), "step": step})
     rows.append({"step": step, "seconds": round(seconds, 1), **figures})
     write_text(output / "curve.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return figures

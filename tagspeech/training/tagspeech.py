@@ -1,4 +1,4 @@
-"""Stage 6: trains the projectors, and the LLM where `llm.trainable` says so."""
+"""Stage 6: trains the projectors, and what else of the model the configuration says."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lhotse import CutSet
+from lhotse.dataset import SpecAugment
 from torch import Tensor
 
-from tagspeech.config import Config
+from tagspeech.config import AugmentConfig, Config
 from tagspeech.data.batches import (
+    FeatureReader,
     batches_by_duration,
     read_groups,
     stored_frames,
@@ -19,14 +21,17 @@ from tagspeech.data.batches import (
 )
 from tagspeech.data.groups import group_segments, group_targets
 from tagspeech.decoding.greedy import generate_texts
+from tagspeech.errors import InputError
+from tagspeech.models.lora import add_lora
 from tagspeech.models.losses import semantic_ctc
-from tagspeech.models.pretrained import load_llm, save_pretrained
+from tagspeech.models.pretrained import load_llm, save_pretrained, start_from
 from tagspeech.models.speaker_heads import SpeakerHeads
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
+from tagspeech.models.whisper import load_encoder_weights
 from tagspeech.scoring import score
 from tagspeech.serialize import parse_target
 from tagspeech.training.checkpoint import seed_everything
-from tagspeech.training.embed import load_encoder
+from tagspeech.training.embed import NO_ENCODERS
 from tagspeech.training.loop import fit
 from tagspeech.training.moved_times import move_times, scored_text
 from tagspeech.training.parallel import rank
@@ -35,7 +40,10 @@ log = logging.getLogger(__name__)
 
 
 class TagSpeechTask:
-    """Cross entropy of the target texts, given stored encoder frames."""
+    """Cross entropy of the target texts, given stored encoder frames.
+
+    Where an encoder learns too, it hears the audio of the groups.
+    """
 
     sections = (
         *("language", "features", "semantic", "voice", "llm", "target", "loss", "drop", "train"),
@@ -44,9 +52,29 @@ class TagSpeechTask:
     def __init__(self, config: Config, model: TagSpeechModel, groups: CutSet, dev: CutSet) -> None:
         self.config, self.train, self.model = config, config.train, model
         self.groups, self.dev = groups, dev
+        self.features: FeatureReader | None = None
+        if config.semantic.tune_lr or config.voice.tune_lr:
+            self.features = FeatureReader(config.features, config.semantic.whisper_bins)
+        elif config.train.augment != AugmentConfig():
+            raise InputError(
+                "train.augment: wants semantic.tune_lr or voice.tune_lr; stored frames are no audio"
+            )
+        # Times of the target text must stay those of the frames: no time warp.
+        self.augment = SpecAugment(
+            time_warp_factor=None, num_frame_masks=2, features_mask_size=20, num_feature_masks=2
+        )
+
+    def frames(self, batch: CutSet) -> Frames:
+        """Those that stage 5 stored, or those of the encoders now."""
+        if not self.features:
+            return Frames(*stored_frames(batch))
+        features_BTF, lens_B = self.features(batch)
+        if self.model.training and self.train.spec_augment:
+            features_BTF = self.augment(features_BTF)
+        return self.model.encode(features_BTF, lens_B)
 
     def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
-        frames = Frames(*stored_frames(batch))
+        frames = self.frames(batch)
         targets = group_targets(batch, self.config.target.time_grid)
         if step < self.config.loss.semantic_ctc_steps:
             semantic = [pair[0] for pair in self.model.project(frames)]
@@ -76,7 +104,7 @@ class TagSpeechTask:
         tokens = 0
         for batch in batches_by_duration(self.dev, self.train.max_duration):
             output = self.model.loss_from_frames(
-                Frames(*stored_frames(batch)), group_targets(batch, self.config.target.time_grid)
+                self.frames(batch), group_targets(batch, self.config.target.time_grid)
             )
             loss += output.terms["target"].item() * output.tokens
             correct += output.correct.item() * output.tokens
@@ -91,8 +119,7 @@ class TagSpeechTask:
         decode = self.config.decode
         ref, hyp, malformed = [], [], set()
         for batch in batches_by_duration(groups, decode.max_duration):
-            frames = Frames(*stored_frames(batch))
-            texts = generate_texts(self.model, frames, decode.max_new_tokens)
+            texts = generate_texts(self.model, self.frames(batch), decode.max_new_tokens)
             for cut, text in zip(batch, texts, strict=True):
                 parsed = parse_target(text, cut.id)
                 ref += group_segments(cut)
@@ -108,18 +135,36 @@ class TagSpeechTask:
 
 
 def train_tagspeech(
-    config: Config, groups_dir: Path, semantic_path: Path, voice_path: Path, output: Path
+    config: Config,
+    groups_dir: Path,
+    semantic_path: Path | None,
+    voice_path: Path | None,
+    output: Path,
+    init_from: Path | None = None,
 ) -> None:
-    """Trains on the groups of stage 5 and writes `output/pretrained`."""
+    """Trains on the groups of stage 5 and writes `output/pretrained`.
+
+    init_from  folder of a trained model to go on from; its encoders take the place of the two paths
+    """
     groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), config.train)
     dev = read_groups(groups_dir / "dev.jsonl.gz")
     seed_everything(config.train.seed)
-    model = TagSpeechModel(config, *load_llm(config.llm))
-    load_encoder(model.semantic_encoder, semantic_path)
-    load_encoder(model.voice_encoder, voice_path)
+    if init_from:
+        model = start_from(config, init_from)
+        config = model.config
+    elif semantic_path is None or voice_path is None:
+        raise InputError(NO_ENCODERS)
+    else:
+        llm, tokenizer = load_llm(config.llm)
+        if config.llm.lora.r:
+            llm = add_lora(llm, config.llm)
+        model = TagSpeechModel(config, llm, tokenizer)
+        load_encoder_weights(model.semantic_encoder, semantic_path)
+        load_encoder_weights(model.voice_encoder, voice_path)
     if config.loss.speaker_activity or config.loss.line_speaker:
         model.speaker_heads = SpeakerHeads(model.llm.config.hidden_size, config.voice.stack)
-    fit(TagSpeechTask(config, model, groups, dev), config, output)
+    rates = {"semantic_encoder": config.semantic.tune_lr, "voice_encoder": config.voice.tune_lr}
+    fit(TagSpeechTask(config, model, groups, dev), config, output, rates)
     model.speaker_heads = None  # only of use in training
     if rank() == 0:
         save_pretrained(model, output / "pretrained")

@@ -6,15 +6,8 @@
 #   stage 0 writes DIR/corpus/alimeeting, where no --corpus-dir is given, and DIR/corpus/files.txt
 #   stage 1 writes DIR/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz, left_out.jsonl
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
-
-stage=""
-data=egs/alimeeting/data
-. egs/alimeeting/conf/recipe.conf
-. utils/log.sh
-_help_file=egs/alimeeting/conf/recipe.conf
-. utils/parse_options.sh
-. ./path.sh
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. ../../local/data_options.sh
 . local/corpus.sh
 
 gigabytes=250 # archives, which Lhotse keeps, and what is in them
@@ -42,5 +35,4 @@ case $stage in
     put_manifests "$data/corpus/prepared" "alimeeting-$mic" "$data/manifests" eval
     egs/alimeeting/local/left_out_alimeeting.py "$corpus" "$data/manifests" "$data/manifests/$left_out"
     ;;
-  *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
 esac

@@ -6,15 +6,8 @@
 #   stage 0 writes DIR/corpus/ami, where no --corpus-dir is given, and DIR/corpus/files.txt
 #   stage 1 writes DIR/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz, left_out.jsonl
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
-
-stage=""
-data=egs/ami/data
-. egs/ami/conf/recipe.conf
-. utils/log.sh
-_help_file=egs/ami/conf/recipe.conf
-. utils/parse_options.sh
-. ./path.sh
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. ../../local/data_options.sh
 . local/corpus.sh
 
 annotations=ami_public_manual_1.6.2
@@ -45,5 +38,4 @@ case $stage in
     put_manifests "$data/corpus/prepared" "ami-$mic" "$data/manifests" dev
     egs/ami/local/left_out_ami.py "$corpus" "$partition" "$data/manifests" "$data/manifests/$left_out"
     ;;
-  *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
 esac

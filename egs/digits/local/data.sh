@@ -7,15 +7,8 @@
 #           {train,dev,test}_{recordings,supervisions}.jsonl.gz
 #   stage 1 writes DIR/manifests: the same manifests, where every recipe has them
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
-
-stage=""
-data=egs/digits/data
-. egs/digits/conf/recipe.conf
-. utils/log.sh
-_help_file=egs/digits/conf/recipe.conf
-. utils/parse_options.sh
-. ./path.sh
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. ../../local/data_options.sh
 
 # download FILE: from $url, going on where a stopped call left FILE.partial
 download() {
@@ -56,14 +49,5 @@ case $stage in
       --output "$data/corpus" --seed "$seed" --jobs "$jobs" --train-groups "$train_groups" \
       --dev-groups "$dev_groups" --test-groups "$test_groups"
     ;;
-  1)
-    # The mixing writes Lhotse manifests already.
-    mkdir -p "$data/manifests"
-    for manifest in "$data"/corpus/*_{recordings,supervisions}.jsonl.gz; do
-      copy="$data/manifests/${manifest##*/}"
-      cp "$manifest" "$copy.partial"
-      mv "$copy.partial" "$copy"
-    done
-    ;;
-  *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
+  1) copy_manifests ;;
 esac

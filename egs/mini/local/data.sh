@@ -6,15 +6,8 @@
 #   stage 0 writes DIR/corpus: audio, {train,dev,test,meetings}_{recordings,supervisions}.jsonl.gz
 #   stage 1 writes DIR/manifests: the same manifests, where every recipe has them
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
-
-stage=""
-data=egs/mini/data
-. egs/mini/conf/recipe.conf
-. utils/log.sh
-_help_file=egs/mini/conf/recipe.conf
-. utils/parse_options.sh
-. ./path.sh
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. ../../local/data_options.sh
 
 case $stage in
   0)
@@ -22,14 +15,5 @@ case $stage in
       --train-groups "$train_groups" --dev-groups "$dev_groups" --test-groups "$test_groups" \
       --meetings "$meetings" --train-from "$train_from" --overlap-share "$overlap_share"
     ;;
-  1)
-    # The simulation writes Lhotse manifests already.
-    mkdir -p "$data/manifests"
-    for manifest in "$data"/corpus/*_{recordings,supervisions}.jsonl.gz; do
-      copy="$data/manifests/${manifest##*/}"
-      cp "$manifest" "$copy.partial"
-      mv "$copy.partial" "$copy"
-    done
-    ;;
-  *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
+  1) copy_manifests ;;
 esac

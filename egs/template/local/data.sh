@@ -7,17 +7,7 @@
 #   stage 1 writes DIR/manifests: the same manifests, where every recipe has them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-recipe=${PWD##*/}
-cd ../..
-
-stage=""
-data=egs/$recipe/data
-_help_file=egs/$recipe/conf/recipe.conf
-# shellcheck source=egs/template/conf/recipe.conf
-. "$_help_file"
-. utils/log.sh
-. utils/parse_options.sh
-. ./path.sh
+. ../../local/data_options.sh
 
 # in_corpus PATH: relative paths are relative to the corpus
 in_corpus() {
@@ -47,14 +37,5 @@ case $stage in
     esac
     tagspeech import --verbose --output "$data/corpus" "${options[@]}"
     ;;
-  1)
-    # The import writes Lhotse manifests already.
-    mkdir -p "$data/manifests"
-    for manifest in "$data"/corpus/{train,dev,test}_{recordings,supervisions}.jsonl.gz; do
-      copy="$data/manifests/${manifest##*/}"
-      cp "$manifest" "$copy.partial"
-      mv "$copy.partial" "$copy"
-    done
-    ;;
-  *) die "wants --stage 0 or --stage 1, not '$stage'" 2 ;;
+  1) copy_manifests ;;
 esac

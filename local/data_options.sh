@@ -1,0 +1,25 @@
+# shellcheck shell=bash
+# To be sourced by egs/NAME/local/data.sh in the folder egs/NAME. Goes to the root of the repository;
+# sets $stage, $data and the variables of NAME's recipe.conf, from the options where these are given.
+
+stage=""
+data=egs/${PWD##*/}/data
+_help_file=egs/${PWD##*/}/conf/recipe.conf
+cd ../..
+# shellcheck source=egs/template/conf/recipe.conf
+. "$_help_file"
+. utils/log.sh
+. utils/parse_options.sh
+. ./path.sh
+[[ $stage == 0 || $stage == 1 ]] || die "wants --stage 0 or --stage 1, not '$stage'" 2
+
+# copy_manifests: stage 1 where stage 0 writes Lhotse manifests already, beside the corpus
+copy_manifests() {
+  local manifest copy
+  mkdir -p "$data/manifests"
+  for manifest in "$data"/corpus/*_{recordings,supervisions}.jsonl.gz; do
+    copy="$data/manifests/${manifest##*/}"
+    cp "$manifest" "$copy.partial"
+    mv "$copy.partial" "$copy"
+  done
+}

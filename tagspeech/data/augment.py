@@ -1,0 +1,59 @@
+"""What Lhotse does to the audio of training batches: another speed, a room, noise."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from lhotse import CutSet, RecordingSet
+from lhotse.dataset.cut_transforms import CutMix, PerturbSpeed, ReverbWithImpulseResponse
+
+from tagspeech.config import AugmentConfig
+from tagspeech.data.groups import read_manifest
+from tagspeech.errors import InputError
+
+
+class Augment:
+    """Changes the groups of a batch as the configuration says; times follow the speed.
+
+    Draws come from Python's generator, whose state checkpoints keep. Raises `InputError` for a
+    manifest that is missing or of another kind.
+    """
+
+    def __init__(self, config: AugmentConfig, sampling_rate: int) -> None:
+        self.config, self.sampling_rate = config, sampling_rate
+        self.is_on = config != AugmentConfig()
+        self.noise = _recordings(config.noise, "noise", sampling_rate)
+        self.rooms = _recordings(config.rooms, "rooms", sampling_rate)
+
+    def __call__(self, groups: CutSet) -> CutSet:
+        if not self.is_on:
+            return groups
+        config, own = self.config, random.Random(random.getrandbits(64))
+        groups = groups.resample(self.sampling_rate).to_eager()
+        speeds = [speed for speed in config.speeds if speed != 1]
+        if speeds:
+            share = len(speeds) / len(config.speeds)
+            groups = PerturbSpeed(speeds, share, own, preserve_id=True)(groups)
+        if self.rooms:
+            share = config.rooms_share
+            groups = ReverbWithImpulseResponse(
+                self.rooms, share, randgen=own, preserve_id=True, normalize_output=False
+            )(groups)
+        if self.noise:
+            noise = CutSet.from_manifests(recordings=self.noise)
+            groups = CutMix(
+                *(noise, config.noise_snr, config.noise_share),
+                **{"pad_to_longest": False, "preserve_id": True, "seed": own},
+            )(groups)
+        return groups.to_eager()
+
+
+def _recordings(path: str, key: str, sampling_rate: int) -> RecordingSet | None:
+    """The recordings of a manifest at another sampling rate; None without a path."""
+    if not path:
+        return None
+    recordings = read_manifest(Path(path))
+    if not isinstance(recordings, RecordingSet) or not len(recordings):
+        raise InputError(f"train.augment.{key}: {path}: wants recordings, as `lhotse prepare` has")
+    return recordings.resample(sampling_rate).to_eager()

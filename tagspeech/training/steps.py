@@ -1,0 +1,168 @@
+"""One step of the optimiser: what a task gives to it, its learning rate, its gradients."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from lhotse import CutSet
+from torch import Tensor, nn
+
+from tagspeech.config import TrainConfig
+from tagspeech.errors import InputError
+from tagspeech.training.checkpoint import rng_state, set_rng_state
+from tagspeech.training.parallel import gather, share_gradients, sum_over_processes
+
+log = logging.getLogger(__name__)
+
+
+class Task(Protocol):
+    """What is trained: a model, its groups, the loss of a batch, figures on held-out groups."""
+
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def train(self) -> TrainConfig: ...
+    @property
+    def groups(self) -> CutSet: ...
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections of the configuration that this training depends on."""
+
+    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
+        """Mean loss of a batch, over how many tokens or segments, and figures to log.
+
+        step  batches used for training before this one
+        """
+
+    def validate(self) -> dict[str, float]:
+        """Figures on the dev groups, the model being in eval mode.
+
+        The less the first of them is, the better the model.
+        """
+
+
+def learning_rate(train: TrainConfig, step: int) -> float:
+    """The rate of a step, counted from 0.
+
+    eden (PAPER, training; icefall): lr * ((s^2 + E^2) / E^2)^-1/4, E = `eden_steps`, times a
+    warm-up from one half to one. cosine: a warm-up from nothing, then half a cosine down to nothing
+    at `max_steps`.
+    """
+    warm = min(1.0, (step + 1) / max(1, train.warmup_steps))
+    if train.schedule == "eden":
+        return train.lr * (1 + (step / train.eden_steps) ** 2) ** -0.25 * (0.5 + 0.5 * warm)
+    if train.schedule == "cosine":
+        return train.lr * warm * 0.5 * (1 + math.cos(math.pi * step / train.max_steps))
+    raise InputError(f"train.schedule: wants eden or cosine, found {train.schedule!r}")
+
+
+def uses_bfloat16(precision: str) -> bool:
+    """Whether products are computed in bfloat16; weights and sums stay in float32."""
+    if precision == "float16":
+        raise InputError("train.precision: float16 wants a GPU; training is on a CPU: bfloat16")
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise InputError(f"train.precision: wants auto, float32 or bfloat16, found {precision!r}")
+    return precision == "bfloat16" or (
+        precision == "auto" and torch.cpu._is_avx512_bf16_supported()
+    )
+
+
+def gradients(
+    task: Task,
+    batches: Sequence[CutSet],
+    step: int,
+    weights: Sequence[nn.Parameter],
+    low_precision: bool,
+    output: Path,
+) -> tuple[float, dict[str, float]]:
+    """Gradients of the mean over the tokens of all batches of all processes, put into `weights`.
+
+    Gives loss and figures of the last batch of this process. Raises `InputError` that names the
+    groups of a loss that is not finite, whichever process has them.
+    """
+    unit = total = 0.0
+    for batch in batches:
+        with _memory_told(batch), torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
+            loss, count, figures = task.loss(batch, step)
+        counts, failures = sum_over_processes([count, not torch.isfinite(loss)])
+        if failures:
+            ids = ", ".join(cut.id for cut in batch)
+            faulty = None if torch.isfinite(loss) else f"loss {loss.item()} at step {step}: {ids}"
+            raise InputError(f"{output}: {next(filter(None, gather(faulty)))}")
+        unit = unit or max(1.0, counts)  # the total is known only behind the last batch
+        with _memory_told(batch):
+            (loss * (count / unit)).backward()
+        total += counts
+    share_gradients(weights)
+    if total > unit:
+        for weight in weights:
+            if weight.grad is not None:
+                weight.grad *= unit / total
+    return loss.item(), figures
+
+
+def try_largest(
+    task: Task,
+    batches: Iterable[CutSet],
+    weights: Sequence[nn.Parameter],
+    low_precision: bool,
+    output: Path,
+) -> None:
+    """Computes the gradients of the largest of `batches` and forgets them.
+
+    What does not fit into memory is found before hours of training, not after them. Random
+    generators are as before.
+    """
+    before = rng_state()
+    largest = max(batches, key=lambda batch: len(batch) * _longest(batch))
+    started = time.monotonic()
+    gradients(task, [largest], task.train.max_steps, weights, low_precision, output)
+    seconds = time.monotonic() - started
+    log.info(
+        "the largest batch, %d groups of up to %.1f s: %.1f s; %d such steps would take %.1f h",
+        *(len(largest), _longest(largest), seconds, task.train.max_steps),
+        seconds * task.train.accumulate * task.train.max_steps / 3600,
+    )
+    for weight in weights:
+        weight.grad = None
+    set_rng_state(before)
+
+
+def _longest(batch: CutSet) -> float:
+    return max(cut.duration for cut in batch)
+
+
+@contextmanager
+def _memory_told(batch: CutSet) -> Iterator[None]:
+    """Want of memory becomes an `InputError` that names the batch and the option to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch's on a GPU is one of its RuntimeErrors
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        if isinstance(error, RuntimeError) and not on_gpu and "allocate memory" not in str(error):
+            raise
+        raise InputError(
+            f"out of memory at a batch of {len(batch)} groups of up to {_longest(batch):.1f} s, "
+            f"{next(iter(batch)).id} and others; lower max_duration of its section train, and set "
+            "accumulate higher; longest bounds a single group"
+        ) from error
+
+
+def by_rate(model: nn.Module, rates: Mapping[str, float]) -> dict[float, list[nn.Parameter]]:
+    """The weights that learn, by the peak learning rate of the part of the model that they are of.
+
+    rates  by the beginning of names, the longest that fits
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            part = max(filter(name.startswith, rates), key=len)
+            groups.setdefault(rates[part], []).append(weight)
+    return groups

@@ -1,0 +1,77 @@
+"""utils/local.sh and utils/slurm.sh: one calling convention; Slurm's programs are stand-ins."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+FAKES = {
+    "sbatch": 'echo "$1" >"$FAKE/sbatch"\nSLURM_JOB_ID=7 SLURM_JOB_NODELIST="n[1-2]" bash "$2"',
+    "scontrol": '[[ "$*" == "show hostnames n[1-2]" ]] && printf "n1\\nn2\\n"',
+    "srun": 'pwd >"$FAKE/srun"\nprintf "%s\\n" "$@" >>"$FAKE/srun"',
+}
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> dict[str, str]:
+    """An environment with programs of Slurm's names that write down how they were called."""
+    for name, body in FAKES.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    return {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "FAKE": str(tmp_path)}
+
+
+def run(root: Path, env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    command = [str(root / words[0]), *words[1:]]
+    return subprocess.run(command, env=env, cwd="/", capture_output=True, text=True)
+
+
+def test_slurm_job_calls_torchrun_on_every_machine(
+    root: Path, slurm: dict[str, str], tmp_path: Path
+) -> None:
+    options = ("--nodes", "2", "--processes", "3", "--cpus", "5", "--time", "1:00:00")
+    verb = ("config", "--set", "parts.voice_init.name=a folder/$HOME")
+    told = run(root, slurm, "utils/slurm.sh", *options, "--log", str(tmp_path / "log"), "--", *verb)
+    assert told.returncode == 0, told.stderr
+    assert (tmp_path / "sbatch").read_text() == "--wait\n"
+    (script,) = (tmp_path / "log").glob("job-*.sh")
+    for word in ("--nodes=2 --ntasks-per-node=1", "--cpus-per-task=15", "--time=1:00:00"):
+        assert word in script.read_text()
+    folder, *called = (tmp_path / "srun").read_text().splitlines()
+    assert folder == str(root)
+    found = ("--rdzv-id", "7", "--rdzv-backend", "c10d", "--rdzv-endpoint", "n1:29400")
+    torchrun = ("torchrun", "--nnodes", "2", "--nproc-per-node", "3", *found)
+    assert called == [*torchrun, "-m", "tagspeech", *verb]
+
+
+def test_local_launcher_runs_a_verb(root: Path, tiny_yaml: Path) -> None:
+    words = ("--processes", "1", "--", "config", "--config", str(tiny_yaml))
+    told = run(root, dict(os.environ), "utils/local.sh", *words)
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["target"]["time_grid"] == 0.1
+
+
+@pytest.mark.parametrize("script", ["utils/local.sh", "utils/slurm.sh"])
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--processes", "2"), "wants -- and a verb"),
+        (("--processors", "2", "--", "config"), "unknown option '--processors'"),
+    ],
+)
+def test_wrong_calls_are_told(
+    root: Path, slurm: dict[str, str], script: str, words: tuple[str, ...], error: str
+) -> None:
+    told = run(root, slurm, script, *words)
+    assert told.returncode == 2
+    assert error in told.stderr
+
+
+def test_no_slurm_here(root: Path) -> None:
+    told = run(root, {**os.environ, "PATH": "/usr/bin:/bin"}, "utils/slurm.sh", "--", "config")
+    assert told.returncode == 2
+    assert "sbatch is not here" in told.stderr

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Runs a verb of tagspeech in several processes of this machine, by torchrun. Called as utils/slurm.sh is.
+#
+# Usage: utils/local.sh [--processes N] -- VERB ARGUMENTS...
+#
+#   utils/local.sh --processes 4 -- train tagspeech --config conf/tagspeech.yaml --output exp/run ...
+#
+#   --processes N   on this machine (default: 1)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. utils/log.sh
+
+processes=1
+. utils/split_options.sh
+
+. ./path.sh
+exec torchrun --standalone --nproc-per-node "$processes" -m tagspeech "${verb[@]}"
