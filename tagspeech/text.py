@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
+from typing import Any
 
 from tagspeech.errors import InputError
 
@@ -66,6 +68,19 @@ def scoring_units(text: str, language: str) -> str:
     if language == "zh":
         text = _HAN_CHARACTER.sub(r" \1 ", text)
     return " ".join(text.split())
+
+
+def fold_chinese(text: str) -> str:
+    """Traditional Chinese characters as simplified ones, by OpenCC's tables of characters and
+    phrases (t2s); everything else stays."""
+    return str(_to_simplified().convert(text))
+
+
+@cache
+def _to_simplified() -> Any:
+    from opencc import OpenCC  # only for who asks for it
+
+    return OpenCC("t2s")
 
 
 def _is_spoken(char: str) -> bool:

@@ -118,7 +118,7 @@ def test_used_by_mouse(browser: Page) -> None:
     cursor = browser.run("document.querySelector('.cursor').getBoundingClientRect().left")
     segment = "document.querySelector('.segment[aria-label^=\"ref B\"]')"
     right = browser.run(f"{segment}.getBoundingClientRect().right")
-    assert abs(cursor - right) < 200  # where it stopped
+    assert cursor > right - 5  # it went along
     browser.run("document.querySelector('#filter').value = 'four'; choose()")
     assert browser.run("document.querySelector('#status').textContent") == "1 of 1 sessions shown"
 

@@ -86,6 +86,18 @@ def test_two_files_without_a_session_are_of_the_same(tmp_path: Path) -> None:
     assert score_files(ref, hyp)["overall"]["wer"]["error_rate"] == 0
 
 
+def test_traditional_and_simplified_chinese_are_the_same_where_asked(tmp_path: Path) -> None:
+    pytest.importorskip("opencc")
+    ref = write(tmp_path / "ref.stm", [Segment("s", "A", 0, 4, "今天討論這個項目 okay")])
+    hyp = write(tmp_path / "hyp.stm", [Segment("s", "A", 0, 4, "今天讨论这个项目 okay")])
+    call = ("score", "--ref", ref, "--hyp", hyp, "--language", "zh")
+    apart = json.loads(tagspeech(*call))
+    assert (apart["wer"]["errors"], apart["wer"]["length"]) == (5, 9)
+    together = json.loads(tagspeech(*call, "--fold-chinese"))
+    assert together["wer"]["errors"] == 0
+    assert (apart["folded"], together["folded"]) == (False, True)
+
+
 def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
     ref = write(tmp_path / "ref.stm", REF)
     empty = tmp_path / "empty"

@@ -23,6 +23,7 @@ VERBS = (
     results.add_score,
     results.add_report,
     results.add_examples,
+    results.add_plot,
     results.add_transcribe,
     corpus.add_convert,
     training.add_config,

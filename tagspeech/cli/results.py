@@ -76,6 +76,7 @@ def add_score(verbs: object) -> None:
             collar=args.collar,
             groups=args.groups,
             protocol=args.protocol,
+            fold=args.fold_chinese,
             output=args.output,
         )
 
@@ -84,6 +85,9 @@ def add_score(verbs: object) -> None:
     add_path(parser, "hyp", "hypothesis segments: a file, or a folder of files")
     add_path(parser, "raw", "SPLIT.raw.jsonl of the decoder: what was malformed", required=False)
     parser.add_argument("--language", choices=("en", "zh"), default="en")
+    parser.add_argument(
+        *("--fold-chinese",), action="store_true", help="traditional counts as simplified Chinese"
+    )
     parser.add_argument("--collar", type=float, default=5.0, help="seconds, of tcpWER")
     parser.add_argument(
         *("--protocol",), choices=("all", "paper"), default="all", help="paper: those of 0.5-80 s"
@@ -140,3 +144,17 @@ def add_examples(verbs: object) -> None:
     add_path(parser, "ref", "reference segments")
     add_path(parser, "hyp", "hypothesis segments")
     add_path(parser, "output", "folder to make: README.md and the audio")
+
+
+def add_plot(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.report.plots import write_plots
+
+        write_plots(args.scores, args.ref, args.hyp, args.output, args.session)
+
+    parser = add_verb(verbs, "plot", "Draws scores for a paper, as SVG and PNG.", run)
+    add_path(parser, "scores", "scores.json")
+    add_path(parser, "ref", "reference segments")
+    add_path(parser, "hyp", "hypothesis segments")
+    parser.add_argument("--session", help="of the time-line; without it, that of most errors")
+    add_path(parser, "output", "folder to make: timeline, breakdown, diarization")

@@ -68,7 +68,10 @@ def _sessions(
     scores: Mapping[str, Any], ref: Sequence[Segment], hyp: Sequence[Segment]
 ) -> list[dict[str, Any]]:
     """What the page shows of each session, those of highest cpWER first."""
-    sides = {"ref": defaultdict(list), "hyp": defaultdict(list)}
+    sides: dict[str, defaultdict[str, list[Segment]]] = {
+        "ref": defaultdict(list),
+        "hyp": defaultdict(list),
+    }
     for side, segments in (("ref", ref), ("hyp", hyp)):
         for segment in by_time(list(segments)):
             sides[side][segment.session].append(segment)

@@ -93,7 +93,7 @@ def _metric_rows(
     def row(name: str, key: str, rate: float | None, measured: str, collar: str = "-") -> None:
         rows.append((name, percent(rate), _interval(overall, key), collar, measured))
 
-    rows = [(title, "%", "95 % CI", "collar", "measured on")]
+    rows: list[tuple[str, ...]] = [(title, "%", "95 % CI", "collar", "measured on")]
     for key, name in WORD_RATES.items():
         part = overall[key]
         kinds = ", ".join(f"{part[kind]} {kind}" for kind in ERROR_KINDS)

@@ -7,6 +7,7 @@ import json
 import logging
 import zlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tagspeech.files import read_journal, read_text, write_json
 from tagspeech.scoring.score import score
 from tagspeech.segments import Segment, by_time
 from tagspeech.serialize import parse_target
+from tagspeech.text import fold_chinese
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ def score_files(
     collar: float = 5.0,
     groups: str | Path | None = None,
     protocol: str = "all",
+    fold: bool = False,
     output: str | Path | None = None,
 ) -> dict[str, Any]:
     """Prints the overall metrics as JSON, writes all to `output` if given.
@@ -37,6 +40,7 @@ def score_files(
     raw       the journal of decoding, rows of {"session", "malformed", ...}: it names sessions with
               an empty hypothesis or reference, and the malformed ones; the last row counts
     groups    Lhotse cuts of the test set: each is a session, and says how long it is
+    fold      traditional Chinese counts as the simplified characters for it, on both sides
 
     The rest is that of `tagspeech.scoring.score`.
     """
@@ -49,6 +53,8 @@ def score_files(
     decoded = _read_malformed(raw) if raw is not None else {}
     malformed = {**hyp_malformed, **decoded}
     durations = _read_durations(groups) if groups is not None else {}
+    if fold:
+        ref_segments, hyp_segments = folded(ref_segments), folded(hyp_segments)
     scores = score(
         ref_segments,
         hyp_segments,
@@ -62,10 +68,16 @@ def score_files(
         collar=collar,
         intervals=True,
     )
+    scores["overall"]["folded"] = fold
     if output is not None:
         write_json(output, scores)
     print(json.dumps(scores["overall"], indent=2, ensure_ascii=False))
     return scores
+
+
+def folded(segments: list[Segment]) -> list[Segment]:
+    """The same, with simplified Chinese characters for traditional ones."""
+    return [replace(segment, words=fold_chinese(segment.words)) for segment in segments]
 
 
 def read_side(
