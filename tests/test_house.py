@@ -35,7 +35,7 @@ if verb == "config":
             "drop": leaf(), "train": leaf(), "decode": leaf(), "parts": {{}}}}
     for stream in ("semantic", "voice"):
         tree[stream] = {{"encoder": leaf(), "sot": leaf(), "train": leaf(), "stack": 4,
-                        "anchor_interval": 8, "margin": 0.2, "scale": 30.0}}
+                        "anchor_interval": 8, "tune_lr": 0.0, "margin": 0.2, "scale": 30.0}}
     for item in sets:
         key, _, value = item.partition("=")
         *path, last = key.split(".")
