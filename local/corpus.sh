@@ -46,3 +46,26 @@ put_manifests() {
     done
   done
 }
+
+# get_musan MUSAN FOLDER LIST: the noise for training, where MUSAN says "download" or names its folder;
+# a download goes into FOLDER. Adds the place to LIST.
+get_musan() {
+  local place=$1 part
+  [[ -n $place ]] || return 0
+  if [[ $place == download ]]; then
+    say_space "$2" 23 # archive and what is in it
+    lhotse download musan "$2"
+    place=$2/musan
+  fi
+  for part in music speech noise; do
+    [[ -d $place/$part ]] || die "$place: has no folder $part; --musan names MUSAN's folder, or says download" 2
+  done
+  echo "musan $(cd "$place" && pwd -P)" >>"$3"
+}
+
+# prepare_musan LIST MANIFESTS: musan_recordings_{music,speech,noise} in MANIFESTS, if LIST has its place
+prepare_musan() {
+  local place
+  place=$(sed -n 's/^musan //p' "$1")
+  [[ -z $place ]] || lhotse prepare musan "$place" "$2"
+}

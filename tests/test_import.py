@@ -621,7 +621,7 @@ def test_any_segments_come_in_unchanged(
 # The command and the page
 
 
-def run(command: list[object], cwd: Path, code: int = 0) -> str:
+def run(command: list[object], cwd: Path, code: int = 0, timeout: int = 100) -> str:
     """Runs a command, checks its exit code, gives its stderr."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
@@ -630,7 +630,7 @@ def run(command: list[object], cwd: Path, code: int = 0) -> str:
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=timeout,
     )
     assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stderr
@@ -697,6 +697,14 @@ def test_page_runs_as_written(root: Path, house: Path, corpus: Path, source: Sou
     assert (data / "rejected.jsonl").read_text() == ""
     messages = run(["egs/mycorpus/run.sh", "--stop-stage", 2], house)
     assert messages.count("done already") == 3
+    everything, *_ = re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S)
+    steps = ("max_steps=2", "warmup_steps=1", "valid_every=2", "checkpoint_every=2")
+    few = [f"{part}.{one}" for part in ("semantic.train", "voice.train", "train") for one in steps]
+    sets = [f"--set {one}" for one in (*few, "decode.max_new_tokens=30")]
+    run(["bash", "-euc", " ".join([everything.rstrip(), *sets])], house, timeout=600)
+    results = json.loads((house / "egs/mycorpus/exp-tiny/results.json").read_text())
+    assert results["test"]["cpwer"] > 0
+    assert results["test"]["sessions"] == len(CutSet.from_file(data / "groups/test.jsonl.gz"))
 
 
 @pytest.mark.parametrize(

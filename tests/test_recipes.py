@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+import soundfile
+from lhotse import RecordingSet
 
 from tagspeech.data.batches import read_groups
 
@@ -123,6 +126,28 @@ def test_what_is_wrong_with_a_corpus_is_said(
     said = run(*stage, "--corpus-dir", tmp_path / "broken", code=1)
     assert f"{broken[-1]}: is empty; get it again" in said
     assert not (tmp_path / "data" / "corpus" / "files.txt").exists()
+
+
+def test_musan_is_downloaded_or_named(root: Path, tmp_path: Path, replicas: Path) -> None:
+    published = tmp_path / "published"
+    for part in ("music", "speech", "noise"):
+        (published / "musan" / part).mkdir(parents=True)
+        soundfile.write(published / "musan" / part / f"{part}-0001.wav", np.zeros(1600), 16000)
+    (published / "musan/music/ANNOTATIONS").write_text("music-0001 rock Y somebody\n")
+    calls = {"REPLICA": str(published), "CALLS": str(tmp_path / "calls")}
+    real = {"REAL": str(Path(sys.executable).parent / "lhotse")}
+    before = programs(tmp_path / "bin", lhotse=LHOTSE)
+    data = ("--data", tmp_path / "data", "--corpus-dir", replicas / "ami")
+    stages = root / "egs/ami/local/data.sh"
+    run(stages, *data, "--stage", 0, "--musan", "download", before=before, **calls, **real)
+    assert (tmp_path / "calls").read_text() == f"download musan {tmp_path / 'data/corpus'}\n"
+    run(stages, *data, "--stage", 1, before=before, **calls, **real)
+    noise = RecordingSet.from_file(tmp_path / "data/manifests/musan_recordings_noise.jsonl.gz")
+    assert [one.id for one in noise] == ["noise-0001"]
+    said = run(stages, *data, "--stage", 0, "--musan", published, code=2)
+    assert (
+        f"{published}: has no folder music; --musan names MUSAN's folder, or says download" in said
+    )
 
 
 def test_a_meeting_of_alimeeting_without_audio_is_named(

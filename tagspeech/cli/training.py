@@ -71,8 +71,12 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
 
 
 def _start(args: argparse.Namespace) -> Path | None:
-    """The folder of --init-from, or None."""
+    """The folder of --init-from, or None where there are both encoders."""
     if args.init_from is None:
+        from tagspeech.training.embed import NO_ENCODERS
+
+        if not args.semantic or not args.voice:
+            raise InputError(NO_ENCODERS)
         return None
     if args.semantic or args.voice:
         raise InputError("--init-from has both encoders; leave out --semantic and --voice")

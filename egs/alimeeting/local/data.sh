@@ -28,11 +28,13 @@ case $stage in
       grep -q "audio_dir/$meeting.*\.wav$" "$data/corpus/files.txt" ||
         die "$corpus: $meeting.TextGrid: has no audio, $meeting*.wav; get it again"
     done
+    get_musan "$musan" "$data/corpus" "$data/corpus/files.txt"
     ;;
   1)
     corpus=$(head -n 1 "$data/corpus/files.txt")
     lhotse prepare ali-meeting --mic "$mic" "$corpus" "$data/corpus/prepared"
     put_manifests "$data/corpus/prepared" "alimeeting-$mic" "$data/manifests" eval
     egs/alimeeting/local/left_out_alimeeting.py "$corpus" "$data/manifests" "$data/manifests/$left_out"
+    prepare_musan "$data/corpus/files.txt" "$data/manifests"
     ;;
 esac

@@ -31,11 +31,13 @@ case $stage in
     fi
     list_files "$corpus" "$data/corpus/files.txt" "$mic $partition" "${texts[@]}" "$audio"
     egs/ami/local/check_ami.py "$corpus"
+    get_musan "$musan" "$data/corpus" "$data/corpus/files.txt"
     ;;
   1)
     corpus=$(head -n 1 "$data/corpus/files.txt")
     lhotse prepare ami --mic "$mic" --partition "$partition" "$corpus" "$data/corpus/prepared"
     put_manifests "$data/corpus/prepared" "ami-$mic" "$data/manifests" dev
     egs/ami/local/left_out_ami.py "$corpus" "$partition" "$data/manifests" "$data/manifests/$left_out"
+    prepare_musan "$data/corpus/files.txt" "$data/manifests"
     ;;
 esac
