@@ -18,6 +18,7 @@ from tagspeech.config import DecodeConfig
 def house(root: Path, tmp_path: Path, tiny_groups: Path, tiny_model_folder: Path) -> Path:
     """The repository as ./run.sh leaves it, with a tiny random model."""
     from tagspeech.decoding.decode import decode
+    from tagspeech.scoring import score_files
 
     files = subprocess.check_output(["git", "ls-files"], cwd=root, text=True).split("\n")
     for name in filter(None, files):
@@ -32,6 +33,9 @@ def house(root: Path, tmp_path: Path, tiny_groups: Path, tiny_model_folder: Path
         mini / "exp/tagspeech/greedy",
         DecodeConfig(max_new_tokens=20),
     )
+    greedy = mini / "exp/tagspeech/greedy"
+    sides = (greedy / f"test.{side}.seglst.json" for side in ("ref", "hyp"))
+    score_files(*sides, greedy / "test.raw.jsonl", output=greedy / "scores.json")
     return tmp_path
 
 
