@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Any
 
 from tqdm import tqdm
@@ -50,14 +50,7 @@ def score(
     name one that is neither in `ref` nor in `sessions`.
     """
     names = list(dict.fromkeys([*(sessions or ()), *(s.session for s in ref)]))
-    if not names:
-        raise InputError("reference: has no session, so there is nothing to score")
-    strangers = sorted({*(s.session for s in hyp), *(malformed or ())} - set(names))
-    if strangers:
-        raise InputError(
-            f"hypothesis: session {strangers[0]!r} ({len(strangers)} such) is not in the "
-            "reference; score it against the reference of the same test set"
-        )
+    _check_sessions(names, {*(s.session for s in hyp), *(malformed or ())})
     ref_by, hyp_by = _by_session(ref), _by_session(hyp)
     lasts = {name: max((s.end for s in ref_by[name]), default=0.0) for name in names}
     lasts.update({name: own for name, own in (seconds or {}).items() if name in lasts})
@@ -100,6 +93,18 @@ def score(
         ),
         "sessions": {name: metrics([one], collar, False) for name, one in results.items()},
     }
+
+
+def _check_sessions(names: Sequence[str], given: Set[str]) -> None:
+    """Raises `InputError` where there is none, or one is `given` that is not among `names`."""
+    if not names:
+        raise InputError("reference: has no session, so there is nothing to score")
+    strangers = sorted(given - set(names))
+    if strangers:
+        raise InputError(
+            f"hypothesis: session {strangers[0]!r} ({len(strangers)} such) is not in the "
+            "reference; score it against the reference of the same test set"
+        )
 
 
 def _left_out(within: Sequence[Session], everything: Sequence[Session]) -> dict[str, float]:
