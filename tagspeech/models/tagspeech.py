@@ -223,9 +223,10 @@ class TagSpeechModel(nn.Module):
         pairs = self.add_anchors(heard)
         prompts = self.prompts(pairs)
         ids = [self.target_ids(text) for text in scored or targets]
+        read = ids if given is None else [self.target_ids(text) for text in given]
         inputs = [
-            torch.cat([prompt, self.embed(self.target_ids(text)[:-1])])
-            for prompt, text in zip(prompts, given or targets, strict=True)
+            torch.cat([prompt, self.embed(one[:-1])])
+            for prompt, one in zip(prompts, read, strict=True)
         ]
         hidden_BLH, states_BLH = self.hidden_states(inputs)
         hidden_NH = torch.cat(

@@ -82,14 +82,16 @@ class TagSpeechTask:
                 self.model.llm, self.model.tokenizer, self.model.prompt, semantic, targets
             )
             return ctc, words, {"semantic_ctc": ctc.item()}
-        given = self.given_texts(batch, targets)
-        scored = [scored_text(*pair) for pair in zip(targets, given, strict=True)]
+        given = scored = None
+        if self.config.target.moved:
+            given, scored = self.moved_texts(batch, targets)
         output = self.model.loss_from_frames(frames, targets, given=given, scored=scored)
         figures = {name: term.item() for name, term in output.terms.items()}
         return output.loss, output.tokens, {"token_accuracy": output.correct.item(), **figures}
 
-    def given_texts(self, batch: CutSet, targets: Sequence[str]) -> list[str]:
-        """What the LLM reads: the target texts, a share `target.moved` of them with moved times."""
+    def moved_texts(self, batch: CutSet, targets: Sequence[str]) -> tuple[list[str], list[str]]:
+        """What the LLM reads, a share `target.moved` of the targets with moved times, and what it
+        has to write then."""
         given = []
         for cut, target in zip(batch, targets, strict=True):
             text = target
@@ -97,7 +99,7 @@ class TagSpeechTask:
                 text = move_times(group_segments(cut), self.config.target.time_grid)
             same = len(self.model.target_ids(text)) == len(self.model.target_ids(target))
             given.append(text if same else target)  # a time of the LLM may take several tokens
-        return given
+        return given, [scored_text(*pair) for pair in zip(targets, given, strict=True)]
 
     def validate(self) -> dict[str, float]:
         loss = correct = 0.0
