@@ -22,6 +22,9 @@ from lhotse import CutSet, Recording
 from test_scores_hold import segments
 
 from tagspeech import formats
+from tagspeech.config import Config, SemanticConfig, WhisperEncoderConfig
+from tagspeech.config_file import to_tree
+from tagspeech.report.page import write_page
 from tagspeech.scoring import score, score_files
 from tagspeech.scoring.alignment import align
 from tagspeech.segments import Segment
@@ -65,6 +68,20 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def content(page: Path) -> dict[str, Any]:
     text = page.read_text(encoding="utf-8")
     return json.loads(re.findall(r'id="data">(.*?)</script>', text, re.S)[0])
+
+
+@pytest.mark.parametrize(("whisper", "seconds"), [(None, 1.28), (WhisperEncoderConfig(), 0.64)])
+def test_anchors_stand_where_the_model_puts_them(
+    tmp_path: Path, whisper: WhisperEncoderConfig | None, seconds: float
+) -> None:
+    """Every 8 projected frames of 4 frames: of a Zipformer at 25 Hz, of a Whisper at 50 Hz."""
+    model = tmp_path / "tagspeech/pretrained"
+    model.mkdir(parents=True)
+    config = Config(semantic=SemanticConfig(whisper=whisper))
+    (model / "config.json").write_text(json.dumps({"model_type": "tagspeech", **to_tree(config)}))
+    output = tmp_path / "report.html"
+    write_page(output, "mini", {"test": score(REF, HYP)}, REF, HYP, experiment=tmp_path)
+    assert content(output)["anchors"] == pytest.approx(seconds)
 
 
 def test_worst_first_with_words_and_audio(page: Path) -> None:

@@ -12,16 +12,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from tagspeech.config import SemanticConfig
+from tagspeech.config_file import from_tree
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, read_json, write_text
 from tagspeech.report.examples import percent
-from tagspeech.report.table import metric_tables
+from tagspeech.report.table import MAIN_RATES, metric_tables
 from tagspeech.scoring.alignment import align
 from tagspeech.segments import Segment, by_time
 
-ENCODER_FRAMES = 25  # per second, of both encoders
 BREAKDOWNS = {"by_duration": "Duration (s)", "by_speakers": "Speakers in the reference"}
-RATES = {"cpwer": "cpWER", "wer": "WER", "der": "DER"}
 
 
 def write_page(
@@ -85,7 +85,7 @@ def _sessions(
                 "seconds": metrics["seconds"],
                 "malformed": bool(metrics.get("malformed_rate")),
                 "errors": metrics["cpwer"]["errors"],
-                **{key: metrics[key]["error_rate"] for key in RATES},
+                **{key: metrics[key]["error_rate"] for key in MAIN_RATES},
                 **{
                     side: [[s.speaker, s.start, s.end, s.words] for s in segments]
                     for side, segments in own.items()
@@ -107,12 +107,12 @@ def _breakdown(scores: Mapping[str, Any], key: str) -> dict[str, Any]:
         [
             name,
             str(part["sessions"]),
-            *(percent(part[rate]["error_rate"]) for rate in RATES),
+            *(percent(part[rate]["error_rate"]) for rate in MAIN_RATES),
             percent(part["speaker_count_accuracy"]),
         ]
         for name, part in scores[key].items()
     ]
-    heads = [BREAKDOWNS[key], "sessions", *(f"{name} %" for name in RATES.values())]
+    heads = [BREAKDOWNS[key], "sessions", *(f"{name} %" for name in MAIN_RATES.values())]
     return {"title": BREAKDOWNS[key], "heads": [*heads, "speaker count right %"], "rows": rows}
 
 
@@ -134,8 +134,8 @@ def _anchor_seconds(experiment: Path) -> float | None:
     path = experiment / "tagspeech/pretrained/config.json"
     if not path.exists():
         return None
-    semantic = read_json(path)["semantic"]
-    return float(semantic["anchor_interval"] * semantic["stack"] / ENCODER_FRAMES)
+    semantic = from_tree(SemanticConfig, read_json(path)["semantic"], f"{path}: semantic")
+    return semantic.anchor_interval * semantic.stack / semantic.frames_per_second
 
 
 def _add_audio(rows: list[dict[str, Any]], groups_path: Path, embed: int, folder: Path) -> None:

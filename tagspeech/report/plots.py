@@ -15,14 +15,14 @@ from tagspeech import formats
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path
 from tagspeech.report.examples import read_scores
+from tagspeech.report.table import MAIN_RATES
 from tagspeech.scoring.alignment import align
 from tagspeech.segments import Segment
 
 FORMATS = ("svg", "png")
 WIDTH = 6.3  # inches: the text of a page with one column
 KINDS = {"missed": "#4477aa", "false_alarm": "#ccbb44", "confusion": "#ee6677"}
-RATES = {"cpwer": "#4477aa", "wer": "#66ccee", "der": "#ee6677"}
-NAMES = {"cpwer": "cpWER", "wer": "WER", "der": "DER"}
+COLOURS = {"cpwer": "#4477aa", "wer": "#66ccee", "der": "#ee6677"}
 SPEAKERS = ("#9ecbff", "#ffd8a8", "#b2f2bb", "#fcc2d7", "#d0bfff", "#ffec99", "#99e9f2", "#ced4da")
 BREAKDOWNS = {"by_duration": "duration (s)", "by_speakers": "speakers in the reference"}
 
@@ -99,19 +99,19 @@ def breakdown(scores: dict[str, Any]) -> Figure:
     both = figure.subplots(1, 2, sharey=True)
     for axes, (key, label) in zip(both, BREAKDOWNS.items(), strict=True):
         parts = scores[key]
-        for number, rate in enumerate(RATES):
+        for number, rate in enumerate(COLOURS):
             _bars(axes, rate, number, list(parts.values()))
         ticks = [f"{name}\n({part['sessions']})" for name, part in parts.items()]
         axes.set_xticks(range(len(parts)), ticks)
         axes.set_xlabel(f"{label} (sessions)")
     figure.axes[0].set_ylabel("%")
     handles, labels = both[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(RATES), frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(COLOURS), frameon=False)
     return figure
 
 
 def _bars(axes: Axes, rate: str, number: int, parts: Sequence[dict[str, Any]]) -> None:
-    width = 0.8 / len(RATES)
+    width = 0.8 / len(COLOURS)
     for place, part in enumerate(parts):
         value = part[rate]["error_rate"]
         if value is None:  # nothing to divide by: no bar
@@ -121,8 +121,8 @@ def _bars(axes: Axes, rate: str, number: int, parts: Sequence[dict[str, Any]]) -
             *(place + (number - 1) * width, 100 * value, width),
             yerr=[[100 * max(value - low, 0)], [100 * max(high - value, 0)]],
             error_kw={"linewidth": 0.8},
-            color=RATES[rate],
-            label=NAMES[rate] if place == 0 else None,
+            color=COLOURS[rate],
+            label=MAIN_RATES[rate] if place == 0 else None,
         )
 
 

@@ -18,6 +18,7 @@ TIME_RATES = {
     "der_nonoverlap": "DER, not overlapped",
     "der_collar_025": "DER",
 }
+MAIN_RATES = {"cpwer": "cpWER", "wer": "WER", "der": "DER"}  # where there is room for few
 ERROR_KINDS = ("insertions", "deletions", "substitutions")
 TIME_KINDS = ("missed", "false_alarm", "confusion")
 TITLES = {"test": "speakers by LLM", "test_voice": "speakers by voice"}
