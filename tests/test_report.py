@@ -17,11 +17,19 @@ from tagspeech.scoring import score, score_files
 from tagspeech.segments import Segment
 
 
-def test_files_to_scores_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ref = tmp_path / "ref.seglst.json"
+@pytest.fixture
+def sides(tmp_path: Path) -> tuple[Path, Path]:
+    """Files of a reference, and of a hypothesis that lacks its end."""
+    ref, hyp = tmp_path / "ref.seglst.json", tmp_path / "hyp.seglst.json"
     formats.write(REF, ref)
-    hyp = tmp_path / "hyp.seglst.json"
     formats.write(REF[:3], hyp)
+    return ref, hyp
+
+
+def test_files_to_scores_to_report(
+    tmp_path: Path, sides: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ref, hyp = sides
     raw = tmp_path / "test.raw.jsonl"
     rows = [
         {"session": name, "text": "", "malformed": malformed, "problems": []}
@@ -70,11 +78,9 @@ def test_what_nobody_knows_is_not_reported(
 
 
 def test_report_of_speakers_by_voice_stands_beside(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, sides: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ref, hyp = tmp_path / "ref.seglst.json", tmp_path / "hyp.seglst.json"
-    formats.write(REF, ref)
-    formats.write(REF[:3], hyp)
+    ref, hyp = sides
     score_files(ref, hyp, output=tmp_path / "scores.json")
     score_files(ref, ref, output=tmp_path / "scores-voice.json")
     output, voice = tmp_path / "results.json", tmp_path / "scores-voice.json"
@@ -88,11 +94,9 @@ def test_report_of_speakers_by_voice_stands_beside(
 
 
 def test_tables_of_the_protocol_stand_beside_those_of_all(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, sides: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ref, hyp = tmp_path / "ref.seglst.json", tmp_path / "hyp.seglst.json"
-    formats.write(REF, ref)
-    formats.write(REF[:3], hyp)
+    ref, hyp = sides
     scores_path, output = tmp_path / "scores.json", tmp_path / "results.json"
     groups = groups_file(tmp_path / "test.jsonl.gz", s1=80.0, s2=80.01, s3=0.49, s4=0.5)
     score_files(ref, hyp, groups=groups, protocol="paper", output=scores_path)

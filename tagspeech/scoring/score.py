@@ -14,7 +14,6 @@ from tagspeech.scoring.metrics import DER_KINDS, DURATIONS, Session, duration_ra
 from tagspeech.scoring.words import quiet_meeteval, word_error_rates
 from tagspeech.segments import Segment
 
-PROTOCOLS = ("all", "paper")
 PROTOCOL = (0.5, 80.0)  # seconds of the utterance groups that the paper scores (PAPER, unit)
 
 
@@ -69,28 +68,18 @@ def score(
         return {"language": language, **metrics(some, collar, intervals)}
 
     everything = list(results.values())
-    shortest, longest = PROTOCOL if protocol == "paper" else (0.0, float("inf"))
-    within = [result for result in everything if shortest <= result.seconds <= longest]
-    if not within:
-        raise InputError(
-            "reference: no session lasts {:g}-{:g} s, as the paper's protocol wants; "
-            "score with --protocol all".format(*PROTOCOL)
-        )
+    within = _of_the_paper(everything) if protocol == "paper" else everything
     scores = {"overall": {"protocol": protocol, **summary(within)}}
     if protocol == "paper":
         scores["overall"]["left_out"] = _left_out(within, everything)
     if len(within) < len(everything):
         scores["all"] = {"protocol": "all", **summary(everything)}
     lengths = [duration_range(start) for start in DURATIONS]
+    numbers = [str(number) for number in sorted({one.ref_speakers for one in within})]
     return {
         **scores,
         "by_duration": _split(within, lambda one: duration_range(one.seconds), lengths, summary),
-        "by_speakers": _split(
-            within,
-            lambda one: str(one.ref_speakers),
-            [str(n) for n in sorted({one.ref_speakers for one in within})],
-            summary,
-        ),
+        "by_speakers": _split(within, lambda one: str(one.ref_speakers), numbers, summary),
         "sessions": {name: metrics([one], collar, False) for name, one in results.items()},
     }
 
@@ -105,6 +94,18 @@ def _check_sessions(names: Sequence[str], given: Set[str]) -> None:
             f"hypothesis: session {strangers[0]!r} ({len(strangers)} such) is not in the "
             "reference; score it against the reference of the same test set"
         )
+
+
+def _of_the_paper(results: Sequence[Session]) -> list[Session]:
+    """Those of `PROTOCOL` seconds. Raises `InputError` where there is none."""
+    shortest, longest = PROTOCOL
+    within = [result for result in results if shortest <= result.seconds <= longest]
+    if not within:
+        raise InputError(
+            f"reference: no session lasts {shortest:g}-{longest:g} s, as the paper's protocol "
+            "wants; score with --protocol all"
+        )
+    return within
 
 
 def _left_out(within: Sequence[Session], everything: Sequence[Session]) -> dict[str, float]:
