@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from tagspeech.decoding.greedy import generate_ids, spell
+from tagspeech.decoding.greedy import generate, spell
 from tagspeech.decoding.transcribe import open_audio, read_audio, transcribe
 from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, render, write
@@ -83,6 +83,7 @@ class TagSpeech(TagSpeechModel):
         feature_lens_B: Tensor,
         max_new_tokens: int | None = ...,
         return_ids: Literal[False] = ...,
+        grammar: bool | None = ...,
     ) -> list[str]: ...
 
     @overload
@@ -93,6 +94,7 @@ class TagSpeech(TagSpeechModel):
         max_new_tokens: int | None = ...,
         *,
         return_ids: Literal[True],
+        grammar: bool | None = ...,
     ) -> tuple[list[str], list[list[int]]]: ...
 
     def generate(
@@ -101,8 +103,11 @@ class TagSpeech(TagSpeechModel):
         feature_lens_B: Tensor,
         max_new_tokens: int | None = None,
         return_ids: bool = False,
+        grammar: bool | None = None,
     ) -> list[str] | tuple[list[str], list[list[int]]]:
         """The target text of each item, greedy, and on request its token ids.
+
+        grammar  whether nothing but target texts can be written; None: `decode.grammar` decides
 
         The end of the turn belongs to neither. Raises `InputError` where half precision overflows.
         """
@@ -110,7 +115,10 @@ class TagSpeech(TagSpeechModel):
         limit = decode.max_new_tokens if max_new_tokens is None else max_new_tokens
         with torch.inference_mode():
             frames = self.encode(features_BTF, feature_lens_B)
-        ids = generate_ids(self, frames, limit, well_formed=decode.well_formed)
+        # frames of features every 0.01 s
+        held = decode.grammar if grammar is None else grammar
+        durations = (feature_lens_B / 100).tolist() if held else None
+        ids = [output.ids for output in generate(self, frames, limit, durations)]
         texts = spell(self, ids)
         return (texts, ids) if return_ids else texts
 
@@ -121,6 +129,7 @@ class TagSpeech(TagSpeechModel):
         speakers: str = "llm",
         batch_size: int = 1,
         device: str | torch.device | None = None,
+        grammar: bool | None = None,
     ) -> list[list[Segment]]:
         """Segments of each recording: a path, or an array (T,) at the model's sampling rate.
 
@@ -128,6 +137,7 @@ class TagSpeech(TagSpeechModel):
         speakers    those that the LLM wrote ("llm"), or by clustering voice frames ("voice")
         batch_size  recordings that are computed together
         device      where the model is moved to first; None: it stays where it is
+        grammar     whether nothing but target texts can be written; None: `decode.grammar` decides
 
         The session of a path is its stem, that of an array its place in the list. Recordings of
         silence have no segments. Raises `InputError` for a recording over 80 s, for what is no
@@ -146,7 +156,7 @@ class TagSpeech(TagSpeechModel):
             read_audio(Path(one), rate, channel) if isinstance(one, (str, Path)) else one
             for one in audio
         )
-        return list(transcribe(self, arrays, sessions, speakers, batch_size))
+        return list(transcribe(self, arrays, sessions, speakers, batch_size, grammar))
 
 
 def usable_device(name: str | torch.device) -> torch.device:
@@ -173,6 +183,7 @@ def transcribe_files(
     dtype: str = "float32",
     batch_size: int = 1,
     channel: int = 0,
+    grammar: bool | None = None,
 ) -> None:
     """Behind `tagspeech transcribe`: writes `output/STEM.EXTENSION` for each file and format.
 
@@ -195,7 +206,7 @@ def transcribe_files(
     with tqdm(total=len(files), desc="transcribe", unit=" files", disable=len(files) < 2) as bar:
         for start in range(0, len(files), max(1, batch_size)):
             batch = files[start : start + batch_size]
-            told = loaded.transcribe(batch, channel, speakers, batch_size)
+            told = loaded.transcribe(batch, channel, speakers, batch_size, grammar=grammar)
             for path, segments in zip(batch, told, strict=True):
                 everything += segments
                 if output is not None:

@@ -249,7 +249,7 @@ class DecodeConfig:
     """Greedy generation, and speakers by voice."""
 
     max_new_tokens: int = 1000
-    well_formed: bool = False  # the LLM can write only what parses whole (paper: anything)
+    grammar: bool = True  # the LLM can write only target texts (paper: anything)
     max_duration: float = 400.0  # seconds of audio in a batch
     speaker_threshold: float = 0.5  # cosine distance from which on two voices are two speakers
 

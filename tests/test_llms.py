@@ -82,13 +82,13 @@ def test_trains_decodes_and_comes_back(
     after = model.loss(features_BTF, lens_B, targets).loss
     assert after < before
 
-    together = model.generate(features_BTF, lens_B, max_new_tokens=12)
-    alone = model.generate(features_BTF[1:, : LENS[1]], lens_B[1:], max_new_tokens=12)
+    together = model.generate(features_BTF, lens_B, max_new_tokens=60)
+    alone = model.generate(features_BTF[1:, : LENS[1]], lens_B[1:], max_new_tokens=60)
     assert together[1:] == alone
     model.save_pretrained(tmp_path / "saved")
     again = TagSpeech.from_pretrained(tmp_path / "saved")
     assert again.loss(features_BTF, lens_B, targets).loss.equal(after)
-    assert again.generate(features_BTF, lens_B, max_new_tokens=12) == together
+    assert again.generate(features_BTF, lens_B, max_new_tokens=60) == together
     assert again.prompt == model.prompt
 
 

@@ -286,7 +286,7 @@ def test_model_of_ours_in_the_released_layout(tiny_config: Config, tmp_path: Pat
     assert again.prompt == model.prompt
     model.llm.half().float()
     assert torch.equal(again.streams(FEATURES, LENS).voice, model.streams(FEATURES, LENS).voice)
-    assert again.generate(FEATURES, LENS, 20) == model.generate(FEATURES, LENS, 20)
+    assert again.generate(FEATURES, LENS, 60) == model.generate(FEATURES, LENS, 60)
 
 
 def test_what_the_released_layout_cannot_hold(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from tagspeech.config import DecodeConfig
 from tagspeech.decoding.decode import decode
+from tagspeech.decoding.greedy import Output
 from tagspeech.decoding.speakers import cluster_voices, with_speakers
 from tagspeech.formats import read
+from tagspeech.models.prompt import encode_text
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 
@@ -104,9 +106,10 @@ def telling(monkeypatch: pytest.MonkeyPatch, tiny_segments: list[Segment]) -> No
     """The model writes the target of `tiny_segments`, for every other length cut off."""
     text = to_target(tiny_segments)
     monkeypatch.setattr(
-        "tagspeech.decoding.decode.generate_texts",
-        lambda model, frames, limit, **_: [
-            text[:100] if n % 2 else text for n in frames.voice_lens
+        "tagspeech.decoding.decode.generate",
+        lambda model, frames, *_: [
+            Output(encode_text(model.tokenizer, text[:100] if n % 2 else text))
+            for n in frames.voice_lens
         ],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from tagspeech.cli.arguments import (
@@ -24,14 +25,26 @@ def add_decode(verbs: object) -> None:
         from tagspeech.decoding.decode import decode
 
         use_threads(args)
-        decode(args.model, args.groups, args.output, config_of(args).decode)
+        config = config_of(args).decode
+        if args.grammar:
+            config = replace(config, grammar=args.grammar == "on")
+        decode(args.model, args.groups, args.output, config)
 
     parser = add_verb(verbs, "decode", "Decodes utterance groups; resumes where it stopped.", run)
     add_configuration(parser)
     add_path(parser, "model", "folder of a trained model")
     add_path(parser, "groups", "SPLIT.jsonl.gz")
     add_path(parser, "output", "folder for SPLIT.raw.jsonl, SPLIT.{ref,hyp,hyp-voice}.seglst.json")
+    _add_grammar(parser)
     add_threads(parser)
+
+
+def _add_grammar(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        *("--grammar",),
+        choices=("on", "off"),
+        help="on: the LLM can write target texts alone (default: as configured, on); off: anything",
+    )
 
 
 def add_transcribe(verbs: object) -> None:
@@ -48,6 +61,7 @@ def add_transcribe(verbs: object) -> None:
             dtype=args.dtype,
             batch_size=args.batch_size,
             channel=args.channel,
+            grammar=None if args.grammar is None else args.grammar == "on",
         )
 
     parser = add_verb(verbs, "transcribe", "Transcribes recordings with a trained model.", run)
@@ -63,6 +77,7 @@ def add_transcribe(verbs: object) -> None:
     )
     parser.add_argument("--batch-size", type=positive, default=1, help="recordings at a time")
     parser.add_argument("--channel", type=count, default=0, help="of recordings with several")
+    _add_grammar(parser)
     add_threads(parser)
     parser.add_argument("audio", nargs="+", type=Path, metavar="AUDIO")
 

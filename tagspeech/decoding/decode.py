@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tagspeech.config import DecodeConfig
 from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups
 from tagspeech.data.groups import group_segments
-from tagspeech.decoding.greedy import generate_texts
+from tagspeech.decoding.greedy import generate, spell
 from tagspeech.decoding.speakers import cluster_voices, with_speakers
 from tagspeech.files import journal, read_journal
 from tagspeech.formats import write
@@ -33,13 +33,16 @@ def decode_groups(
 
     session, text       what the LLM wrote for whom
     malformed, problems whether and why it does not parse whole
+    tokens, passes      how many tokens it has, and forward passes of the LLM that wrote them
     speakers_by_voice   of each segment that parses, in order
     """
     features = FeatureReader(model.config.features, model.config.semantic.whisper_bins)
     for batch in batches_by_duration(groups, config.max_duration):
         with torch.inference_mode():
             frames = model.encode(*features(batch))
-        texts = generate_texts(model, frames, config.max_new_tokens, well_formed=config.well_formed)
+        durations = [cut.duration for cut in batch] if config.grammar else None
+        outputs = generate(model, frames, config.max_new_tokens, durations)
+        texts = spell(model, [output.ids for output in outputs])
         for item, (cut, text) in enumerate(zip(batch, texts, strict=True)):
             parsed = parse_target(text, cut.id)
             voice_TD = frames.voice[item, : frames.voice_lens[item]]
@@ -48,6 +51,8 @@ def decode_groups(
                 "text": text,
                 "malformed": parsed.malformed,
                 "problems": parsed.problems,
+                "tokens": len(outputs[item].ids),
+                "passes": outputs[item].passes,
                 "speakers_by_voice": cluster_voices(
                     parsed.segments, voice_TD, config.speaker_threshold
                 ),
@@ -87,3 +92,5 @@ def decode(model_dir: Path, groups_path: Path, output: Path, config: DecodeConfi
     write(hyp_voice, output / f"{split}.hyp-voice.seglst.json", "seglst")
     malformed = sum(row["malformed"] for row in rows.values())
     log.info("%s: %d groups decoded, %d malformed", split, len(groups), malformed)
+    tokens, passes = (sum(row[key] for row in rows.values()) for key in ("tokens", "passes"))
+    log.info("%d tokens written by %d forward passes of a row", tokens, passes)

@@ -76,12 +76,14 @@ def transcribe(
     sessions: Sequence[str],
     speakers: str = "llm",
     batch_size: int = 1,
+    grammar: bool | None = None,
 ) -> Iterator[list[Segment]]:
     """Segments of each recording, an array (T,) at the model's sampling rate, in order.
 
     Audio shorter than the encoders need is padded with silence; a recording of silence, or without
     any sample, has no segments. What of an output does not parse is warned about, the rest is kept.
-    Speakers are those that the LLM wrote ("llm"), or by voice ("voice").
+    Speakers are those that the LLM wrote ("llm"), or by voice ("voice"). It can write target texts
+    alone, or anything (`grammar`; None: `decode.grammar` of the model decides).
 
     Recordings of one batch do not hear each other. In float32 a batch changes nothing beyond the
     last bits of sums; in half precision these can turn a close decision of the LLM.
@@ -96,7 +98,8 @@ def transcribe(
         for samples, session in batch:
             _check_samples(samples, session, reader.sampling_rate)
         heard = [place for place, (samples, _) in enumerate(batch) if _sounds(samples)]
-        told = _transcribe_batch(model, reader, [batch[place] for place in heard], speakers)
+        audible = [batch[place] for place in heard]
+        told = _transcribe_batch(model, reader, audible, speakers, grammar)
         segments = dict(zip(heard, told, strict=True))
         yield from (segments.get(place, []) for place in range(len(batch)))
 
@@ -120,6 +123,7 @@ def _transcribe_batch(
     reader: FeatureReader,
     batch: Sequence[tuple[NDArray[np.float32], str]],
     speakers: str,
+    grammar: bool | None,
 ) -> list[list[Segment]]:
     if not batch:
         return []
@@ -130,7 +134,9 @@ def _transcribe_batch(
     decode = model.config.decode
     results = []
     limit = decode.max_new_tokens
-    texts = generate_texts(model, frames, limit, well_formed=decode.well_formed)
+    durations = [len(samples) / reader.sampling_rate for samples, _ in batch]
+    held = decode.grammar if grammar is None else grammar
+    texts = generate_texts(model, frames, limit, durations if held else None)
     for item, (text, (_, session)) in enumerate(zip(texts, batch, strict=True)):
         parsed = parse_target(text, session)
         for problem in parsed.problems:

@@ -1,0 +1,148 @@
+"""Which tokens of an LLM may follow an unfinished target text (`tagspeech.grammar`).
+
+Where words are written, nearly all may: the likeliest is tried first. Anywhere else, few: those
+that spell what may follow are found in a tree of the tokens made of such characters, so that the
+LLM's output need not be computed for the others.
+
+Shape suffixes: V vocabulary.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tagspeech.grammar import State
+from tagspeech.models.prompt import encode_text
+
+# What tokens outside of words are made of, up to the first character of words
+_STRUCTURE = re.compile(r'[0-9.\-<>/=", \nadefgikmprstux]*')
+_WHOLE_NUMBER = re.compile(r"(\.\d\d|[^0-9.])$")
+_SPACE = "\u2581"  # how sentencepiece shows a space, which decoding a token alone drops
+
+
+class Vocabulary:
+    """The tokens of a tokenizer by what they spell."""
+
+    def __init__(self, tokenizer: Any, size: int) -> None:
+        self.tokenizer = tokenizer
+        special = set(tokenizer.all_special_ids)
+        known = min(size, len(tokenizer))
+        names = tokenizer.convert_ids_to_tokens(list(range(known)))
+        self.pieces = [
+            "" if token in special else self._spelt(token, names[token]) for token in range(known)
+        ]
+        self.pieces += [""] * (size - known)
+        # Of words: tokens without a newline, by their lengths; of others those that end a line.
+        self.lengths_V = torch.tensor([0 if "\n" in one else len(one) for one in self.pieces])
+        ends = re.compile(r"[^\n]*\n([0-9<].*)?", re.DOTALL)
+        self.line_ends = [token for token, one in enumerate(self.pieces) if ends.fullmatch(one)]
+        self.tree: dict[str, Any] = {}
+        for token, piece in enumerate(self.pieces):
+            match = _STRUCTURE.match(piece)
+            if piece and match and (match.end() == len(piece) or ">" in match[0]):
+                node = self.tree
+                for character in piece:
+                    node = node.setdefault(character, {})
+                node.setdefault("", []).append(token)  # the tokens that end here
+
+    def _spelt(self, token: int, name: str | None) -> str:
+        text: str = self.tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        if name and name.startswith(_SPACE) and not text.startswith(" "):
+            return " " + text
+        return text
+
+    def best(self, state: State, logits_V: Tensor) -> int:
+        """The likeliest token that may follow a state in words."""
+        likely = int(logits_V.argmax())  # nearly always it may, and nothing has to be ruled out
+        if self.fits(state, likely):
+            return likely
+        ends = [token for token in self.line_ends if self.fits(state, token)]
+        lengths_V = self.lengths_V.to(logits_V.device)
+        ruled_V = logits_V.masked_fill((lengths_V < 1) | (lengths_V > state.room), -torch.inf)
+        ruled_V[ends] = logits_V[ends]
+        return int(ruled_V.argmax())
+
+    def fits(self, state: State, token: int) -> bool:
+        """Whether `token` may follow."""
+        piece = self.pieces[token]
+        return bool(piece) and state.after(piece) is not None
+
+    def allowed(self, state: State) -> list[int]:
+        """All tokens that may follow a state outside of words."""
+        found: list[int] = []
+        for character in state.following():
+            if node := self.tree.get(character):
+                self._collect(node, state, character, found)
+        return sorted(found)
+
+    def _collect(self, node: dict[str, Any], state: State, written: str, found: list[int]) -> None:
+        """Adds the tokens below `node`, which spells `written`, that may follow `state`."""
+        found += node.get("", ())
+        if len(node) == ("" in node):
+            return
+        ahead = state.after(written)
+        assert ahead is not None
+        if ahead.in_words:
+            for token, rest in _below(node, ""):
+                if rest and ahead.after(rest) is not None:
+                    found.append(token)
+            return
+        for character in ahead.following():
+            if child := node.get(character):
+                self._collect(child, state, written + character, found)
+
+    def forced(self, state: State, line: list[int]) -> list[int]:
+        """The tokens that follow in any case, cut as the LLM would cut the text as a whole.
+
+        line  the tokens since the last newline that ended one
+
+        A token whose end depends on what is chosen next is not among them.
+        """
+        text = state.forced()
+        ahead = state.after(text)
+        assert ahead is not None
+        nexts = list(ahead.following()) or [""]
+        if ahead.in_words:  # the > may belong to the first word, as some tokenizers have it
+            text, nexts = text[:-1], [">", ">a"]
+        elif not _WHOLE_NUMBER.search(text):  # a number may be one token
+            text, nexts = text.rstrip("0123456789."), ["0.00", "12.34"]
+        return self.cut(text, line, nexts) if text else []
+
+    def cut(self, text: str, line: list[int], nexts: Sequence[str] = ("",)) -> list[int]:
+        """The tokens of a text behind the tokens `line`, whichever of `nexts` follows it."""
+        written = "".join(self.pieces[token] for token in line)
+        known = line
+        common = _common([encode_text(self.tokenizer, written + text + one) for one in nexts])
+        if common[: len(line)] != line:  # not cut as the tokenizer would
+            common = _common([encode_text(self.tokenizer, text + one) for one in nexts])
+            known = []
+        run = common[len(known) :]
+        while len("".join(self.pieces[token] for token in run)) > len(text):
+            run.pop()
+        return run
+
+    def length(self, text: str) -> int:
+        """How many tokens a text has."""
+        return len(encode_text(self.tokenizer, text))
+
+
+def _below(node: dict[str, Any], written: str) -> Iterator[tuple[int, str]]:
+    """Each token at or below `node`, and what it spells beyond it."""
+    for character, child in node.items():
+        if character:
+            yield from _below(child, written + character)
+        else:
+            for token in child:
+                yield token, written
+
+
+def _common(lists: list[list[int]]) -> list[int]:
+    """What all lists begin with."""
+    same = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*lists, strict=False))
+    return [tokens[0] for tokens in same]

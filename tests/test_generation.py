@@ -1,0 +1,130 @@
+"""Generation of target texts: held to the grammar or free, rows of different lengths."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from transformers import GenerationConfig
+
+from tagspeech.decoding import greedy
+from tagspeech.decoding.greedy import generate, generate_texts, spell
+from tagspeech.decoding.vocabulary import Vocabulary
+from tagspeech.errors import InputError
+from tagspeech.grammar import State, begin, is_target
+from tagspeech.models.pretrained import load_pretrained
+from tagspeech.models.tagspeech import Frames, TagSpeechModel
+from tagspeech.segments import Segment
+from tagspeech.serialize import parse_target, to_target
+
+SECONDS = [2.0, 1.5, 0.9]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_folder: Path) -> TagSpeechModel:
+    return load_pretrained(TagSpeechModel, tiny_model_folder)
+
+
+@pytest.fixture(scope="module")
+def frames(model: TagSpeechModel) -> Frames:
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        return model.encode(torch.randn(3, 200, 80), torch.tensor([200, 150, 90]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("tokens", [30, 300])
+def test_any_llm_writes_target_texts(tiny_model_folder: Path, seed: int, tokens: int) -> None:
+    """Random weights would write anything: what comes out parses whole, whatever room there is."""
+    model = load_pretrained(TagSpeechModel, tiny_model_folder)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.llm.parameters():
+            weight.normal_(0, 0.3)
+    with torch.inference_mode():
+        frames = model.encode(torch.randn(3, 200, 80), torch.tensor([200, 150, 90]))
+    assert any(parse_target(text, "").malformed for text in generate_texts(model, frames, tokens))
+    outputs = generate(model, frames, tokens, SECONDS)
+    texts = spell(model, [output.ids for output in outputs])
+    for text, seconds, output in zip(texts, SECONDS, outputs, strict=True):
+        assert is_target(text, seconds + 0.1), text
+        assert not parse_target(text, "").problems
+        assert len(output.ids) <= tokens
+        assert len(output.log_probs) == len(output.ids)
+        assert output.passes < len(output.ids)
+
+
+def test_free_outputs_are_those_of_transformers(model: TagSpeechModel, frames: Frames) -> None:
+    """Rows of different lengths, each alone in transformers' own generation."""
+    with torch.inference_mode():
+        prompts = model.prompts(model.add_anchors(model.project(frames)))
+    end = model.prompt.ending[0]
+    settings = GenerationConfig(
+        max_new_tokens=25, do_sample=False, eos_token_id=end, pad_token_id=end
+    )
+    for prompt_LH, output in zip(prompts, generate(model, frames, 25), strict=True):
+        with torch.inference_mode():
+            ids = model.llm.generate(inputs_embeds=prompt_LH[None], generation_config=settings)[0]
+        assert output.ids == ids[: len(output.ids)].tolist()
+        assert len(output.ids) == 25 or int(ids[len(output.ids)]) == end
+
+
+def test_what_breaks_no_rule_stays(
+    model: TagSpeechModel, tiny_segments: list[Segment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every prefix of a target its next token is among those that may follow, and what follows
+    in any case is cut as the target is."""
+    target = to_target(tiny_segments, 0.1)
+    ids = model.target_ids(target)
+    ids = ids[: ids.index(model.prompt.ending[0])]
+    vocabulary = Vocabulary(model.tokenizer, model.llm.get_output_embeddings().weight.shape[0])
+    state: State | None = begin(max(one.end for one in tiny_segments))
+    line: list[int] = []
+    runs = 0
+    for place, token in enumerate(ids):
+        assert state is not None
+        forced = vocabulary.forced(state, line)
+        assert forced == ids[place : place + len(forced)]
+        runs += len(forced) > 1
+        if state.in_words:
+            logits_V = torch.zeros(len(vocabulary.pieces))
+            logits_V[token] = 1.0
+            assert vocabulary.best(state, logits_V) == token
+        else:
+            assert token in vocabulary.allowed(state)
+        piece = vocabulary.pieces[token]
+        line = [] if piece.endswith("\n") else [*line, token]
+        state = state.after(piece)
+    assert state is not None
+    assert state.whole
+    assert runs > 3
+
+
+def test_out_of_memory_halves_the_batch(
+    model: TagSpeechModel,
+    frames: Frames,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = generate_texts(model, frames, 60, SECONDS)
+    step = greedy._step
+
+    def small(model: TagSpeechModel, writers: list[greedy._Writer]) -> torch.Tensor:
+        if len(writers) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return step(model, writers)
+
+    monkeypatch.setattr(greedy, "_step", small)
+    with caplog.at_level(logging.WARNING):
+        assert generate_texts(model, frames, 60, SECONDS) == whole
+    assert "out of memory with 3 rows" in caplog.text
+
+
+def test_too_few_tokens_are_refused(model: TagSpeechModel, frames: Frames) -> None:
+    with pytest.raises(InputError, match="max_new_tokens"):
+        generate_texts(model, frames, 3, SECONDS)
