@@ -18,6 +18,7 @@ from tagspeech.config_file import load_config
 from tagspeech.errors import InputError
 from tagspeech.training.arithmetic import Arithmetic, llm_type, product_type
 from tagspeech.training.checkpoint import load
+from tagspeech.training.memory import Activations, held_memory, tell_memory
 from tagspeech.training.tagspeech import train_tagspeech
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
@@ -88,3 +89,21 @@ def test_scaled_gradients() -> None:
     arithmetic.step(optimizer, [weight], clip_norm=9.0)
     assert weight == 0.875
     assert arithmetic.scaler.get_scale() == scale / 2
+
+
+def test_memory_is_reckoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer of 10 x 6 weights and its bias, 4 items: input, and output of the rectifier."""
+    model = nn.Sequential(nn.Linear(10, 6), nn.ReLU(), nn.Linear(6, 1).requires_grad_(False))
+    learn = 4 * (10 * 6 + 6)
+    assert held_memory(model) == {
+        "weights": learn + 4 * 7,
+        "gradients": learn,
+        "optimiser": 2 * learn,
+    }
+    monkeypatch.setattr("tagspeech.training.memory.memory_here", lambda device: 4 * learn)
+    with pytest.raises(InputError, match=r"cpu has 0\.00 GB .*: weights .* llm\.shard: true"):
+        tell_memory(model, CPU)
+    activations = Activations()
+    with activations.counted():
+        model(torch.ones(4, 10)).sum().backward()
+    assert activations.bytes == 4 * (4 * 10 + 4 * 6)

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -32,6 +31,7 @@ from tagspeech.training.checkpoint import (
     set_rng_state,
     trainable_state,
 )
+from tagspeech.training.memory import tell_memory
 from tagspeech.training.parallel import device, gather, rank, share_weights, world_size
 from tagspeech.training.steps import (
     Task,
@@ -69,9 +69,8 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
         _claim_folder(output, config, task.sections)
     checkpoints = CheckpointFolder(output, train.average)
     weights = [one for one in model.parameters() if one.requires_grad]
-    frozen = sum(one.numel() for one in model.parameters() if not one.requires_grad)
-    log.info("%.2f M weights learn, %.2f M are frozen", _millions(weights), frozen / 1e6)
     here = device()
+    tell_memory(model, here)
     arithmetic = Arithmetic(product_type(train.precision, here), here)
     log.info("on %s; products in %s", here, str(arithmetic.dtype).removeprefix("torch."))
     model.to(here)
@@ -164,10 +163,6 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
         final = load(output / BEST)["model"] if train.final == "best" else checkpoints.average()
         load_trainable_state(model, final, str(output))
     model.eval()
-
-
-def _millions(weights: list[nn.Parameter]) -> float:
-    return sum(one.numel() for one in weights) / 1e6
 
 
 def _claim_folder(output: Path, config: Config, sections: Sequence[str]) -> None:

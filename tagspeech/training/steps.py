@@ -18,6 +18,7 @@ from tagspeech.config import TrainConfig
 from tagspeech.errors import InputError
 from tagspeech.training.arithmetic import Arithmetic
 from tagspeech.training.checkpoint import rng_state, set_rng_state
+from tagspeech.training.memory import Activations, gigabytes, held_memory
 from tagspeech.training.parallel import gather, share_gradients, sum_over_processes
 
 log = logging.getLogger(__name__)
@@ -106,19 +107,24 @@ def try_largest(
     arithmetic: Arithmetic,
     output: Path,
 ) -> None:
-    """Computes the gradients of the largest of `batches` and forgets them.
+    """Computes the gradients of the largest of `batches` and forgets them; logs memory and time.
 
     What does not fit into memory is found before hours of training, not after them. Random
     generators are as before.
     """
+    activations = Activations()
     before = rng_state()
     largest = max(batches, key=lambda batch: len(batch) * _longest(batch))
     started = time.monotonic()
-    gradients(task, [largest], task.train.max_steps, weights, arithmetic, output)
+    with activations.counted():
+        gradients(task, [largest], task.train.max_steps, weights, arithmetic, output)
     seconds = time.monotonic() - started
     log.info(
-        "the largest batch, %d groups of up to %.1f s: %.1f s; %d such steps would take %.1f h",
-        *(len(largest), _longest(largest), seconds, task.train.max_steps),
+        "the largest batch, %d groups of up to %.1f s: activations %s, %s in all; %.1f s, "
+        "%d such steps would take %.2f h",
+        *(len(largest), _longest(largest), gigabytes(activations.bytes)),
+        gigabytes(sum(held_memory(task.model).values()) + activations.bytes),
+        *(seconds, task.train.max_steps),
         seconds * task.train.accumulate * task.train.max_steps / 3600,
     )
     for weight in weights:
