@@ -105,9 +105,25 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class SotConfig:
-    """Serialized Output Training of the semantic encoder by CTC."""
+class TransducerConfig:
+    """A pruned transducer (arXiv 2206.13236), with the settings of icefall's Zipformer recipe."""
 
+    decoder_dim: int = 512
+    joiner_dim: int = 512
+    context_size: int = 2  # units that the decoder sees
+    prune_range: int = 5  # units kept for each frame
+    lm_scale: float = 0.25  # smoothing of the simple loss by the decoder alone
+    am_scale: float = 0.0  # ... by the encoder alone
+    simple_scale: float = 0.5  # weight of the simple loss, which begins with 1 ...
+    warm_steps: int = 2000  # ... and has come down to it after so many batches
+
+
+@dataclass(frozen=True)
+class SotConfig:
+    """Serialized Output Training of the semantic encoder."""
+
+    loss: str = "ctc"  # ctc | pruned_transducer, which wants k2
+    transducer: TransducerConfig = field(default_factory=TransducerConfig)
     units: str = "bpe"  # bpe | word | char
     vocab_size: int = 500
     alignment: float = 0.0  # weight of the loss at frames, for a corpus with word times

@@ -1,4 +1,4 @@
-"""The two encoders' training: SOT by CTC for the semantic one, speaker and gender for the voice.
+"""The two encoders' training: SOT for the semantic one, speaker and gender for the voice.
 
 Shape suffixes: B batch, T frames, F mel bins, N segments, D encoder channels.
 """
@@ -31,6 +31,7 @@ from tagspeech.data.overlay import Overlay
 from tagspeech.data.units import SPEAKER_CHANGE, Units, grow_units, train_units
 from tagspeech.errors import InputError
 from tagspeech.models.sot import SotModel
+from tagspeech.models.transducer import TransducerModel, check_loss
 from tagspeech.models.voice import GENDER_CLASSES, VoiceModel
 from tagspeech.models.zipformer import load_zipformer
 from tagspeech.scoring.verification import equal_error_rate
@@ -106,12 +107,17 @@ class SotTask:
 
     def __init__(self, config: Config, groups: CutSet, dev: CutSet, units_path: Path) -> None:
         self.train = config.semantic.train
-        self.alignment = config.semantic.sot.alignment
+        sot = config.semantic.sot
+        self.alignment = sot.alignment
         self.groups, self.dev = groups, dev
-        self.overlay = Overlay(groups, config.semantic.sot.overlay)
+        self.overlay = Overlay(groups, sot.overlay)
         self.language = config.language
         self.units = Units(units_path)
-        self.model = SotModel(config.semantic.encoder, len(self.units))
+        self.model: SotModel | TransducerModel = (
+            SotModel(config.semantic.encoder, len(self.units))
+            if sot.loss == "ctc"
+            else TransducerModel(config.semantic.encoder, sot.transducer, len(self.units))
+        )
         self.features = FeatureReader(config.features)
         self.augment = SpecAugment(num_frame_masks=2, features_mask_size=20, num_feature_masks=2)
 
@@ -123,13 +129,12 @@ class SotTask:
             features_BTF = self.augment(features_BTF)
         units = [self.units.encode(sot_transcript(cut)) for cut in batch]
         encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
-        loss = ctc = self.model.ctc_loss(encoded_BTD, encoded_lens_B, units)
-        figures = {"ctc": ctc.item()}
+        loss, figures = self.model.losses(encoded_BTD, encoded_lens_B, units, step)
         if self.alignment:
             units_BTS = frame_units(batch, encoded_BTD.shape[1], self.units.encode)
             alignment = self.model.alignment_loss(encoded_BTD, units_BTS.to(encoded_BTD.device))
             figures["alignment"] = alignment.item()
-            loss = ctc + self.alignment * alignment
+            loss = loss + self.alignment * alignment
         return loss, sum(map(len, units)), figures
 
     def validate(self) -> dict[str, float]:
@@ -215,10 +220,12 @@ def train_semantic(
 
     init        weights to start from (PAPER: SOT fine-tunes an encoder that exists); none: new
     init_units  sentencepiece model of `init`'s CTC output, which is then kept, with a row more for
-                the speaker change; none: new units and a new output
+                the speaker change (a transducer keeps the units alone); none: new units and a new
+                output
 
     Raises `InputError` for files that do not fit each other, the configuration or the text.
     """
+    check_loss(config.semantic.sot)
     if config.semantic.whisper:
         raise InputError("semantic.whisper: is not trained here; name parts.semantic_encoder")
     train = config.semantic.train
@@ -236,7 +243,7 @@ def train_semantic(
     task = SotTask(config, groups, dev, units)
     if init:
         load_zipformer(task.model, init, grow=config.semantic.grow)
-        if init_units:
+        if init_units and isinstance(task.model, SotModel):
             task.model.load_ctc_output(init, len(Units(init_units)))
     fit(task, config, output)
     del task.model.alignment_output  # only of use in training
