@@ -72,8 +72,8 @@ class Joiner(nn.Module):
         self.output_linear = nn.Linear(dim, num_units)
         with torch.no_grad():
             for projection in (self.encoder_proj, self.decoder_proj):
-                projection.weight *= 0.25
-                projection.bias *= 0.25
+                projection.weight.mul_(0.25)
+                projection.bias.mul_(0.25)
 
     def forward(self, frames: Tensor, decoded: Tensor) -> Tensor:
         """(..., V) of projected frames (..., K) and projected decoder outputs (..., K)."""
