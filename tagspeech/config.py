@@ -90,7 +90,8 @@ class TrainConfig:
     eden_steps: int = 5000  # Eden: batches after which the rate has clearly fallen
     weight_decay: float = 0.0
     clip_norm: float = 1.0
-    precision: str = "auto"  # float32 | bfloat16 | auto: bfloat16 where the device has it
+    # Of products: float32 | bfloat16 | float16 (GPU) | auto: bfloat16 where the device has it
+    precision: str = "auto"
     spec_augment: bool = True
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     log_every: int = 50
@@ -104,9 +105,25 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class SotConfig:
-    """Serialized Output Training of the semantic encoder by CTC."""
+class TransducerConfig:
+    """A pruned transducer (arXiv 2206.13236), with the settings of icefall's Zipformer recipe."""
 
+    decoder_dim: int = 512
+    joiner_dim: int = 512
+    context_size: int = 2  # units that the decoder sees
+    prune_range: int = 5  # units kept for each frame
+    lm_scale: float = 0.25  # smoothing of the simple loss by the decoder alone
+    am_scale: float = 0.0  # ... by the encoder alone
+    simple_scale: float = 0.5  # weight of the simple loss, which begins with 1 ...
+    warm_steps: int = 2000  # ... and has come down to it after so many batches
+
+
+@dataclass(frozen=True)
+class SotConfig:
+    """Serialized Output Training of the semantic encoder."""
+
+    loss: str = "ctc"  # ctc | pruned_transducer, which wants k2
+    transducer: TransducerConfig = field(default_factory=TransducerConfig)
     units: str = "bpe"  # bpe | word | char
     vocab_size: int = 500
     alignment: float = 0.0  # weight of the loss at frames, for a corpus with word times
@@ -188,6 +205,10 @@ class LLMConfig:
     revision: str | None = None  # branch, tag or commit on the Hub
     trainable: str = "none"  # none: frozen, as in the paper | full
     lora: LoraConfig = field(default_factory=LoraConfig)
+    # Of its weights in training: float32 | bfloat16 | float16 | auto: bfloat16 for a frozen LLM on
+    # a GPU that computes in it, else float32
+    dtype: str = "auto"
+    shard: bool = False  # of a frozen LLM each process keeps a share of every layer (FSDP2)
     attention: str = "sdpa"  # as transformers names it
     new: NewLLMConfig = field(default_factory=NewLLMConfig)
 

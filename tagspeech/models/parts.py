@@ -40,8 +40,8 @@ def find_parts(config: Config, record: Path, *, offline: bool = False) -> dict[s
 
     offline  only the Hub's cache on this machine is looked at
 
-    Raises `InputError` that names the part for a wrong name, for want of a network or a file, and
-    for weights that do not fit: before any long work.
+    Raises `InputError` that names the part for a wrong name, for want of a network or a file, for
+    weights that do not fit, and for want of k2 where stage 3 will need it: before any long work.
     """
     before: dict[str, Entry] = read_json(record) if record.exists() else {}
     found: dict[str, Entry] = {}
@@ -66,6 +66,10 @@ def find_parts(config: Config, record: Path, *, offline: bool = False) -> dict[s
             raise InputError(
                 "parts.semantic_units: are those of parts.semantic_init, which is none"
             )
+    if config.semantic.sot.loss != "ctc" and not config.parts.semantic_encoder.name:
+        from tagspeech.models.transducer import check_loss  # takes seconds
+
+        check_loss(config.semantic.sot)
     if config.llm.name:
         found["llm"] = _find_llm(config, before.get("llm", {}), offline)
         settings["llm.name"] = config.llm.name

@@ -1,5 +1,7 @@
 """The semantic encoder with its CTC output, as Serialized Output Training trains it.
 
+`models.transducer` has the other output that it can have.
+
 Transcripts of a group in order of start time, joined by the speaker-change token (PAPER, semantic
 stream). Shape suffixes: B batch, T frames, F mel bins, D encoder channels, V units, S speakers at
 a time.
@@ -19,7 +21,32 @@ from tagspeech.models.weights import read_model
 from tagspeech.models.zipformer import Zipformer
 
 
-class SotModel(Zipformer):
+class AlignedEncoder(Zipformer):
+    """A Zipformer that can also be told which units are spoken at each frame."""
+
+    alignment_output: nn.Linear  # to the units of up to two speakers
+
+    def alignment_loss(self, encoded_BTD: Tensor, units_BTS: Tensor) -> Tensor:
+        """Cross entropy of the units that up to two speakers say at each frame; -1 does not count.
+
+        units_BTS  (B, T, 2): who of those talking began first, who began next; 0 for silence
+
+        Where word times are known it teaches the encoder in the minutes in which CTC alone would
+        still look for an alignment, and to hear both where two talk at once. The sum of both means;
+        0 where nothing counts.
+        """
+        logits_BTSV = self.alignment_output(encoded_BTD).float().unflatten(-1, (2, -1))
+        losses_2N = nn.functional.cross_entropy(
+            logits_BTSV.permute(2, 3, 0, 1).flatten(2),
+            units_BTS.permute(2, 0, 1).flatten(1),
+            ignore_index=-1,
+            reduction="none",
+        )
+        counts_2 = (units_BTS >= 0).sum(dim=(0, 1)).clamp(min=1)
+        return (losses_2N.sum(dim=1) / counts_2).sum()
+
+
+class SotModel(AlignedEncoder):
     """A Zipformer whose state dict has icefall's names, `ctc_output.1` included."""
 
     def __init__(self, config: ZipformerConfig, vocab_size: int) -> None:
@@ -56,6 +83,13 @@ class SotModel(Zipformer):
             weight[:num_units] = given
             weight[num_units:] = given[1:].float().mean(0)
 
+    def losses(
+        self, encoded_BTD: Tensor, lens_B: Tensor, units: Sequence[Sequence[int]], step: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The loss per unit at a step of the training, and figures to log."""
+        ctc = self.ctc_loss(encoded_BTD, lens_B, units)
+        return ctc, {"ctc": ctc.item()}
+
     def ctc_loss(
         self, encoded_BTD: Tensor, encoded_lens_B: Tensor, units: Sequence[Sequence[int]]
     ) -> Tensor:
@@ -66,32 +100,15 @@ class SotModel(Zipformer):
         log_probs_BTV = self.ctc_output(encoded_BTD).float().log_softmax(-1)
         loss = nn.functional.ctc_loss(
             log_probs_BTV.transpose(0, 1),
-            torch.tensor([unit for one in units for unit in one], dtype=torch.long),
+            torch.tensor(
+                [unit for one in units for unit in one], dtype=torch.long, device=encoded_BTD.device
+            ),
             encoded_lens_B,
             torch.tensor([len(one) for one in units]),
             reduction="sum",
             zero_infinity=True,
         )
         return loss / max(1, sum(map(len, units)))
-
-    def alignment_loss(self, encoded_BTD: Tensor, units_BTS: Tensor) -> Tensor:
-        """Cross entropy of the units that up to two speakers say at each frame; -1 does not count.
-
-        units_BTS  (B, T, 2): who of those talking began first, who began next; 0 for silence
-
-        Where word times are known it teaches the encoder in the minutes in which CTC alone would
-        still look for an alignment, and to hear both where two talk at once. The sum of both means;
-        0 where nothing counts.
-        """
-        logits_BTSV = self.alignment_output(encoded_BTD).float().unflatten(-1, (2, -1))
-        losses_2N = nn.functional.cross_entropy(
-            logits_BTSV.permute(2, 3, 0, 1).flatten(2),
-            units_BTS.permute(2, 0, 1).flatten(1),
-            ignore_index=-1,
-            reduction="none",
-        )
-        counts_2 = (units_BTS >= 0).sum(dim=(0, 1)).clamp(min=1)
-        return (losses_2N.sum(dim=1) / counts_2).sum()
 
     @torch.no_grad()
     def greedy(self, features_BTF: Tensor, lens_B: Tensor) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""The two encoders' training: SOT by CTC for the semantic one, speaker and gender for the voice.
+"""The two encoders' training: SOT for the semantic one, speaker and gender for the voice.
 
 Shape suffixes: B batch, T frames, F mel bins, N segments, D encoder channels.
 """
@@ -31,6 +31,7 @@ from tagspeech.data.overlay import Overlay
 from tagspeech.data.units import SPEAKER_CHANGE, Units, grow_units, train_units
 from tagspeech.errors import InputError
 from tagspeech.models.sot import SotModel
+from tagspeech.models.transducer import TransducerModel, check_loss
 from tagspeech.models.voice import GENDER_CLASSES, VoiceModel
 from tagspeech.models.zipformer import load_zipformer
 from tagspeech.scoring.verification import equal_error_rate
@@ -38,7 +39,7 @@ from tagspeech.text import scoring_units
 from tagspeech.training.checkpoint import save, seed_everything
 from tagspeech.training.embed import MOST_SEGMENTS
 from tagspeech.training.loop import fit
-from tagspeech.training.parallel import rank, wait_for_all
+from tagspeech.training.parallel import on_device, rank, wait_for_all
 
 log = logging.getLogger(__name__)
 
@@ -106,12 +107,17 @@ class SotTask:
 
     def __init__(self, config: Config, groups: CutSet, dev: CutSet, units_path: Path) -> None:
         self.train = config.semantic.train
-        self.alignment = config.semantic.sot.alignment
+        sot = config.semantic.sot
+        self.alignment = sot.alignment
         self.groups, self.dev = groups, dev
-        self.overlay = Overlay(groups, config.semantic.sot.overlay)
+        self.overlay = Overlay(groups, sot.overlay)
         self.language = config.language
         self.units = Units(units_path)
-        self.model = SotModel(config.semantic.encoder, len(self.units))
+        self.model: SotModel | TransducerModel = (
+            SotModel(config.semantic.encoder, len(self.units))
+            if sot.loss == "ctc"
+            else TransducerModel(config.semantic.encoder, sot.transducer, len(self.units))
+        )
         self.features = FeatureReader(config.features)
         self.augment = SpecAugment(num_frame_masks=2, features_mask_size=20, num_feature_masks=2)
 
@@ -122,20 +128,19 @@ class SotTask:
         if self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
         units = [self.units.encode(sot_transcript(cut)) for cut in batch]
-        encoded_BTD, encoded_lens_B = self.model(features_BTF, lens_B)
-        loss = ctc = self.model.ctc_loss(encoded_BTD, encoded_lens_B, units)
-        figures = {"ctc": ctc.item()}
+        encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
+        loss, figures = self.model.losses(encoded_BTD, encoded_lens_B, units, step)
         if self.alignment:
             units_BTS = frame_units(batch, encoded_BTD.shape[1], self.units.encode)
-            alignment = self.model.alignment_loss(encoded_BTD, units_BTS)
+            alignment = self.model.alignment_loss(encoded_BTD, units_BTS.to(encoded_BTD.device))
             figures["alignment"] = alignment.item()
-            loss = ctc + self.alignment * alignment
+            loss = loss + self.alignment * alignment
         return loss, sum(map(len, units)), figures
 
     def validate(self) -> dict[str, float]:
         scores = SotScores(self.language)
         for batch in batches_by_duration(self.dev, self.train.max_duration):
-            best = self.model.greedy(*self.features(batch))
+            best = self.model.greedy(*on_device(self.features(batch)))
             for cut, units in zip(batch, best, strict=True):
                 scores.add(sot_transcript(cut), self.units.decode(units))
         return scores.figures()
@@ -163,7 +168,7 @@ class VoiceTask:
         features_BTF, lens_B = self.features(batch)
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
-        encoded_BTD, encoded_lens_B = self.model(features_BTF, lens_B)
+        encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
         regions = clean_regions(batch)
         cuts = list(batch)
         supervisions = [cuts[item].supervisions[index] for item, index, _ in regions]
@@ -173,8 +178,12 @@ class VoiceTask:
         pooled_ND, supervisions = self.pooled(batch)
         speaker, gender = self.model.losses(
             pooled_ND,
-            torch.tensor([self.speakers[one.speaker] for one in supervisions]),
-            gender_labels(supervisions),
+            *on_device(
+                [
+                    torch.tensor([self.speakers[one.speaker] for one in supervisions]),
+                    gender_labels(supervisions),
+                ]
+            ),
         )
         figures = {"speaker": speaker.item(), "gender": gender.item()}
         return speaker + gender, len(supervisions), figures
@@ -184,10 +193,10 @@ class VoiceTask:
         for batch in batches_by_duration(self.dev, self.train.max_duration):
             pooled_ND, supervisions = self.pooled(batch)
             labels_N = gender_labels(supervisions)
-            guesses_N = self.model.gender_output(pooled_ND).argmax(-1)
+            guesses_N = self.model.gender_output(pooled_ND).argmax(-1).cpu()
             right += int((guesses_N == labels_N).sum())
             known += int((labels_N >= 0).sum())
-            vectors.append(pooled_ND)
+            vectors.append(pooled_ND.cpu())
             speakers += [one.speaker for one in supervisions]
         every = -(-len(speakers) // MOST_SEGMENTS)
         eer = equal_error_rate(torch.cat(vectors)[::every].numpy(), speakers[::every])
@@ -211,10 +220,12 @@ def train_semantic(
 
     init        weights to start from (PAPER: SOT fine-tunes an encoder that exists); none: new
     init_units  sentencepiece model of `init`'s CTC output, which is then kept, with a row more for
-                the speaker change; none: new units and a new output
+                the speaker change (a transducer keeps the units alone); none: new units and a new
+                output
 
     Raises `InputError` for files that do not fit each other, the configuration or the text.
     """
+    check_loss(config.semantic.sot)
     if config.semantic.whisper:
         raise InputError("semantic.whisper: is not trained here; name parts.semantic_encoder")
     train = config.semantic.train
@@ -232,7 +243,7 @@ def train_semantic(
     task = SotTask(config, groups, dev, units)
     if init:
         load_zipformer(task.model, init, grow=config.semantic.grow)
-        if init_units:
+        if init_units and isinstance(task.model, SotModel):
             task.model.load_ctc_output(init, len(Units(init_units)))
     fit(task, config, output)
     del task.model.alignment_output  # only of use in training
