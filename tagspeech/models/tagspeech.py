@@ -213,7 +213,7 @@ class TagSpeechModel(nn.Module):
         """Cross entropy of target texts given encoder frames: the mean over all scored tokens.
 
         Scored is everything after the assistant line, the end of the turn included (REFERENCE).
-        The vocabulary projection is applied at scored positions only.
+        The vocabulary projection is applied at scored positions only, chunk by chunk.
 
         given   what the LLM reads up to each token in place of `targets`, and
         scored  what it has to write then; both with as many tokens as `targets`
@@ -235,7 +235,7 @@ class TagSpeechModel(nn.Module):
                 for item, prompt in enumerate(prompts)
             ]
         )
-        logits_NV = self.llm.get_output_embeddings()(hidden_NH).float()
+        head = self.llm.get_output_embeddings()
         others = {}
         if self.config.loss.semantic_ctc:
             semantic = [pair[0] for pair in projected]
@@ -250,8 +250,8 @@ class TagSpeechModel(nn.Module):
             others |= self.speaker_heads(
                 states_BLH, hidden_BLH, places, list(map(len, prompts)), targets, self.tokenizer
             )
-        output = total_loss(self.config.loss, logits_NV, ids, others)
-        return output if return_logits else output._replace(logits=None)
+        output = total_loss(self.config.loss, head, hidden_NH, ids, others)
+        return output._replace(logits=head(hidden_NH).float()) if return_logits else output
 
     def hidden_states(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
         """States of the LLM over embedded sequences (L, H), padded right, each (B, L, H).
