@@ -189,6 +189,8 @@ class LLMConfig:
     trainable: str = "none"  # none: frozen, as in the paper | full
     lora: LoraConfig = field(default_factory=LoraConfig)
     attention: str = "sdpa"  # as transformers names it
+    layout: str = "runs"  # of similar lengths | packed: one row, for flash attention | padded
+    gradient_checkpointing: bool = False  # less memory in training, a third more time
     new: NewLLMConfig = field(default_factory=NewLLMConfig)
 
 
