@@ -90,7 +90,8 @@ class TrainConfig:
     eden_steps: int = 5000  # Eden: batches after which the rate has clearly fallen
     weight_decay: float = 0.0
     clip_norm: float = 1.0
-    precision: str = "auto"  # float32 | bfloat16 | auto: bfloat16 where the device has it
+    # Of products: float32 | bfloat16 | float16 (GPU) | auto: bfloat16 where the device has it
+    precision: str = "auto"
     spec_augment: bool = True
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     log_every: int = 50
@@ -188,6 +189,10 @@ class LLMConfig:
     revision: str | None = None  # branch, tag or commit on the Hub
     trainable: str = "none"  # none: frozen, as in the paper | full
     lora: LoraConfig = field(default_factory=LoraConfig)
+    # Of its weights in training: float32 | bfloat16 | float16 | auto: bfloat16 for a frozen LLM on
+    # a GPU that computes in it, else float32
+    dtype: str = "auto"
+    shard: bool = False  # of a frozen LLM each process keeps a share of every layer (FSDP2)
     attention: str = "sdpa"  # as transformers names it
     layout: str = "runs"  # of similar lengths | packed: one row, for flash attention | padded
     gradient_checkpointing: bool = False  # less memory in training, a third more time

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ def add_train(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.training.parallel import launch
 
+        _tell_of_training()
         use_threads(args)
         config = config_of(args)
         if args.part == "tagspeech":
@@ -56,6 +59,12 @@ def add_train(verbs: object) -> None:
     add_path(parser, "output", "run folder")
     parser.add_argument("--processes", type=count, default=1, help="that train together")
     add_threads(parser)
+
+
+def _tell_of_training() -> None:
+    """What lasts hours says what it does: the first process logs without --verbose."""
+    if os.environ.get("RANK", "0") == "0":  # torchrun's name for the number of a process
+        logging.getLogger("tagspeech").setLevel(logging.INFO)
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +135,7 @@ def add_new_llm(verbs: object) -> None:
         from tagspeech.training.parallel import launch
         from tagspeech.training.text import new_llm
 
+        _tell_of_training()
         use_threads(args)
         launch(args.processes, new_llm, config_of(args), args.groups, args.output)
 

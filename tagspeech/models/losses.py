@@ -83,7 +83,7 @@ def semantic_ctc(
     logits_BPV = output(pad_sequence(projected, batch_first=True).to(output.weight.dtype))
     loss = nn.functional.ctc_loss(
         logits_BPV.float().log_softmax(-1).transpose(0, 1),
-        torch.tensor(list(chain.from_iterable(ids)), dtype=torch.long),
+        torch.tensor(list(chain.from_iterable(ids)), dtype=torch.long, device=logits_BPV.device),
         lens_B,
         torch.tensor([len(one) for one in ids]),
         blank=prompt.ending[0],

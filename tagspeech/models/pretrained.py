@@ -13,8 +13,16 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from tagspeech.config import Config, LoraConfig, PartsConfig, SemanticConfig, VoiceConfig
+from tagspeech.config import (
+    Config,
+    LLMConfig,
+    LoraConfig,
+    PartsConfig,
+    SemanticConfig,
+    VoiceConfig,
+)
 from tagspeech.config_file import from_tree, to_tree
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json
@@ -37,15 +45,24 @@ OWN_LLM = "./llm"  # the LLM lies in the model's own folder
 ADAPTER = "adapter"  # what of the LLM was trained, where that is LoRA
 
 
-def save_pretrained(model: TagSpeechModel, folder: Path) -> None:
+def names_llm(llm: LLMConfig) -> bool:
+    """Whether a saved model only names its LLM: a frozen one that is on the Hub."""
+    here = llm.name == OWN_LLM or Path(llm.name).is_dir()
+    return llm.trainable == "none" and not here
+
+
+def save_pretrained(
+    model: TagSpeechModel, folder: Path, llm_state: dict[str, Tensor] | None = None
+) -> None:
     """Writes what `load_pretrained` reads, in one step.
 
     A frozen LLM from the Hub is named by name and revision; any other lies in `llm/`. Adapters lie
     in `adapter/`, in peft's layout.
+
+    llm_state  weights of the LLM, where this process has only its share of them
     """
     llm = model.config.llm
-    here = llm.name == OWN_LLM or Path(llm.name).is_dir()
-    named = llm.trainable == "none" and not here
+    named = names_llm(llm)
     config = replace(
         model.config,
         llm=llm if named else replace(llm, name=OWN_LLM, revision=None),
@@ -62,7 +79,7 @@ def save_pretrained(model: TagSpeechModel, folder: Path) -> None:
         tree = {"model_type": "tagspeech", **to_tree(config)}
         (temporary / "config.json").write_text(json.dumps(tree, indent=2) + "\n")
         (temporary / "README.md").write_text(_card(model))
-        base, state = model.llm, None
+        base, state = model.llm, llm_state
         if llm.lora.r:
             base, state = model.llm.get_base_model(), base_state(model.llm)
             save_lora(model.llm, config.llm.name, temporary / ADAPTER)
@@ -110,14 +127,14 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], Config]:
     return tree, from_tree(Config, own, str(where))
 
 
-def start_from(config: Config, folder: Path) -> TagSpeechModel:
+def start_from(config: Config, folder: Path, dtype: torch.dtype = torch.float32) -> TagSpeechModel:
     """A model for training that begins with all weights of the one in `folder`, in any layout.
 
     What it is comes from `folder`: features, encoders, stacks, anchors, LLM. How it is trained, and
-    what of it, comes from `config`, new adapters of the LLM included. Raises `InputError` where
-    `folder` has adapters of another kind.
+    what of it, comes from `config`, new adapters of the LLM included; `dtype` is that of the LLM.
+    Raises `InputError` where `folder` has adapters of another kind.
     """
-    model = load_pretrained(TagSpeechModel, folder)
+    model = load_pretrained(TagSpeechModel, folder, dtype)
     own = model.config
     name = str(folder / "llm") if own.llm.name == OWN_LLM else own.llm.name
     lora = config.llm.lora

@@ -66,7 +66,9 @@ class SotModel(Zipformer):
         log_probs_BTV = self.ctc_output(encoded_BTD).float().log_softmax(-1)
         loss = nn.functional.ctc_loss(
             log_probs_BTV.transpose(0, 1),
-            torch.tensor([unit for one in units for unit in one], dtype=torch.long),
+            torch.tensor(
+                [unit for one in units for unit in one], dtype=torch.long, device=encoded_BTD.device
+            ),
             encoded_lens_B,
             torch.tensor([len(one) for one in units]),
             reduction="sum",

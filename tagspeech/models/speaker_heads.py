@@ -60,15 +60,16 @@ class SpeakerHeads(nn.Module):
                 if number < self.speakers:
                     lines.append(hidden[item][target_starts[item] + token])
                     speakers.append(number)
-        asked_NK = self.activity(torch.cat(frames)).float()
+        asked_NK = self.activity(torch.cat(frames).float()).float()
         losses = {"speaker_activity": asked_NK.sum() * 0.0, "line_speaker": asked_NK.sum() * 0.0}
         if len(asked_NK):
             losses["speaker_activity"] = nn.functional.binary_cross_entropy_with_logits(
-                asked_NK, torch.cat(activity)
+                asked_NK, torch.cat(activity).to(asked_NK.device)
             )
         if lines:
             losses["line_speaker"] = nn.functional.cross_entropy(
-                self.line(torch.stack(lines)).float(), torch.tensor(speakers)
+                self.line(torch.stack(lines).float()).float(),
+                torch.tensor(speakers, device=asked_NK.device),
             )
         return losses
 

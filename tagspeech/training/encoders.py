@@ -38,7 +38,7 @@ from tagspeech.text import scoring_units
 from tagspeech.training.checkpoint import save, seed_everything
 from tagspeech.training.embed import MOST_SEGMENTS
 from tagspeech.training.loop import fit
-from tagspeech.training.parallel import rank, wait_for_all
+from tagspeech.training.parallel import on_device, rank, wait_for_all
 
 log = logging.getLogger(__name__)
 
@@ -122,12 +122,12 @@ class SotTask:
         if self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
         units = [self.units.encode(sot_transcript(cut)) for cut in batch]
-        encoded_BTD, encoded_lens_B = self.model(features_BTF, lens_B)
+        encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
         loss = ctc = self.model.ctc_loss(encoded_BTD, encoded_lens_B, units)
         figures = {"ctc": ctc.item()}
         if self.alignment:
             units_BTS = frame_units(batch, encoded_BTD.shape[1], self.units.encode)
-            alignment = self.model.alignment_loss(encoded_BTD, units_BTS)
+            alignment = self.model.alignment_loss(encoded_BTD, units_BTS.to(encoded_BTD.device))
             figures["alignment"] = alignment.item()
             loss = ctc + self.alignment * alignment
         return loss, sum(map(len, units)), figures
@@ -135,7 +135,7 @@ class SotTask:
     def validate(self) -> dict[str, float]:
         scores = SotScores(self.language)
         for batch in batches_by_duration(self.dev, self.train.max_duration):
-            best = self.model.greedy(*self.features(batch))
+            best = self.model.greedy(*on_device(self.features(batch)))
             for cut, units in zip(batch, best, strict=True):
                 scores.add(sot_transcript(cut), self.units.decode(units))
         return scores.figures()
@@ -163,7 +163,7 @@ class VoiceTask:
         features_BTF, lens_B = self.features(batch)
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
-        encoded_BTD, encoded_lens_B = self.model(features_BTF, lens_B)
+        encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
         regions = clean_regions(batch)
         cuts = list(batch)
         supervisions = [cuts[item].supervisions[index] for item, index, _ in regions]
@@ -173,8 +173,12 @@ class VoiceTask:
         pooled_ND, supervisions = self.pooled(batch)
         speaker, gender = self.model.losses(
             pooled_ND,
-            torch.tensor([self.speakers[one.speaker] for one in supervisions]),
-            gender_labels(supervisions),
+            *on_device(
+                [
+                    torch.tensor([self.speakers[one.speaker] for one in supervisions]),
+                    gender_labels(supervisions),
+                ]
+            ),
         )
         figures = {"speaker": speaker.item(), "gender": gender.item()}
         return speaker + gender, len(supervisions), figures
@@ -184,10 +188,10 @@ class VoiceTask:
         for batch in batches_by_duration(self.dev, self.train.max_duration):
             pooled_ND, supervisions = self.pooled(batch)
             labels_N = gender_labels(supervisions)
-            guesses_N = self.model.gender_output(pooled_ND).argmax(-1)
+            guesses_N = self.model.gender_output(pooled_ND).argmax(-1).cpu()
             right += int((guesses_N == labels_N).sum())
             known += int((labels_N >= 0).sum())
-            vectors.append(pooled_ND)
+            vectors.append(pooled_ND.cpu())
             speakers += [one.speaker for one in supervisions]
         every = -(-len(speakers) // MOST_SEGMENTS)
         eer = equal_error_rate(torch.cat(vectors)[::every].numpy(), speakers[::every])

@@ -21,6 +21,8 @@ from tagspeech.data.augment import Augment
 from tagspeech.data.batches import training_batches
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, write_text
+from tagspeech.models.sharding import is_sharded
+from tagspeech.training.arithmetic import Arithmetic, product_type
 from tagspeech.training.checkpoint import (
     CheckpointFolder,
     load,
@@ -30,14 +32,13 @@ from tagspeech.training.checkpoint import (
     set_rng_state,
     trainable_state,
 )
-from tagspeech.training.parallel import gather, rank, share_weights, world_size
+from tagspeech.training.parallel import device, gather, rank, share_weights, world_size
 from tagspeech.training.steps import (
     Task,
     by_rate,
     gradients,
     learning_rate,
     try_largest,
-    uses_bfloat16,
 )
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,10 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
     weights = [one for one in model.parameters() if one.requires_grad]
     frozen = sum(one.numel() for one in model.parameters() if not one.requires_grad)
     log.info("%.2f M weights learn, %.2f M are frozen", _millions(weights), frozen / 1e6)
+    here = device()
+    arithmetic = Arithmetic(product_type(train.precision, here), here)
+    log.info("on %s; products in %s", here, str(arithmetic.dtype).removeprefix("torch."))
+    model.to(here)
     groups_of_rates = by_rate(model, {"": train.lr, **(rates or {})})
     optimizer = torch.optim.AdamW(
         [{"params": one} for one in groups_of_rates.values()],
@@ -89,19 +94,19 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
             raise InputError(f"{output}: was trained by {len(state['rng'])} processes; use as many")
         load_trainable_state(model, state["model"], str(output))
         optimizer.load_state_dict(state["optimizer"])
+        arithmetic.scaler.load_state_dict(state.get("scale", {}))
         step, epoch, used = state["step"], state["epoch"], state["batch"]
         set_rng_state(state["rng"][rank()])
         log.info("goes on after step %d", step)
 
     # Accumulated batches are those that as many more processes would have.
     ranks = range(rank() * train.accumulate, (rank() + 1) * train.accumulate)
-    here = [{"rank": one, "world_size": world_size() * train.accumulate} for one in ranks]
-    low_precision = uses_bfloat16(train.precision)
-    log.info("arithmetic in %s", "bfloat16 where it is safe" if low_precision else "float32")
+    parts = [{"rank": one, "world_size": world_size() * train.accumulate} for one in ranks]
+    together = is_sharded(model)
     model.train()
     if train.try_largest and not state:
-        batches = training_batches(task.groups, train, 0, skip=0, **here[0])
-        try_largest(task, batches, weights, low_precision, output)
+        batches = training_batches(task.groups, train, 0, skip=0, **parts[0])
+        try_largest(task, batches, weights, arithmetic, output)
     board = SummaryWriter(str(output / "tensorboard"), purge_step=step) if first else None
     started = time.monotonic() - (state["seconds"] if state else 0.0)
     progress = tqdm(
@@ -111,16 +116,15 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
     simple = task.groups.filter(lambda cut: len(cut.supervisions) == 1).to_eager()
     while step < train.max_steps:
         groups = simple if step < train.simple_steps and len(simple) else task.groups
-        shares = [training_batches(groups, train, epoch, skip=used, **one) for one in here]
+        shares = [training_batches(groups, train, epoch, skip=used, **one) for one in parts]
         for of_step in zip(*shares, strict=True):
             rate = learning_rate(train, step)
             for group, peak in zip(optimizer.param_groups, groups_of_rates, strict=True):
                 group["lr"] = learning_rate(replace(train, lr=peak), step)
             optimizer.zero_grad(set_to_none=True)
             heard = [augment(batch) for batch in of_step]
-            loss, figures = gradients(task, heard, step, weights, low_precision, output)
-            norm = nn.utils.clip_grad_norm_(weights, train.clip_norm)
-            optimizer.step()
+            loss, figures = gradients(task, heard, step, weights, arithmetic, output)
+            norm = arithmetic.step(optimizer, weights, train.clip_norm)
             step, used = step + 1, used + 1
             phase_ends = step in (train.simple_steps, train.max_steps)
             if phase_ends:
@@ -132,14 +136,17 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
                 progress.set_postfix(loss=f"{loss:.3f}")
                 for name, value in figures.items():
                     board.add_scalar(f"train/{name}", value, step)
-            if board and (step % train.valid_every == 0 or step == train.max_steps):
-                figures = _validate(task, output, step, time.monotonic() - started)
-                for name, value in figures.items():
-                    board.add_scalar(f"valid/{name}", value, step)
+            if step % train.valid_every == 0 or step == train.max_steps:
+                figures = _validate(task, together)
+                if board:
+                    _write_figures(task, output, step, time.monotonic() - started, figures)
+                    for name, value in figures.items():
+                        board.add_scalar(f"valid/{name}", value, step)
             if step % train.checkpoint_every == 0 or step == train.max_steps:
                 state = {
                     "model": trainable_state(model),
                     "optimizer": optimizer.state_dict(),
+                    "scale": arithmetic.scaler.state_dict(),
                     **{"step": step, "epoch": epoch, "batch": used, "rng": gather(rng_state())},
                     "seconds": time.monotonic() - started,
                 }
@@ -177,15 +184,24 @@ def _claim_folder(output: Path, config: Config, sections: Sequence[str]) -> None
     write_text(path, to_yaml(config))
 
 
-def _validate(task: Task, output: Path, step: int, seconds: float) -> dict[str, float]:
-    """Figures on the dev groups, logged and added to `output/curve.jsonl`.
-
-    seconds  of training so far, earlier starts of a resumed run included
-    """
+def _validate(task: Task, together: bool) -> dict[str, float]:
+    """Figures on the dev groups; of the first process, or of every one that runs `together`."""
+    if rank() and not together:
+        return {}
     task.model.eval()
     with torch.inference_mode():
         figures = task.validate()
     task.model.train()
+    return figures
+
+
+def _write_figures(
+    task: Task, output: Path, step: int, seconds: float, figures: dict[str, float]
+) -> None:
+    """Logs the figures of a validation, adds them to `output/curve.jsonl`, keeps the best weights.
+
+    seconds  of training so far, earlier starts of a resumed run included
+    """
     log.info("step %d: %s", step, ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
     # A run that was killed behind its last checkpoint comes to some steps again.
     rows = [row for row in read_journal(output / "curve.jsonl") if row["step"] < step]
@@ -194,4 +210,3 @@ def _validate(task: Task, output: Path, step: int, seconds: float) -> dict[str, 
         save(output / BEST, {"model": trainable_state(task.model), "step": step})
     rows.append({"step": step, "seconds": round(seconds, 1), **figures})
     write_text(output / "curve.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    return figures

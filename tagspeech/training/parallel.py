@@ -8,15 +8,19 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, multiprocessing, nn
+from torch.distributed.tensor import DTensor
 
 from tagspeech.errors import InputError
+
+PATIENCE = timedelta(hours=12)  # others wait as long while the first process validates or writes
 
 
 def launch(processes: int, function: Callable[..., None], *args: Any) -> None:
@@ -28,7 +32,7 @@ def launch(processes: int, function: Callable[..., None], *args: Any) -> None:
     others: list[Any] = []
     with tempfile.TemporaryDirectory() as folder:
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            dist.init_process_group("gloo")
+            dist.init_process_group(_backend(), timeout=PATIENCE)
         elif processes > 1:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
             meeting_point = Path(folder) / "store"
@@ -53,7 +57,14 @@ def launch(processes: int, function: Callable[..., None], *args: Any) -> None:
 
 
 def _join(rank: int, jobs: int, meeting_point: Path) -> None:
-    dist.init_process_group("gloo", init_method=meeting_point.as_uri(), rank=rank, world_size=jobs)
+    where = meeting_point.as_uri()
+    dist.init_process_group(
+        _backend(), timeout=PATIENCE, init_method=where, rank=rank, world_size=jobs
+    )
+
+
+def _backend() -> str:
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
 
 def _worker(
@@ -74,6 +85,29 @@ def _worker(
     dist.destroy_process_group()
 
 
+def device() -> torch.device:
+    """Where this process trains: the GPU of its number on this machine, or the CPU without one.
+
+    Raises `InputError` where a machine has fewer GPUs than processes.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    number, gpus = int(os.environ.get("LOCAL_RANK", rank())), torch.cuda.device_count()
+    if number >= gpus:
+        raise InputError(
+            f"process {number + 1} has no GPU: there are {gpus} here; start as many processes, or "
+            "hide them (CUDA_VISIBLE_DEVICES=) to train on the CPU"
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def on_device(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The tensors where this process trains."""
+    here = device()
+    return [one.to(here) for one in tensors]
+
+
 def rank() -> int:
     """The number of this process; 0 writes files and shows progress."""
     return dist.get_rank() if dist.is_initialized() else 0
@@ -88,7 +122,8 @@ def share_weights(model: nn.Module) -> None:
     """Every process starts from the weights of the first."""
     if world_size() > 1:
         for weight in model.parameters():
-            dist.broadcast(weight.data, 0)
+            if not isinstance(weight, DTensor):  # those are shares already
+                dist.broadcast(weight.data, 0)
 
 
 def sum_over_processes(values: Sequence[float]) -> list[float]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tagspeech.config import TrainConfig
 from tagspeech.errors import InputError
+from tagspeech.training.arithmetic import Arithmetic
 from tagspeech.training.checkpoint import rng_state, set_rng_state
 from tagspeech.training.parallel import gather, share_gradients, sum_over_processes
 
@@ -63,33 +64,23 @@ def learning_rate(train: TrainConfig, step: int) -> float:
     raise InputError(f"train.schedule: wants eden or cosine, found {train.schedule!r}")
 
 
-def uses_bfloat16(precision: str) -> bool:
-    """Whether products are computed in bfloat16; weights and sums stay in float32."""
-    if precision == "float16":
-        raise InputError("train.precision: float16 wants a GPU; training is on a CPU: bfloat16")
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise InputError(f"train.precision: wants auto, float32 or bfloat16, found {precision!r}")
-    return precision == "bfloat16" or (
-        precision == "auto" and torch.cpu._is_avx512_bf16_supported()
-    )
-
-
 def gradients(
     task: Task,
     batches: Sequence[CutSet],
     step: int,
     weights: Sequence[nn.Parameter],
-    low_precision: bool,
+    arithmetic: Arithmetic,
     output: Path,
 ) -> tuple[float, dict[str, float]]:
     """Gradients of the mean over the tokens of all batches of all processes, put into `weights`.
 
-    Gives loss and figures of the last batch of this process. Raises `InputError` that names the
-    groups of a loss that is not finite, whichever process has them.
+    They are multiplied by the scale of `arithmetic`. Gives loss and figures of the last batch of
+    this process. Raises `InputError` that names the groups of a loss that is not finite, whichever
+    process has them.
     """
     unit = total = 0.0
     for batch in batches:
-        with _memory_told(batch), torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
+        with _memory_told(batch), arithmetic.products():
             loss, count, figures = task.loss(batch, step)
         counts, failures = sum_over_processes([count, not torch.isfinite(loss)])
         if failures:
@@ -98,7 +89,7 @@ def gradients(
             raise InputError(f"{output}: {next(filter(None, gather(faulty)))}")
         unit = unit or max(1.0, counts)  # the total is known only behind the last batch
         with _memory_told(batch):
-            (loss * (count / unit)).backward()
+            arithmetic.scaler.scale(loss * (count / unit)).backward()
         total += counts
     share_gradients(weights)
     if total > unit:
@@ -112,7 +103,7 @@ def try_largest(
     task: Task,
     batches: Iterable[CutSet],
     weights: Sequence[nn.Parameter],
-    low_precision: bool,
+    arithmetic: Arithmetic,
     output: Path,
 ) -> None:
     """Computes the gradients of the largest of `batches` and forgets them.
@@ -123,7 +114,7 @@ def try_largest(
     before = rng_state()
     largest = max(batches, key=lambda batch: len(batch) * _longest(batch))
     started = time.monotonic()
-    gradients(task, [largest], task.train.max_steps, weights, low_precision, output)
+    gradients(task, [largest], task.train.max_steps, weights, arithmetic, output)
     seconds = time.monotonic() - started
     log.info(
         "the largest batch, %d groups of up to %.1f s: %.1f s; %d such steps would take %.1f h",

@@ -24,17 +24,19 @@ from tagspeech.decoding.greedy import generate_texts
 from tagspeech.errors import InputError
 from tagspeech.models.lora import add_lora
 from tagspeech.models.losses import semantic_ctc
-from tagspeech.models.pretrained import load_llm, save_pretrained, start_from
+from tagspeech.models.pretrained import load_llm, names_llm, save_pretrained, start_from
+from tagspeech.models.sharding import check_sharding, shard_llm, whole_state
 from tagspeech.models.speaker_heads import SpeakerHeads
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 from tagspeech.models.whisper import load_encoder_weights
 from tagspeech.scoring import score
 from tagspeech.serialize import parse_target
+from tagspeech.training.arithmetic import llm_type
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.embed import NO_ENCODERS
 from tagspeech.training.loop import fit
 from tagspeech.training.moved_times import move_times, scored_text
-from tagspeech.training.parallel import rank
+from tagspeech.training.parallel import device, on_device, rank, world_size
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ class TagSpeechTask:
     def frames(self, batch: CutSet) -> Frames:
         """Those that stage 5 stored, or those of the encoders now."""
         if not self.features:
-            return Frames(*stored_frames(batch))
+            return Frames(*on_device(stored_frames(batch)))
         features_BTF, lens_B = self.features(batch)
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
@@ -148,16 +150,18 @@ def train_tagspeech(
 
     init_from  folder of a trained model to go on from; its encoders take the place of the two paths
     """
+    check_sharding(config.llm, world_size())
+    dtype = llm_type(config.llm, config.train.precision, device())
     groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), config.train)
     dev = read_groups(groups_dir / "dev.jsonl.gz")
     seed_everything(config.train.seed)
     if init_from:
-        model = start_from(config, init_from)
+        model = start_from(config, init_from, dtype)
         config = model.config
     elif semantic_path is None or voice_path is None:
         raise InputError(NO_ENCODERS)
     else:
-        llm, tokenizer = load_llm(config.llm)
+        llm, tokenizer = load_llm(config.llm, dtype)
         if config.llm.lora.r:
             llm = add_lora(llm, config.llm)
         model = TagSpeechModel(config, llm, tokenizer)
@@ -165,8 +169,13 @@ def train_tagspeech(
         load_encoder_weights(model.voice_encoder, voice_path)
     if config.loss.speaker_activity or config.loss.line_speaker:
         model.speaker_heads = SpeakerHeads(model.llm.config.hidden_size, config.voice.stack)
+    if config.llm.shard:
+        shard_llm(model.llm, device(), world_size())
     rates = {"semantic_encoder": config.semantic.tune_lr, "voice_encoder": config.voice.tune_lr}
     fit(TagSpeechTask(config, model, groups, dev), config, output, rates)
     model.speaker_heads = None  # only of use in training
+    llm_state = None
+    if config.llm.shard and not names_llm(config.llm):
+        llm_state = whole_state(model.llm)
     if rank() == 0:
-        save_pretrained(model, output / "pretrained")
+        save_pretrained(model, output / "pretrained", llm_state)

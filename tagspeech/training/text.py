@@ -25,7 +25,7 @@ from tagspeech.models.prompt import build_prompt, encode_text
 from tagspeech.serialize import SPEAKER_BLOCK
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.loop import fit
-from tagspeech.training.parallel import rank, wait_for_all
+from tagspeech.training.parallel import on_device, rank, wait_for_all
 
 
 class TextTask:
@@ -58,6 +58,7 @@ class TextTask:
         longest = max(map(len, ids))
         ids_BL = torch.tensor([one + [0] * (longest - len(one)) for one in ids])
         mask_BL = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in ids])
+        ids_BL, mask_BL = on_device([ids_BL, mask_BL])
         hidden_BLH = self.llm.get_decoder()(
             input_ids=ids_BL, attention_mask=mask_BL, use_cache=False
         ).last_hidden_state
@@ -68,7 +69,9 @@ class TextTask:
             ]
         )
         logits_NV = self.llm.get_output_embeddings()(hidden_NH).float()
-        labels_N = torch.tensor(list(itertools.chain.from_iterable(scored)))
+        labels_N = torch.tensor(
+            list(itertools.chain.from_iterable(scored)), device=logits_NV.device
+        )
         correct = (logits_NV.argmax(-1) == labels_N).float().mean().item()
         loss = nn.functional.cross_entropy(logits_NV, labels_N)
         return loss, len(labels_N), {"token_accuracy": correct}
