@@ -148,7 +148,9 @@ def test_every_layout_learns_what_a_plain_llm_does(
 
 def test_unknown_layout_is_named(model: TagSpeechModel, batch: tuple[Frames, list[str]]) -> None:
     model.config = replace(model.config, llm=replace(model.config.llm, layout="dense"))
-    with pytest.raises(InputError, match=r"llm\.layout: wants one of runs, packed, padded, found"):
+    with pytest.raises(
+        InputError, match=r"llm\.layout: wants one of auto, runs, packed, padded, found"
+    ):
         model.loss_from_frames(*batch)
 
 

@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from tagspeech.config import LLMConfig
 from tagspeech.errors import InputError
 
 LAYOUTS = ("runs", "packed", "padded")
@@ -31,15 +32,13 @@ SIMILAR = 0.8  # of the longest sequence of a run the shortest has at least this
 
 
 def run_layers(
-    decoder: Any, inputs: list[Tensor], layout: str, layer: int = -1
+    decoder: Any, inputs: list[Tensor], config: LLMConfig, layer: int = -1
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Last hidden states (L, H) of each embedded sequence (L, H), and those behind `layer`.
 
-    layout  one of `LAYOUTS`
     layer   counted from 1; -1: the last
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"llm.layout: wants one of {', '.join(LAYOUTS)}, found {layout!r}")
+    layout = _layout(config)
     lens = [len(one) for one in inputs]
     if layout == "packed":
         last_1NH, states_1NH = _forward(decoder, torch.cat(inputs)[None], layer, **_bounds(inputs))
@@ -53,6 +52,18 @@ def run_layers(
             found[item] = (last_BLH[row, : lens[item]], states_BLH[row, : lens[item]])
     last, states = zip(*(found[item] for item in range(len(lens))), strict=True)
     return list(last), list(states)
+
+
+def _layout(config: LLMConfig) -> str:
+    """What `auto` stands for, or the layout that is named."""
+    if config.layout == "auto":
+        if config.attention.startswith("flash_attention"):
+            return "packed"
+        return "padded" if config.shard else "runs"
+    if config.layout not in LAYOUTS:
+        choices = ", ".join(("auto", *LAYOUTS))
+        raise InputError(f"llm.layout: wants one of {choices}, found {config.layout!r}")
+    return config.layout
 
 
 def similar(lens: list[int]) -> list[list[int]]:

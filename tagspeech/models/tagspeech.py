@@ -259,7 +259,7 @@ class TagSpeechModel(nn.Module):
         The last ones, and those behind layer `loss.speaker_layer` if there are speaker heads.
         """
         layer = self.config.loss.speaker_layer if self.speaker_heads is not None else -1
-        return run_layers(self.llm.get_decoder(), inputs, self.config.llm.layout, layer)
+        return run_layers(self.llm.get_decoder(), inputs, self.config.llm, layer)
 
     def voice_places(self, semantic: int, voice: int, frames: int) -> list[int]:
         """Where in an LLM's input each of `frames` voice frames stands.

@@ -32,6 +32,7 @@ class TextTask:
     """Cross entropy of the speaker block, given the text block and a prompt with empty streams."""
 
     sections = ("llm", "target")
+    seconds_reading = 0.0  # texts are in memory
 
     def __init__(
         self, config: Config, llm: Any, tokenizer: Any, groups: CutSet, dev: CutSet
