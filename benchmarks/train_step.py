@@ -24,6 +24,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,24 @@ def memory(field: str) -> int:
     return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", status)[1])
 
 
+class LayersClock:
+    """CPU seconds of the LLM's layers forward, and how many positions they computed."""
+
+    def __init__(self, decoder: Any) -> None:
+        self.seconds, self.positions = 0.0, 0
+        decoder.register_forward_pre_hook(self.begin, with_kwargs=True)
+        decoder.register_forward_hook(self.end)
+
+    def begin(self, _: Any, args: Any, kwargs: Any) -> None:
+        self.positions += kwargs["inputs_embeds"].shape[:2].numel()
+        self.seconds -= time.process_time()
+
+    def end(self, *_: Any) -> None:
+        self.seconds += time.process_time()
+
+
 def measure(args: argparse.Namespace) -> dict[str, float]:
-    """Steps of one side in this process: the least CPU seconds of them, the highest peak."""
+    """Steps of one side in this process: the fastest of them, the highest peak."""
     import torch
 
     torch.set_num_threads(1)
@@ -133,24 +150,35 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     with low:
         loss_of(model, *make_batch(model, [0.5])).backward()  # what is done once is done
     gc.collect()
-    before, times = memory("VmRSS"), []
+    before, steps = memory("VmRSS"), []
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     for _ in range(args.repeats):
         model.zero_grad()
-        began = time.process_time()
+        layers = LayersClock(model.llm.get_decoder())
+        began, system = time.process_time(), os.times().system
         with low:
             loss = loss_of(model, frames, targets)
         forward = time.process_time()
         loss.backward()
-        times.append((time.process_time() - began, forward - began))
+        figures = {
+            "seconds": time.process_time() - began,
+            "system_seconds": os.times().system - system,  # of it: the kernel, giving memory
+            "layers_forward_seconds": layers.seconds,
+            "loss_seconds": forward - began - layers.seconds,  # ours: and its gradient
+            "backward_seconds": time.process_time() - forward,
+        }
+        steps.append({name: round(value, 2) for name, value in figures.items()})
+    if args.gradients:
+        weights = [one for one in model.parameters() if one.requires_grad]
+        torch.save(torch.cat([one.grad.flatten() for one in weights]), args.gradients)
+    step = min(steps, key=lambda one: one["seconds"])
     tokens = sum(len(model.target_ids(one)) for one in targets)
-    seconds, forward_seconds = min(times)
     return {
-        "seconds": round(seconds, 2),
-        "forward_seconds": round(forward_seconds, 2),
+        **step,
         "gib": round((memory("VmHWM") - before) / GIB, 3),
+        "positions": layers.positions,
         "tokens": tokens,
-        "tokens_per_second": round(tokens / seconds, 1),
+        "tokens_per_second": round(tokens / step["seconds"], 1),
         "loss": loss.item(),
     }
 
@@ -163,6 +191,8 @@ def in_process(args: argparse.Namespace, **changed: Any) -> dict[str, float]:
     command += ["--precision", given["precision"], "--seconds", *map(str, given["seconds"])]
     for one in given["set"]:
         command += ["--set", one]
+    if given["gradients"]:
+        command += ["--gradients", given["gradients"]]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -170,16 +200,21 @@ def in_process(args: argparse.Namespace, **changed: Any) -> dict[str, float]:
 
 
 def compare(args: argparse.Namespace) -> dict[str, float]:
-    """Both sides and their ratios, or one side."""
+    """Both sides, their ratios and how far their gradients are from each other; or one side."""
     sides = ["plain", "ours"] if args.side == "both" else [args.side]
     figures: dict[str, float] = {}
-    for side in sides:
-        own = in_process(args, side=side)
-        print(f"{side}: {own}", flush=True)
-        figures |= {f"{side}_{name}": value for name, value in own.items()}
-    if args.side == "both":
-        for ratio, name in (("time_ratio", "seconds"), ("memory_ratio", "gib")):
-            figures[ratio] = round(figures[f"ours_{name}"] / figures[f"plain_{name}"], 3)
+    with tempfile.TemporaryDirectory() as folder:
+        for side in sides:
+            own = in_process(args, side=side, gradients=f"{folder}/{side}.pt")
+            print(f"{side}: {own}", flush=True)
+            figures |= {f"{side}_{name}": value for name, value in own.items()}
+        if args.side == "both":
+            import torch
+
+            plain, ours = (torch.load(f"{folder}/{side}.pt") for side in sides)
+            figures["gradient_difference"] = ((ours - plain).norm() / plain.norm()).item()
+            figures["time_ratio"] = round(figures["ours_seconds"] / figures["plain_seconds"], 3)
+            figures["memory_ratio"] = round(figures["ours_gib"] / figures["plain_gib"], 3)
     return figures
 
 
@@ -225,6 +260,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="steps; the fastest counts")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
+    parser.add_argument("--gradients", help=argparse.SUPPRESS)
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     run = plot if args.plot else measure if args.here else compare
