@@ -19,6 +19,8 @@ from tagspeech.config import LossConfig
 from tagspeech.models.prompt import Prompt, encode_text
 from tagspeech.models.target_loss import target_cross_entropy
 
+IGNORED = -100  # the label of a token that is not scored
+
 
 class LossOutput(NamedTuple):
     """Loss of a batch.
