@@ -210,6 +210,10 @@ class LLMConfig:
     dtype: str = "auto"
     shard: bool = False  # of a frozen LLM each process keeps a share of every layer (FSDP2)
     attention: str = "sdpa"  # as transformers names it
+    # Of a batch: runs (of similar lengths) | packed (one row) | padded | auto: packed for flash
+    # attention; padded where `shard` wants one call of all processes; else runs
+    layout: str = "auto"
+    gradient_checkpointing: bool = False  # less memory in training, a third more time
     new: NewLLMConfig = field(default_factory=NewLLMConfig)
 
 

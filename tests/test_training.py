@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,23 +14,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lhotse import CutSet
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from tagspeech.config import Config, TrainConfig
 from tagspeech.config_file import load_config
-from tagspeech.data.batches import FeatureReader, read_groups, stored_frames
+from tagspeech.data.batches import FeatureReader, FrameReader, read_groups
 from tagspeech.errors import InputError
 from tagspeech.models.pretrained import load_llm
 from tagspeech.models.zipformer import Zipformer
 from tagspeech.training import loop
 from tagspeech.training.checkpoint import load
-from tagspeech.training.embed import embed, load_encoder
+from tagspeech.training.embed import embed, load_encoder, stored_bytes
 from tagspeech.training.encoders import train_semantic, train_voice
 from tagspeech.training.loop import learning_rate
 from tagspeech.training.tagspeech import train_tagspeech
@@ -173,12 +176,36 @@ def test_stored_frames_are_those_of_the_encoders(stages: Stages) -> None:
         one = CutSet.from_cuts([cut])
         with torch.no_grad():
             frames_BTD, lens_B = encoder(*features(one))
-        semantic_BTD, semantic_lens_B, voice_BTD, voice_lens_B = stored_frames(one)
+        semantic_BTD, semantic_lens_B, voice_BTD, voice_lens_B = FrameReader()(one)
         assert semantic_lens_B.tolist() == voice_lens_B.tolist() == lens_B.tolist()
         torch.testing.assert_close(semantic_BTD, frames_BTD, rtol=2e-3, atol=2e-3)
         vectors = [supervision.load_speaker_vector() for supervision in cut.supervisions]
         assert {vector.shape for vector in vectors} == {(voice_BTD.shape[2],)}
     assert max(cut.start for cut in groups) > 10
+
+
+def test_room_for_frames_is_known_before(
+    stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = read_groups(stages.groups / "train.jsonl.gz")
+    taken = sum(
+        path.stat().st_blocks * 512 for path in (stages.folder / "embeddings/train").rglob("*.npy")
+    )
+    assert taken <= stored_bytes(stages.config(), groups) <= 1.5 * taken
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**4))
+    finals = [stages.folder / f"{one}/final.pt" for one in ("semantic", "voice")]
+    with pytest.raises(InputError, match=r"out: takes about .* GB are free; make room"):
+        embed(stages.config(), stages.groups, *finals, tmp_path / "out", ("train",))
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_share_of_waiting_is_logged(stages: Stages) -> None:
+    for part in ("semantic", "voice", "tagspeech"):
+        board = EventAccumulator(str(stages.folder / part / "tensorboard"))
+        board.Reload()
+        shares = [event.value for event in board.Scalars("train/waiting_share")]
+        assert shares
+        assert all(0 < share < 1 for share in shares)
 
 
 def test_final_weights_are_the_mean_of_the_last_checkpoints(stages: Stages) -> None:

@@ -5,6 +5,8 @@ Shape suffixes: B batch, T frames, F mel bins, D encoder channels, N segments, S
 
 from __future__ import annotations
 
+import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
@@ -90,6 +92,14 @@ def _mean_of_channels(audio: Tensor) -> Tensor:
     return audio.mean(dim=0) if audio.dim() > 1 else audio
 
 
+def workers_of_machine(processes: int) -> int:
+    """How many threads each of `processes` trainings has for reading audio, at most 8.
+
+    The processor cores that computing leaves; 0 where there is none to spare.
+    """
+    return min(8, (os.cpu_count() or 1) // processes - 1)
+
+
 class FeatureReader:
     """Reads the audio of groups and gives their log-mel features, (B, T, F), and lengths (B,).
 
@@ -98,18 +108,22 @@ class FeatureReader:
 
     whisper_bins  so many bins of Whisper's own features follow those of the filter bank, 100 frames
                   a second too; each window of 30 s is scaled for itself, as Whisper wants it
+    workers       threads that read audio; 0: this one alone
     """
 
-    def __init__(self, config: FeatureConfig, whisper_bins: int = 0) -> None:
+    def __init__(self, config: FeatureConfig, whisper_bins: int = 0, workers: int = 0) -> None:
+        self.seconds = 0.0  # spent reading so far
         self.sampling_rate = config.sampling_rate
         self.fbank = Fbank(
             FbankConfig(sampling_rate=config.sampling_rate, num_mel_bins=config.num_mel_bins)
         )
         # One recording at a time: in a padded batch the last frame would hear the padding.
         self.read = OnTheFlyFeatures(
-            self.fbank, wave_transforms=[_mean_of_channels], use_batch_extract=False
+            self.fbank,
+            wave_transforms=[_mean_of_channels],
+            num_workers=workers,
+            use_batch_extract=False,
         )
-
         self.whisper: Any = None
         if whisper_bins:
             if config.sampling_rate != 16000:
@@ -119,6 +133,12 @@ class FeatureReader:
             self.whisper = WhisperFeatureExtractor(feature_size=whisper_bins)
 
     def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor]:
+        began = time.perf_counter()
+        features_BTF, lens_B = self._of_groups(groups)
+        self.seconds += time.perf_counter() - began
+        return features_BTF, lens_B
+
+    def _of_groups(self, groups: CutSet) -> tuple[Tensor, Tensor]:
         groups = groups.resample(self.sampling_rate)
         with torch.autocast("cpu", enabled=False):  # features stay in float32
             try:
@@ -162,11 +182,18 @@ class FeatureReader:
         return torch.cat([features_BTF, own_BTF], dim=-1), lens_B
 
 
-def stored_frames(groups: CutSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+class FrameReader:
     """Encoder frames that stage 5 stored: semantic (B, T, D), its lengths, voice, its lengths."""
-    semantic, semantic_lens = collate_custom_field(groups, "semantic_frames", pad_value=0)
-    voice, voice_lens = collate_custom_field(groups, "voice_frames", pad_value=0)
-    return semantic.float(), semantic_lens, voice.float(), voice_lens
+
+    def __init__(self) -> None:
+        self.seconds = 0.0  # spent reading so far
+
+    def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        began = time.perf_counter()
+        semantic, semantic_lens = collate_custom_field(groups, "semantic_frames", pad_value=0)
+        voice, voice_lens = collate_custom_field(groups, "voice_frames", pad_value=0)
+        self.seconds += time.perf_counter() - began
+        return semantic.float(), semantic_lens, voice.float(), voice_lens
 
 
 def frame_units(groups: CutSet, num_frames: int, encode: Callable[[str], list[int]]) -> Tensor:

@@ -233,20 +233,31 @@ def _choose(model: TagSpeechModel, writers: list[_Writer], hidden_RH: Tensor) ->
     free = [row for row, writer in enumerate(writers) if writer.in_words]
     logits = dict(zip(free, _finite(head(hidden_RH[free])), strict=True)) if free else {}
     for row, writer in enumerate(writers):
-        if writer.state is None or writer.vocabulary is None:
-            place = token = int(logits[row].argmax())
-            if token == model.prompt.ending[0]:
-                writer.done = True
-                continue
-        elif row in logits:
-            place = token = writer.vocabulary.best(writer.state, logits[row])
+        token, log_prob = _likeliest(head, writer, hidden_RH[row], logits.get(row))
+        if writer.state is None and token == model.prompt.ending[0]:
+            writer.done = True
         else:
-            choices = writer.vocabulary.allowed(writer.state)
-            logits[row] = _finite(_some(head, hidden_RH[row], choices))
-            place = int(logits[row].argmax())
-            token = choices[place]
-        log_prob = float(logits[row].log_softmax(-1)[place])
-        writer.pending = model.embed(writer.choose(token, log_prob))
+            writer.pending = model.embed(writer.choose(token, log_prob))
+
+
+def _likeliest(
+    head: Any, writer: _Writer, hidden_H: Tensor, logits_V: Tensor | None
+) -> tuple[int, float]:
+    """The likeliest token that may follow, and its log-probability among all that may.
+
+    logits_V  where nearly all may
+    """
+    if writer.state is None or writer.vocabulary is None:
+        assert logits_V is not None
+        token = int(logits_V.argmax())
+        return token, float(logits_V.log_softmax(-1)[token])
+    if logits_V is not None:
+        token = writer.vocabulary.best(writer.state, logits_V)
+        return token, float(logits_V.log_softmax(-1)[token])
+    choices = writer.vocabulary.allowed(writer.state)
+    log_probs = _finite(_some(head, hidden_H, choices)).log_softmax(-1)
+    place = int(log_probs.argmax())
+    return choices[place], float(log_probs[place])
 
 
 def _some(head: Any, hidden_H: Tensor, ids: list[int]) -> Tensor:

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import LossConfig
 from tagspeech.models.prompt import Prompt, encode_text
+from tagspeech.models.target_loss import target_cross_entropy
 
 IGNORED = -100  # the label of a token that is not scored
 
@@ -39,19 +40,25 @@ class LossOutput(NamedTuple):
 
 
 def total_loss(
-    config: LossConfig, logits_NV: Tensor, ids: Sequence[Sequence[int]], others: dict[str, Tensor]
+    config: LossConfig,
+    head: nn.Module,
+    hidden_NH: Tensor,
+    ids: Sequence[Sequence[int]],
+    others: dict[str, Tensor],
 ) -> LossOutput:
-    """The cross entropy of target ids given logits, plus `others` with their weights.
+    """The cross entropy of target ids given hidden states, plus `others` with their weights.
 
-    ids     of each item's target; their positions lie behind each other in `logits_NV`
+    head    the LLM's output embedding
+    ids     of each item's target; their positions lie behind each other in `hidden_NH`
     others  unweighted terms, each by its name in `LossConfig`
     """
-    labels_N = torch.tensor(list(chain.from_iterable(ids)), device=logits_NV.device)
-    target = loss = nn.functional.cross_entropy(logits_NV, labels_N)
+    labels_N = torch.tensor(list(chain.from_iterable(ids)), device=hidden_NH.device)
+    total, right = target_cross_entropy(head, hidden_NH, labels_N)
+    target = loss = total / len(labels_N)
     for name, term in others.items():
         loss = loss + getattr(config, name) * term
-    correct = (logits_NV.detach().argmax(-1) == labels_N).float().mean()
-    return LossOutput(loss, correct, len(labels_N), {"target": target, **others}, logits_NV)
+    terms = {"target": target, **others}
+    return LossOutput(loss, right / len(labels_N), len(labels_N), terms, None)
 
 
 def semantic_ctc(

@@ -4,7 +4,7 @@ Asked of the LLM's states: who talks at each voice frame, speakers in order of f
 who speaks a line, at the `>` behind its range. Both are in the target text already, but there the
 LLM has to have them ready for tokens that come a hundred positions later.
 
-Shape suffixes: B batch, L positions of the LLM's input, N positions asked, P projected voice
+Shape suffixes: L positions of the LLM's input, N positions asked, P projected voice
 frames, K speakers, H hidden size of the LLM.
 """
 
@@ -35,29 +35,30 @@ class SpeakerHeads(nn.Module):
 
     def forward(
         self,
-        states_BLH: Tensor,
-        hidden_BLH: Tensor,
+        states: Sequence[Tensor],
+        hidden: Sequence[Tensor],
         voice_places: Sequence[Sequence[int]],
         target_starts: Sequence[int],
         targets: Sequence[str],
         tokenizer: Any,
     ) -> dict[str, Tensor]:
         """The losses "speaker_activity" (binary cross entropy a frame and speaker, of
-        `states_BLH`) and "line_speaker" (cross entropy a line, of `hidden_BLH`).
+        `states`) and "line_speaker" (cross entropy a line, of `hidden`).
 
+        states, hidden  of each item, (L, H)
         voice_places   where in the input the voice frames of each item stand
         target_starts  where its target begins
         """
         frames, activity, lines, speakers = [], [], [], []
         for item, target in enumerate(targets):
             places = torch.tensor(voice_places[item], dtype=torch.long)
-            frames.append(states_BLH[item, places])
+            frames.append(states[item][places])
             activity.append(self.activity_of(target, len(places)))
             numbers = speakers_of_lines(target)
             tokens = token_at(tokenizer, target, ends_of_ranges(target))
             for number, token in zip(numbers, tokens, strict=True):
                 if number < self.speakers:
-                    lines.append(hidden_BLH[item, target_starts[item] + token])
+                    lines.append(hidden[item][target_starts[item] + token])
                     speakers.append(number)
         asked_NK = self.activity(torch.cat(frames).float()).float()
         losses = {"speaker_activity": asked_NK.sum() * 0.0, "line_speaker": asked_NK.sum() * 0.0}

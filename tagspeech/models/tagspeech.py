@@ -21,6 +21,7 @@ from tagspeech.errors import InputError
 from tagspeech.models.losses import IGNORED, LossOutput, semantic_ctc, total_loss
 from tagspeech.models.projector import Projector, frame_positions, insert_anchors
 from tagspeech.models.prompt import build_prompt, encode_text
+from tagspeech.models.sequences import checkpoint_layers, run_layers
 from tagspeech.models.speaker_heads import SpeakerHeads
 from tagspeech.models.whisper import build_semantic_encoder, split_features
 from tagspeech.models.zipformer import Zipformer
@@ -102,6 +103,8 @@ class TagSpeechModel(nn.Module):
         super().train(mode)
         for frozen in self.frozen_parts():
             frozen.eval()
+        if self.config.llm.gradient_checkpointing:
+            checkpoint_layers(self.llm, mode)
         return self
 
     def encode(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Frames:
@@ -213,7 +216,7 @@ class TagSpeechModel(nn.Module):
         """Cross entropy of target texts given encoder frames: the mean over all scored tokens.
 
         Scored is everything after the assistant line, the end of the turn included (REFERENCE).
-        The vocabulary projection is applied at scored positions only.
+        The vocabulary projection is applied at scored positions only, chunk by chunk.
 
         given   token ids that the LLM reads up to each token in place of those of `targets`, and
         labels  those it has to write then, IGNORED where nothing is asked
@@ -228,14 +231,14 @@ class TagSpeechModel(nn.Module):
             torch.cat([prompt, self.embed(one[:-1])])
             for prompt, one in zip(prompts, given or labels, strict=True)
         ]
-        hidden_BLH, states_BLH = self.hidden_states(inputs)
+        hidden, states = self.hidden_states(inputs)
         hidden_NH = torch.cat(
             [
-                hidden_BLH[item, len(prompt) - 1 :][places]
-                for item, (prompt, places) in enumerate(zip(prompts, scored, strict=True))
+                own[len(prompt) - 1 :][places]
+                for own, prompt, places in zip(hidden, prompts, scored, strict=True)
             ]
         )
-        logits_NV = self.llm.get_output_embeddings()(hidden_NH).float()
+        head = self.llm.get_output_embeddings()
         others = {}
         if self.config.loss.semantic_ctc:
             semantic = [pair[0] for pair in projected]
@@ -248,29 +251,19 @@ class TagSpeechModel(nn.Module):
                 for (semantic, voice), (_, own) in zip(pairs, heard, strict=True)
             ]
             others |= self.speaker_heads(
-                states_BLH, hidden_BLH, places, list(map(len, prompts)), targets, self.tokenizer
+                states, hidden, places, list(map(len, prompts)), targets, self.tokenizer
             )
         ids = [[label for label in one if label != IGNORED] for one in labels]
-        output = total_loss(self.config.loss, logits_NV, ids, others)
-        return output if return_logits else output._replace(logits=None)
+        output = total_loss(self.config.loss, head, hidden_NH, ids, others)
+        return output._replace(logits=head(hidden_NH).float()) if return_logits else output
 
-    def hidden_states(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """States of the LLM over embedded sequences (L, H), padded right, each (B, L, H).
+    def hidden_states(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """States of the LLM over embedded sequences (L, H), each (L, H).
 
         The last ones, and those behind layer `loss.speaker_layer` if there are speaker heads.
         """
-        lens_B = torch.tensor([len(one) for one in inputs])
-        padded_BLH = pad_sequence(inputs, batch_first=True)
-        mask_BL = (torch.arange(padded_BLH.shape[1]) < lens_B[:, None]).to(padded_BLH.device)
         layer = self.config.loss.speaker_layer if self.speaker_heads is not None else -1
-        output = self.llm.get_decoder()(
-            inputs_embeds=padded_BLH,
-            attention_mask=mask_BL.long(),
-            use_cache=False,
-            output_hidden_states=layer >= 0,
-        )
-        last = output.last_hidden_state
-        return last, output.hidden_states[layer] if layer >= 0 else last
+        return run_layers(self.llm.get_decoder(), inputs, self.config.llm, layer)
 
     def voice_places(self, semantic: int, voice: int, frames: int) -> list[int]:
         """Where in an LLM's input each of `frames` voice frames stands.

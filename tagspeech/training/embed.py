@@ -7,6 +7,7 @@ and each of its supervisions a `speaker_vector`: the mean voice frame where it i
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 BATCH_SECONDS = 80.0
 NO_ENCODERS = "wants --semantic and --voice, both final.pt, or --init-from a trained model"
 E = TypeVar("E", Zipformer, WhisperStream, Zipformer | WhisperStream)
+BLOCK = 4096  # bytes of the disk: the last one of a file is not full
 MOST_SEGMENTS = 3000  # whose voices are compared, each with each, for the equal error rate
 
 
@@ -79,8 +81,10 @@ def embed(
         voice = load_encoder(Zipformer(config.voice.encoder), voice_path)
     features = FeatureReader(config.features, config.semantic.whisper_bins)
     figures: dict[str, dict[str, float]] = {}
-    for split in splits:
-        groups = read_groups(groups_dir / f"{split}.jsonl.gz")
+    groups_of = {split: read_groups(groups_dir / f"{split}.jsonl.gz") for split in splits}
+    if rank() == 0:
+        _check_room(sum(stored_bytes(config, one) for one in groups_of.values()), output)
+    for split, groups in groups_of.items():
         cuts: list[Cut] = []
         batches = list(batches_by_duration(groups, BATCH_SECONDS))[rank() :: world_size()]
         total = sum(map(len, batches))
@@ -100,6 +104,26 @@ def embed(
         log.info("%s: %s", split, figures[split])
     if rank() == 0:
         write_json(output / "speakers.json", figures)
+
+
+def stored_bytes(config: Config, groups: CutSet) -> int:
+    """How much disk the frames and speaker vectors of `groups` take, about: each has a file."""
+    semantic, voice = config.semantic, config.voice.encoder
+    values = semantic.frames_per_second * semantic.output_dim + FRAMES_PER_SECOND * voice.output_dim
+    files = sum(2 + len(cut.supervisions) for cut in groups)
+    return round(2 * values * sum(cut.duration for cut in groups)) + files * BLOCK
+
+
+def _check_room(wanted: int, output: Path) -> None:
+    """Logs how much will be stored. Raises `InputError` where the disk has less room."""
+    output.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(output).free
+    log.info("%s: takes about %.2f GB; %.1f GB are free", output, wanted / 1e9, free / 1e9)
+    if wanted > free:
+        raise InputError(
+            f"{output}: takes about {wanted / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free; "
+            "make room, or name another folder (--exp of run.sh)"
+        )
 
 
 def _tell_apart(cuts: Sequence[Cut]) -> dict[str, float]:

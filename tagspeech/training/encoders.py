@@ -25,6 +25,7 @@ from tagspeech.data.batches import (
     pool_regions,
     read_groups,
     training_groups,
+    workers_of_machine,
 )
 from tagspeech.data.groups import group_segments
 from tagspeech.data.overlay import Overlay
@@ -39,7 +40,7 @@ from tagspeech.text import scoring_units
 from tagspeech.training.checkpoint import save, seed_everything
 from tagspeech.training.embed import MOST_SEGMENTS
 from tagspeech.training.loop import fit
-from tagspeech.training.parallel import on_device, rank, wait_for_all
+from tagspeech.training.parallel import on_device, rank, wait_for_all, world_size
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +119,13 @@ class SotTask:
             if sot.loss == "ctc"
             else TransducerModel(config.semantic.encoder, sot.transducer, len(self.units))
         )
-        self.features = FeatureReader(config.features)
+        self.features = FeatureReader(config.features, workers=workers_of_machine(world_size()))
         self.augment = SpecAugment(num_frame_masks=2, features_mask_size=20, num_feature_masks=2)
+
+    @property
+    def seconds_reading(self) -> float:
+        """So far spent waiting for features."""
+        return self.features.seconds
 
     def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
         if step >= self.train.simple_steps:
@@ -158,10 +164,15 @@ class VoiceTask:
         self.groups, self.dev = groups, dev
         self.speakers = {name: index for index, name in enumerate(speakers)}
         self.model = VoiceModel(config.voice, len(speakers))
-        self.features = FeatureReader(config.features)
+        self.features = FeatureReader(config.features, workers=workers_of_machine(world_size()))
         self.augment = SpecAugment(
             time_warp_factor=None, num_frame_masks=1, frames_mask_size=20, features_mask_size=10
         )
+
+    @property
+    def seconds_reading(self) -> float:
+        """So far spent waiting for features."""
+        return self.features.seconds
 
     def pooled(self, batch: CutSet) -> tuple[Tensor, list[SupervisionSegment]]:
         """A vector for each segment long enough to have a frame, (N, D), and its supervision."""

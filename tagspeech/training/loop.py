@@ -35,6 +35,7 @@ from tagspeech.training.memory import tell_memory
 from tagspeech.training.parallel import device, gather, rank, share_weights, world_size
 from tagspeech.training.steps import (
     Task,
+    WaitingShare,
     by_rate,
     gradients,
     learning_rate,
@@ -112,6 +113,7 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
         total=train.max_steps, initial=step, desc=output.name, unit=" batches", disable=not first
     )
     augment = Augment(train.augment, config.features.sampling_rate)
+    waiting = WaitingShare(task)
     simple = task.groups.filter(lambda cut: len(cut.supervisions) == 1).to_eager()
     while step < train.max_steps:
         groups = simple if step < train.simple_steps and len(simple) else task.groups
@@ -131,8 +133,10 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
 
             progress.update()
             if board and step % train.log_every == 0:
+                share = waiting()
                 figures = {"loss": loss, "gradient_norm": norm.item(), "lr": rate, **figures}
-                progress.set_postfix(loss=f"{loss:.3f}")
+                figures["waiting_share"] = share
+                progress.set_postfix(loss=f"{loss:.3f}", waiting=f"{share:.0%}")
                 for name, value in figures.items():
                     board.add_scalar(f"train/{name}", value, step)
             if step % train.valid_every == 0 or step == train.max_steps:

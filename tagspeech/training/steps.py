@@ -37,6 +37,10 @@ class Task(Protocol):
     def sections(self) -> tuple[str, ...]:
         """The sections of the configuration that this training depends on."""
 
+    @property
+    def seconds_reading(self) -> float:
+        """How long it has waited for its data so far."""
+
     def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
         """Mean loss of a batch, over how many tokens or segments, and figures to log.
 
@@ -48,6 +52,19 @@ class Task(Protocol):
 
         The less the first of them is, the better the model.
         """
+
+
+class WaitingShare:
+    """The share of the time for which a task waits for its data, from one question to the next."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.asked, self.read = time.monotonic(), task.seconds_reading
+
+    def __call__(self) -> float:
+        asked, read = self.asked, self.read
+        self.asked, self.read = time.monotonic(), self.task.seconds_reading
+        return (self.read - read) / (self.asked - asked)
 
 
 def learning_rate(train: TrainConfig, step: int) -> float:

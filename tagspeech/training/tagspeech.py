@@ -14,10 +14,11 @@ from torch import Tensor
 from tagspeech.config import AugmentConfig, Config
 from tagspeech.data.batches import (
     FeatureReader,
+    FrameReader,
     batches_by_duration,
     read_groups,
-    stored_frames,
     training_groups,
+    workers_of_machine,
 )
 from tagspeech.data.groups import group_segments, group_targets
 from tagspeech.decoding.greedy import generate_texts
@@ -55,8 +56,10 @@ class TagSpeechTask:
         self.config, self.train, self.model = config, config.train, model
         self.groups, self.dev = groups, dev
         self.features: FeatureReader | None = None
+        self.stored = FrameReader()
         if config.semantic.tune_lr or config.voice.tune_lr:
-            self.features = FeatureReader(config.features, config.semantic.whisper_bins)
+            workers = workers_of_machine(world_size())
+            self.features = FeatureReader(config.features, config.semantic.whisper_bins, workers)
         elif config.train.augment != AugmentConfig():
             raise InputError(
                 "train.augment: wants semantic.tune_lr or voice.tune_lr; stored frames are no audio"
@@ -66,10 +69,15 @@ class TagSpeechTask:
             time_warp_factor=None, num_frame_masks=2, features_mask_size=20, num_feature_masks=2
         )
 
+    @property
+    def seconds_reading(self) -> float:
+        """So far spent waiting for frames or features."""
+        return (self.features or self.stored).seconds
+
     def frames(self, batch: CutSet) -> Frames:
         """Those that stage 5 stored, or those of the encoders now."""
         if not self.features:
-            return Frames(*on_device(stored_frames(batch)))
+            return Frames(*on_device(self.stored(batch)))
         features_BTF, lens_B = self.features(batch)
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)

@@ -22,16 +22,19 @@ from tagspeech.files import atomic_path
 from tagspeech.models.new_llm import make_llm
 from tagspeech.models.pretrained import load_llm
 from tagspeech.models.prompt import build_prompt, encode_text
+from tagspeech.models.sequences import run_layers
+from tagspeech.models.target_loss import target_cross_entropy
 from tagspeech.serialize import SPEAKER_BLOCK
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.loop import fit
-from tagspeech.training.parallel import on_device, rank, wait_for_all
+from tagspeech.training.parallel import rank, wait_for_all
 
 
 class TextTask:
     """Cross entropy of the speaker block, given the text block and a prompt with empty streams."""
 
     sections = ("llm", "target")
+    seconds_reading = 0.0  # texts are in memory
 
     def __init__(
         self, config: Config, llm: Any, tokenizer: Any, groups: CutSet, dev: CutSet
@@ -54,27 +57,21 @@ class TextTask:
             prompt = self.prompt.before + self.prompt.between + self.prompt.after
             given.append(prompt + encode_text(self.tokenizer, before + start))
             scored.append(encode_text(self.tokenizer, after) + self.prompt.ending)
-        ids = [[*first, *second] for first, second in zip(given, scored, strict=True)]
-        longest = max(map(len, ids))
-        ids_BL = torch.tensor([one + [0] * (longest - len(one)) for one in ids])
-        mask_BL = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in ids])
-        ids_BL, mask_BL = on_device([ids_BL, mask_BL])
-        hidden_BLH = self.llm.get_decoder()(
-            input_ids=ids_BL, attention_mask=mask_BL, use_cache=False
-        ).last_hidden_state
+        embed, head = self.llm.get_input_embeddings(), self.llm.get_output_embeddings()
+        inputs = [
+            embed(torch.tensor([*first, *second[:-1]], device=embed.weight.device))
+            for first, second in zip(given, scored, strict=True)
+        ]
+        hidden, _ = run_layers(self.llm.get_decoder(), inputs, self.config.llm)
         hidden_NH = torch.cat(
-            [
-                hidden_BLH[item, len(first) - 1 : len(ids[item]) - 1]
-                for item, first in enumerate(given)
-            ]
+            [own[len(first) - 1 :] for own, first in zip(hidden, given, strict=True)]
         )
-        logits_NV = self.llm.get_output_embeddings()(hidden_NH).float()
         labels_N = torch.tensor(
-            list(itertools.chain.from_iterable(scored)), device=logits_NV.device
+            list(itertools.chain.from_iterable(scored)), device=hidden_NH.device
         )
-        correct = (logits_NV.argmax(-1) == labels_N).float().mean().item()
-        loss = nn.functional.cross_entropy(logits_NV, labels_N)
-        return loss, len(labels_N), {"token_accuracy": correct}
+        total, right = target_cross_entropy(head, hidden_NH, labels_N)
+        accuracy = right.item() / len(labels_N)
+        return total / len(labels_N), len(labels_N), {"token_accuracy": accuracy}
 
     def validate(self) -> dict[str, float]:
         loss = correct = 0.0

@@ -1,0 +1,212 @@
+"""What decoding costs: sixteen groups of 2-30 s, a random Qwen2 of 45 M, one CPU thread.
+
+    python benchmarks/decode.py
+
+measures, each in a process of its own, (a) `generate` of `transformers` on prompts padded to one
+length, as the released system decodes, and (b) ours, held to the target language; from frames to the
+token ids, with the same weights. Both write the same target texts, of 74 to 404 tokens, since a random
+LLM would write none: what the LLM would choose is told to both. The last line is JSON: CPU seconds,
+forward passes, tokens, peak memory above the loaded model, and (b) over (a) as `time_ratio` and
+`memory_ratio`. Wants Linux, whose /proc tells the peak.
+
+    python benchmarks/decode.py --model egs/mini/exp/tagspeech/pretrained --set target.time_grid=0.1
+
+takes the LLM and the projectors of a trained model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from train_step import GIB, VOCABULARY, WORDS, make_model, memory
+
+SECONDS = [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 23, 26, 30]
+FEWEST, MOST = 74, 404  # tokens of the shortest and of the longest output
+
+
+def make_target(model: Any, seconds: float, tokens: int, rng: random.Random) -> str:
+    """A target text of three speakers with about so many tokens."""
+    from tagspeech.segments import Segment
+    from tagspeech.serialize import to_target
+
+    grid = model.config.target.time_grid
+    lines, words = max(1, min(round(tokens / 45), round(seconds / 0.8))), 1
+    length = int(seconds / lines / grid) * grid
+
+    def text(words: int) -> str:
+        chosen = random.Random(tokens)
+        segments = [
+            Segment("group", speaker, n * length, (n + 1) * length, said, "f")
+            for n, speaker in enumerate(speakers)
+            for said in [" ".join(chosen.choices(WORDS, k=words // lines + (n < words % lines)))]
+        ]
+        return to_target(segments, grid)
+
+    speakers = [rng.choice("abc") for _ in range(lines)]
+    while len(model.target_ids(text(words + 1))) <= tokens and words < 6 * seconds:
+        words += 1
+    return text(words)
+
+
+def load(args: argparse.Namespace) -> Any:
+    if not args.model:
+        return make_model(args.vocabulary, args.set).eval()
+    from tagspeech.models.pretrained import load_pretrained
+    from tagspeech.models.tagspeech import TagSpeechModel
+
+    return load_pretrained(TagSpeechModel, args.model).eval()
+
+
+def make_batch(model: Any) -> tuple[Any, list[list[int]]]:
+    """Stored frames, and the ids that are to be written."""
+    import torch
+
+    from tagspeech.models.tagspeech import Frames
+
+    rng = random.Random(1)
+    counts = [round(FEWEST + (MOST - FEWEST) * n / (len(SECONDS) - 1)) for n in range(len(SECONDS))]
+    targets = [
+        make_target(model, seconds, count, rng)
+        for seconds, count in zip(SECONDS, counts, strict=True)
+    ]
+    end = model.prompt.ending[0]
+    ids = [model.target_ids(one) for one in targets]
+    torch.manual_seed(1)
+    lens_B = torch.tensor([25 * one for one in SECONDS])
+    frames = [
+        torch.randn(len(SECONDS), int(lens_B.max()), size)
+        for size in (model.config.semantic.output_dim, model.config.voice.encoder.output_dim)
+    ]
+    return Frames(frames[0], lens_B, frames[1], lens_B), [one[: one.index(end)] for one in ids]
+
+
+def padded(model: Any, frames: Any, wanted: list[list[int]]) -> tuple[list[list[int]], int]:
+    """(a): the ids of each item, and forward passes."""
+    import torch
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    end, passes = model.prompt.ending[0], 0
+
+    def choose(ids_BN: Any, scores_BV: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        for row, ids in enumerate(wanted):
+            done = ids_BN.shape[1]
+            scores_BV[row, ids[done] if done < len(ids) else end] = 1e4
+        return scores_BV
+
+    with torch.inference_mode():
+        prompts = model.prompts(model.add_anchors(model.project(frames)))
+        longest = max(map(len, prompts))
+        inputs_BLH = prompts[0].new_zeros(len(prompts), longest, prompts[0].shape[1])
+        mask_BL = torch.zeros(len(prompts), longest, dtype=torch.long)
+        for item, prompt in enumerate(prompts):
+            inputs_BLH[item, longest - len(prompt) :] = prompt
+            mask_BL[item, longest - len(prompt) :] = 1
+        ids_BN = model.llm.generate(
+            inputs_embeds=inputs_BLH,
+            attention_mask=mask_BL,
+            logits_processor=LogitsProcessorList([choose]),
+            generation_config=GenerationConfig(
+                max_new_tokens=1000, do_sample=False, eos_token_id=end, pad_token_id=end
+            ),
+        )
+    return [row[: row.index(end)] for row in ids_BN.tolist()], passes
+
+
+def ours(model: Any, frames: Any, wanted: list[list[int]]) -> tuple[list[list[int]], int]:
+    """(b): the ids of each item, and forward passes."""
+    from unittest.mock import patch
+
+    from tagspeech.decoding import greedy
+
+    passes, likeliest, step = 0, greedy._likeliest, greedy._step
+    left = iter(wanted)
+    rows: dict[int, list[int]] = {}
+
+    def told(head: Any, writer: Any, *args: Any) -> tuple[int, float]:
+        """What the LLM would choose is computed as ever."""
+        ids = rows[id(writer)] if id(writer) in rows else rows.setdefault(id(writer), next(left))
+        return ids[len(writer.output.ids)], likeliest(head, writer, *args)[1]
+
+    def counted(*args: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        return step(*args)
+
+    with patch.object(greedy, "_likeliest", told), patch.object(greedy, "_step", counted):
+        outputs = greedy.generate(model, frames, 1000, [float(one) for one in SECONDS])
+    return [one.ids for one in outputs], passes
+
+
+def measure(args: argparse.Namespace) -> dict[str, float]:
+    """One side in this process."""
+    import torch
+
+    torch.set_num_threads(1)
+    model = load(args)
+    frames, wanted = make_batch(model)
+    write = padded if args.side == "plain" else ours
+    with torch.inference_mode():  # what is done once is done
+        few = type(frames)(*(one[:1] for one in frames))
+        write(model, few, wanted[:1])
+    gc.collect()
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    began = time.process_time()
+    written, passes = write(model, frames, wanted)
+    seconds = time.process_time() - began
+    if written != wanted:
+        raise SystemExit(f"{args.side}: wrote something else than it was told")
+    return {
+        "seconds": round(seconds, 2),
+        "passes": passes,
+        "tokens": sum(map(len, wanted)),
+        "shortest": min(map(len, wanted)),
+        "longest": max(map(len, wanted)),
+        "gib": round((memory("VmHWM") - before) / GIB, 3),
+    }
+
+
+def compare(args: argparse.Namespace) -> dict[str, float]:
+    """Both sides and their ratios."""
+    figures: dict[str, float] = {}
+    for side in ("plain", "ours"):
+        command = [sys.executable, __file__, "--side", side, "--vocabulary", str(args.vocabulary)]
+        command += ["--model", str(args.model)] if args.model else []
+        for one in args.set:
+            command += ["--set", one]
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        own = json.loads(done.stdout.splitlines()[-1])
+        print(f"{side}: {own}", flush=True)
+        figures |= {f"{side}_{name}": value for name, value in own.items()}
+    figures["time_ratio"] = round(figures["ours_seconds"] / figures["plain_seconds"], 3)
+    figures["memory_ratio"] = round(figures["ours_gib"] / figures["plain_gib"], 3)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--side", choices=("both", "plain", "ours"), default="both")
+    parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
+    parser.add_argument("--model", type=Path, help="folder of a trained model")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    args = parser.parse_args()
+    print(json.dumps(compare(args) if args.side == "both" else measure(args)))
+
+
+if __name__ == "__main__":
+    main()
