@@ -94,7 +94,7 @@ def test_what_breaks_no_rule_stays(
         if state.in_words:
             logits_V = torch.zeros(len(vocabulary.pieces))
             logits_V[token] = 1.0
-            assert vocabulary.best(state, logits_V) == token
+            assert vocabulary.best(state, logits_V, token) == token
         else:
             assert token in vocabulary.allowed(state)
         piece = vocabulary.pieces[token]
@@ -114,10 +114,10 @@ def test_out_of_memory_halves_the_batch(
     whole = generate_texts(model, frames, 60, SECONDS)
     step = greedy._step
 
-    def small(model: TagSpeechModel, writers: list[greedy._Writer]) -> torch.Tensor:
+    def small(model: TagSpeechModel, writers: list[greedy._Writer]) -> None:
         if len(writers) > 1:
             raise torch.OutOfMemoryError("no room")
-        return step(model, writers)
+        step(model, writers)
 
     monkeypatch.setattr(greedy, "_step", small)
     with caplog.at_level(logging.WARNING):

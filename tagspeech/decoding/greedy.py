@@ -17,7 +17,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tagspeech.decoding.rows import Row, forward
 from tagspeech.decoding.vocabulary import Vocabulary
@@ -28,6 +28,7 @@ from tagspeech.models.tagspeech import Frames, TagSpeechModel
 log = logging.getLogger(__name__)
 
 PREFILL = 1024  # positions of prompts in a pass, or one prompt
+ROWS = 8  # that share a pass through the LLM's output: a CPU is slower with more
 TOKENS = 100, 40  # most of an output: so many, and so many for each second of audio
 SPEAKERS = 64  # tokens left for speakers where the lines of an output use up the others
 
@@ -56,8 +57,10 @@ class _Writer:
         self, vocabulary: Vocabulary | None, prompt_LH: Tensor, limit: int, state: State | None
     ) -> None:
         self.vocabulary, self.limit, self.state = vocabulary, limit, state
-        self.pending = prompt_LH  # embedded, and not gone through the LLM yet
+        self.prompt: Tensor | None = prompt_LH  # until it has gone through the LLM
+        self.read = 0  # tokens of the output that have
         self.row, self.output = Row(), Output()
+        self.hidden = prompt_LH[-1]  # the last state of the LLM (H,), after the first pass
         self.line: list[int] = []  # tokens since the last newline that ended one
         self.done = False
 
@@ -66,30 +69,34 @@ class _Writer:
         """Whether nearly all tokens may follow."""
         return self.state is None or self.state.in_words
 
-    def choose(self, token: int, log_prob: float) -> list[int]:
-        """Adds a token that may follow and those that follow it in any case; gives what it added.
+    def new_inputs(self, model: TagSpeechModel) -> Tensor:
+        """What has not gone through the LLM yet, embedded (K, H). It goes now."""
+        inputs_KH = model.embed(self.output.ids[self.read :])
+        if self.prompt is not None:
+            inputs_KH = torch.cat([self.prompt, inputs_KH])
+        self.prompt, self.read = None, len(self.output.ids)
+        self.output.passes += 1
+        return inputs_KH
+
+    def choose(self, token: int, log_prob: float) -> None:
+        """Adds a token that may follow and those that follow it in any case.
 
         Where there would be no room for the end of the text then, the end takes its place.
         """
-        before = len(self.output.ids)
         if self.state is None or self.vocabulary is None:
             self._add([token], log_prob)
-            self.done = before + 1 >= self.limit
+            self.done = len(self.output.ids) >= self.limit
+            return
+        if ending := self._ending(token):
+            self._add(self.vocabulary.cut(ending, self.line))
         else:
-            if ending := self._ending(token):
-                self._add(self.vocabulary.cut(ending, self.line))
-            else:
-                self._add([token], log_prob)
-            self.add_forced()
-        return self.output.ids[before:]
+            self._add([token], log_prob)
+        self.add_forced()
 
-    def add_forced(self) -> list[int]:
+    def add_forced(self) -> None:
         """Adds the tokens that follow in any case."""
-        ids: list[int] = []
         if self.state is not None and self.vocabulary is not None and not self.done:
-            ids = self.vocabulary.forced(self.state, self.line)
-            self._add(ids)
-        return ids
+            self._add(self.vocabulary.forced(self.state, self.line))
 
     def _ending(self, token: int) -> str:
         """What must follow now in place of `token`; empty as long as there is room."""
@@ -192,89 +199,84 @@ def _run(
     """Writes all outputs; rows that are done leave."""
     writers = [_Writer(vocabulary, *start) for start in starts]
     for writer in writers:
-        if ids := writer.add_forced():
-            writer.pending = torch.cat([writer.pending, model.embed(ids)])
-    states = [_step(model, rows) for rows in _prefills(writers)]
-    hidden_RH = torch.cat(states) if states else torch.empty(0)
-    at_work = writers
-    while at_work:
-        _choose(model, at_work, hidden_RH)
-        at_work = [writer for writer in at_work if not writer.done]
-        if at_work:
-            hidden_RH = _step(model, at_work)
+        writer.add_forced()
+    for rows in _prefills(writers):
+        _step(model, rows)
+    while at_work := [writer for writer in writers if not writer.done]:
+        _choose(model, at_work)
+        _step(model, [writer for writer in at_work if not writer.done])
     return [writer.output for writer in writers]
 
 
 def _prefills(writers: list[_Writer]) -> list[list[_Writer]]:
     """Rows whose prompts go through the LLM together."""
     batches: list[list[_Writer]] = []
+    room = 0
     for writer in writers:
-        if not batches or sum(map(_new, batches[-1])) + _new(writer) > PREFILL:
+        assert writer.prompt is not None
+        room -= len(writer.prompt)
+        if room < 0:
             batches.append([])
+            room = PREFILL - len(writer.prompt)
         batches[-1].append(writer)
     return batches
 
 
-def _new(writer: _Writer) -> int:
-    return len(writer.pending)
+def _step(model: TagSpeechModel, writers: list[_Writer]) -> None:
+    """One pass of these rows."""
+    if not writers:
+        return
+    inputs = [writer.new_inputs(model) for writer in writers]
+    hidden_RH = forward(model.llm, [writer.row for writer in writers], inputs)
+    for writer, hidden_H in zip(writers, hidden_RH, strict=True):
+        writer.hidden = hidden_H
 
 
-def _step(model: TagSpeechModel, writers: list[_Writer]) -> Tensor:
-    """One pass: the last hidden state (R, H) of each row."""
-    hidden_RH = forward(model.llm, [one.row for one in writers], [one.pending for one in writers])
-    for writer in writers:
-        writer.output.passes += 1
-    return hidden_RH
-
-
-def _choose(model: TagSpeechModel, writers: list[_Writer], hidden_RH: Tensor) -> None:
+def _choose(model: TagSpeechModel, writers: list[_Writer]) -> None:
     """Adds to each row its likeliest token and those that follow it in any case."""
-    head = model.llm.get_output_embeddings()
-    free = [row for row, writer in enumerate(writers) if writer.in_words]
-    logits = dict(zip(free, _finite(head(hidden_RH[free])), strict=True)) if free else {}
-    for row, writer in enumerate(writers):
-        token, log_prob = _likeliest(head, writer, hidden_RH[row], logits.get(row))
-        if writer.state is None and token == model.prompt.ending[0]:
-            writer.done = True
-        else:
-            writer.pending = model.embed(writer.choose(token, log_prob))
+    head, end = model.llm.get_output_embeddings(), model.prompt.ending[0]
+    in_words = [writer for writer in writers if writer.in_words]
+    others = [writer for writer in writers if not writer.in_words]
+    for start in range(0, len(in_words), ROWS):
+        some = in_words[start : start + ROWS]
+        hidden_RH = torch.stack([writer.hidden for writer in some])
+        for writer, log_probs_V in zip(some, _log_probs(head, hidden_RH), strict=True):
+            token = int(log_probs_V.argmax())
+            if writer.state is not None and writer.vocabulary is not None:
+                token = writer.vocabulary.best(writer.state, log_probs_V, token)
+            elif token == end:
+                writer.done = True
+                continue
+            writer.choose(token, float(log_probs_V[token]))
+    for writer in others:
+        assert writer.state is not None
+        assert writer.vocabulary is not None
+        choices = writer.vocabulary.allowed(writer.state)
+        log_probs = _log_probs(head, writer.hidden[None], choices)[0]
+        place = int(log_probs.argmax())
+        writer.choose(choices[place], float(log_probs[place]))
 
 
-def _likeliest(
-    head: Any, writer: _Writer, hidden_H: Tensor, logits_V: Tensor | None
-) -> tuple[int, float]:
-    """The likeliest token that may follow, and its log-probability among all that may.
+def _log_probs(head: Any, hidden_RH: Tensor, ids: list[int] | None = None) -> Tensor:
+    """Of rows, the log-probabilities (R, V) of all tokens, or of `ids` among themselves.
 
-    logits_V  where nearly all may
+    Refuses logits that are no numbers: the best of such would be a text from nowhere.
     """
-    if writer.state is None or writer.vocabulary is None:
-        assert logits_V is not None
-        token = int(logits_V.argmax())
-        return token, float(logits_V.log_softmax(-1)[token])
-    if logits_V is not None:
-        token = writer.vocabulary.best(writer.state, logits_V)
-        return token, float(logits_V.log_softmax(-1)[token])
-    choices = writer.vocabulary.allowed(writer.state)
-    log_probs = _finite(_some(head, hidden_H, choices)).log_softmax(-1)
-    place = int(log_probs.argmax())
-    return choices[place], float(log_probs[place])
-
-
-def _some(head: Any, hidden_H: Tensor, ids: list[int]) -> Tensor:
-    """The logits of `ids` alone."""
-    bias = getattr(head, "bias", None)
-    return nn.functional.linear(hidden_H, head.weight[ids], None if bias is None else bias[ids])
-
-
-def _finite(logits: Tensor) -> Tensor:
-    """Logits in float32. Refuses such as are no numbers: the best would be a text from nowhere."""
-    if not logits.isfinite().all():
-        name = str(logits.dtype).removeprefix("torch.")
+    weight_VH, bias_V = head.weight, getattr(head, "bias", None)
+    if ids is not None:
+        weight_VH, bias_V = weight_VH[ids], None if bias_V is None else bias_V[ids]
+    # In this order: with few rows a CPU takes half the time of head(hidden_RH).
+    logits_RV = (weight_VH @ hidden_RH.T).T
+    if bias_V is not None:
+        logits_RV = logits_RV + bias_V
+    log_probs_RV = logits_RV.float().log_softmax(-1)
+    if not log_probs_RV.amax(-1).isfinite().all():
+        name = str(logits_RV.dtype).removeprefix("torch.")
         raise InputError(
             f"the LLM overflows in {name}: its output is no number; "
             "use bfloat16 or float32 (--dtype, or from_pretrained(..., dtype=...))"
         )
-    return logits.float()
+    return log_probs_RV
 
 
 def generate_texts(

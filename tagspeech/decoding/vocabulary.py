@@ -57,9 +57,9 @@ class Vocabulary:
             return " " + text
         return text
 
-    def best(self, state: State, logits_V: Tensor) -> int:
-        """The likeliest token that may follow a state in words."""
-        likely = int(logits_V.argmax())  # nearly always it may, and nothing has to be ruled out
+    def best(self, state: State, logits_V: Tensor, likely: int) -> int:
+        """The likeliest token that may follow a state in words; `likely` is so of all."""
+        # Nearly always it may, and nothing has to be ruled out.
         if self.fits(state, likely):
             return likely
         ends = [token for token in self.line_ends if self.fits(state, token)]
