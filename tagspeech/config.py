@@ -218,6 +218,7 @@ class TargetConfig:
 
     time_grid: float = 0.01  # seconds; times are rounded to it
     moved: float = 0.0  # share of training targets read with moved times: an LLM learns to copy
+    swapped: float = 0.0  # share read with swapped speakers: it learns that a line has one speaker
 
 
 @dataclass(frozen=True)

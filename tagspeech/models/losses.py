@@ -18,6 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 from tagspeech.config import LossConfig
 from tagspeech.models.prompt import Prompt, encode_text
 
+IGNORED = -100  # the label of a token that is not scored
+
 
 class LossOutput(NamedTuple):
     """Loss of a batch.

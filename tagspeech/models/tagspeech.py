@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import Config
 from tagspeech.errors import InputError
-from tagspeech.models.losses import LossOutput, semantic_ctc, total_loss
+from tagspeech.models.losses import IGNORED, LossOutput, semantic_ctc, total_loss
 from tagspeech.models.projector import Projector, frame_positions, insert_anchors
 from tagspeech.models.prompt import build_prompt, encode_text
 from tagspeech.models.speaker_heads import SpeakerHeads
@@ -207,32 +207,32 @@ class TagSpeechModel(nn.Module):
         targets: Sequence[str],
         return_logits: bool = False,
         *,
-        given: Sequence[str] | None = None,
-        scored: Sequence[str] | None = None,
+        given: Sequence[list[int]] | None = None,
+        labels: Sequence[list[int]] | None = None,
     ) -> LossOutput:
         """Cross entropy of target texts given encoder frames: the mean over all scored tokens.
 
         Scored is everything after the assistant line, the end of the turn included (REFERENCE).
         The vocabulary projection is applied at scored positions only.
 
-        given   what the LLM reads up to each token in place of `targets`, and
-        scored  what it has to write then; both with as many tokens as `targets`
+        given   token ids that the LLM reads up to each token in place of those of `targets`, and
+        labels  those it has to write then, IGNORED where nothing is asked
         """
         projected = self.project(frames)
         heard = self.drop_streams(projected)
         pairs = self.add_anchors(heard)
         prompts = self.prompts(pairs)
-        ids = [self.target_ids(text) for text in scored or targets]
-        read = ids if given is None else [self.target_ids(text) for text in given]
+        labels = labels or [self.target_ids(text) for text in targets]
+        scored = [[place for place, label in enumerate(one) if label != IGNORED] for one in labels]
         inputs = [
             torch.cat([prompt, self.embed(one[:-1])])
-            for prompt, one in zip(prompts, read, strict=True)
+            for prompt, one in zip(prompts, given or labels, strict=True)
         ]
         hidden_BLH, states_BLH = self.hidden_states(inputs)
         hidden_NH = torch.cat(
             [
-                hidden_BLH[item, len(prompt) - 1 : len(prompt) - 1 + len(ids[item])]
-                for item, prompt in enumerate(prompts)
+                hidden_BLH[item, len(prompt) - 1 :][places]
+                for item, (prompt, places) in enumerate(zip(prompts, scored, strict=True))
             ]
         )
         logits_NV = self.llm.get_output_embeddings()(hidden_NH).float()
@@ -250,6 +250,7 @@ class TagSpeechModel(nn.Module):
             others |= self.speaker_heads(
                 states_BLH, hidden_BLH, places, list(map(len, prompts)), targets, self.tokenizer
             )
+        ids = [[label for label in one if label != IGNORED] for one in labels]
         output = total_loss(self.config.loss, logits_NV, ids, others)
         return output if return_logits else output._replace(logits=None)
 

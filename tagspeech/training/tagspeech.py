@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 from lhotse import CutSet
+from lhotse.cut import Cut
 from lhotse.dataset import SpecAugment
 from torch import Tensor
 
@@ -23,9 +23,9 @@ from tagspeech.data.groups import group_segments, group_targets
 from tagspeech.decoding.greedy import generate_texts
 from tagspeech.errors import InputError
 from tagspeech.models.lora import add_lora
-from tagspeech.models.losses import semantic_ctc
+from tagspeech.models.losses import IGNORED, semantic_ctc
 from tagspeech.models.pretrained import load_llm, save_pretrained, start_from
-from tagspeech.models.speaker_heads import SpeakerHeads
+from tagspeech.models.speaker_heads import SpeakerHeads, token_at
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 from tagspeech.models.whisper import load_encoder_weights
 from tagspeech.scoring import score
@@ -33,7 +33,7 @@ from tagspeech.serialize import parse_target
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.embed import NO_ENCODERS
 from tagspeech.training.loop import fit
-from tagspeech.training.moved_times import move_times, scored_text
+from tagspeech.training.other_targets import other_target, scored_text, untold
 from tagspeech.training.parallel import rank
 
 log = logging.getLogger(__name__)
@@ -82,24 +82,33 @@ class TagSpeechTask:
                 self.model.llm, self.model.tokenizer, self.model.prompt, semantic, targets
             )
             return ctc, words, {"semantic_ctc": ctc.item()}
-        given = scored = None
-        if self.config.target.moved:
-            given, scored = self.moved_texts(batch, targets)
-        output = self.model.loss_from_frames(frames, targets, given=given, scored=scored)
+        given = labels = None
+        if self.config.target.moved or self.config.target.swapped:
+            pairs = [self.other_ids(*pair) for pair in zip(batch, targets, strict=True)]
+            given, labels = map(list, zip(*pairs, strict=True))
+        output = self.model.loss_from_frames(frames, targets, given=given, labels=labels)
         figures = {name: term.item() for name, term in output.terms.items()}
         return output.loss, output.tokens, {"token_accuracy": output.correct.item(), **figures}
 
-    def moved_texts(self, batch: CutSet, targets: Sequence[str]) -> tuple[list[str], list[str]]:
-        """What the LLM reads, a share `target.moved` of the targets with moved times, and what it
-        has to write then."""
-        given = []
-        for cut, target in zip(batch, targets, strict=True):
-            text = target
-            if random.random() < self.config.target.moved:
-                text = move_times(group_segments(cut), self.config.target.time_grid)
-            same = len(self.model.target_ids(text)) == len(self.model.target_ids(target))
-            given.append(text if same else target)  # a time of the LLM may take several tokens
-        return given, [scored_text(*pair) for pair in zip(targets, given, strict=True)]
+    def other_ids(self, group: Cut, target: str) -> tuple[list[int], list[int]]:
+        """What the LLM reads, in a share of the groups with moved times or swapped speakers
+        (`target`), and what it has to write then."""
+        options = self.config.target
+        moved, swapped = (random.random() < share for share in (options.moved, options.swapped))
+        given = target
+        if moved or swapped:
+            segments = group_segments(group)
+            given = other_target(segments, options.time_grid, moved=moved, swapped=swapped)
+        ids = self.model.target_ids(given)
+        scored = scored_text(target, given)
+        labels = self.model.target_ids(scored)
+        if len(ids) != len(labels):  # a time of the LLM may take several tokens
+            ids = labels = self.model.target_ids(target)
+        elif swapped:
+            places = [place for span in untold(scored) for place in range(*span)]
+            for token in token_at(self.model.tokenizer, scored, places):
+                labels[token] = IGNORED
+        return ids, labels
 
     def validate(self) -> dict[str, float]:
         loss = correct = 0.0
