@@ -7,11 +7,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-KEYS = {"Enter": 13, "Tab": 9, "Escape": 27, "ArrowRight": 39, "ArrowLeft": 37}
+KEYS = {"Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowRight": 39}
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--mute-audio", "--disable-dev-shm-usage"),
     *("--no-first-run", "--disable-extensions", "--disable-background-networking"),
@@ -104,6 +105,14 @@ class Page:
         text = {"text": "\r"} if key == "Enter" else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **named, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", **named)
+
+    def violations(self) -> list[str]:
+        """What axe-core finds inaccessible in the page as it is now: rule, what to do, where."""
+        self.run(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+        script = """axe.run().then(found => found.violations.map(one =>
+            one.id + ": " + one.help + ": " + one.nodes.map(node => node.html).join(" ")))"""
+        found: list[str] = self.run(script)
+        return found
 
     def screenshot(self, path: Path) -> None:
         """The window as PNG."""

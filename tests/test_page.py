@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import subprocess
@@ -24,6 +25,7 @@ from test_scores_hold import segments
 from tagspeech import formats
 from tagspeech.config import Config, SemanticConfig, WhisperEncoderConfig
 from tagspeech.config_file import to_tree
+from tagspeech.errors import InputError
 from tagspeech.report.page import write_page
 from tagspeech.scoring import score, score_files
 from tagspeech.scoring.alignment import align
@@ -99,6 +101,33 @@ def test_worst_first_with_words_and_audio(page: Path) -> None:
     assert data["tables"][0][2][0] == "cpWER"
 
 
+def test_characters_that_count_as_others_are_shown_as_these(tmp_path: Path) -> None:
+    """No word of the page is marked as an error where the scores know none."""
+    pytest.importorskip("opencc")
+    sides = [[Segment("s", "A", 0, 4, words)] for words in ("今天討論這個項目", "今天讨论这个项目")]
+    files = [tmp_path / f"{side}.stm" for side in ("ref", "hyp")]
+    for path, rows in zip(files, sides, strict=True):
+        formats.write(rows, path)
+    for fold, errors in ((False, 5), (True, 0)):
+        scores = score_files(*files, language="zh", fold=fold)
+        write_page(tmp_path / "report.html", "zh", {"test": scores}, *sides)
+        shown = content(tmp_path / "report.html")
+        (session,) = shown["sessions"]
+        assert sum(said != heard for said, heard in session["pairs"][0][2]) == errors
+        assert session["errors"] == errors
+        assert shown["folded"] == fold
+    assert session["ref"][0][3] == session["hyp"][0][3] == "今天讨论这个项目"
+
+
+def test_audio_that_is_gone_is_one_line(page: Path, tmp_path: Path) -> None:
+    groups = tmp_path / "test.jsonl.gz"
+    lines = gzip.decompress((page.parent / groups.name).read_bytes())
+    groups.write_bytes(gzip.compress(lines.replace(b"/bad.wav", b"/gone.wav")))
+    scores = {"test": score(REF, HYP)}
+    with pytest.raises(InputError, match=r"/gone\.wav: the audio of session bad cannot be read;"):
+        write_page(tmp_path / "report.html", "mini", scores, REF, HYP, groups=groups, audio=1)
+
+
 def test_page_needs_nothing_of_the_net(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert set(re.findall(r"https?://[^\"\s]+", text)) == {"http://www.w3.org/2000/svg"}  # a name
@@ -154,6 +183,13 @@ def test_used_by_keyboard(browser: Page) -> None:
     browser.wait("document.querySelector('audio').currentTime > 3.6")
     browser.press("Escape")
     browser.wait("document.querySelector('audio').paused")
+    browser.press("Home")
+    assert browser.run(label).startswith("ref A, 0.00")
+    browser.press("End")
+    assert browser.run(label).startswith("hyp B, 1.50")
+    # Tab stops at this one of the session's segments, however many there are
+    assert browser.run("document.querySelectorAll('.segment[tabindex=\"0\"]').length") == 1
+    assert browser.run("document.activeElement.tabIndex") == 0
 
 
 @pytest.mark.parametrize("browser", [390], indirect=True, ids=["phone"])
@@ -167,3 +203,11 @@ def test_fits_a_phone_and_names_everything(browser: Page) -> None:
         if not node["ignored"] and role in named:
             assert node.get("name", {}).get("value"), node
     assert browser.run("document.documentElement.lang && document.title") == "mini at unknown"
+
+
+@pytest.mark.parametrize("browser", [1200, 390], indirect=True, ids=["desktop", "phone"])
+def test_axe_core_finds_it_accessible(browser: Page) -> None:
+    assert browser.violations() == []
+    browser.run("document.querySelectorAll('.head').forEach((head) => head.click())")
+    assert browser.run("document.querySelectorAll('.segment').length") == 7
+    assert browser.violations() == []

@@ -15,6 +15,7 @@ from tagspeech import formats
 from tagspeech.cli import main
 from tagspeech.report.plots import breakdown, diarization_parts
 from tagspeech.scoring import score, score_files
+from tagspeech.segments import Segment
 
 
 def arguments(folder: Path) -> list[str]:
@@ -46,6 +47,17 @@ def test_three_plots_as_svg_and_png(folder: Path) -> None:
     first = (folder / "plots/breakdown.svg").read_bytes()
     assert main(arguments(folder)) == 0
     assert (folder / "plots/breakdown.svg").read_bytes() == first
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_characters_that_count_as_others_are_drawn_as_these(tmp_path: Path) -> None:
+    pytest.importorskip("opencc")
+    files = [tmp_path / f"{side}.seglst.json" for side in ("ref", "hyp")]
+    for path, words in zip(files, ("討論", "讨论"), strict=True):
+        formats.write([Segment("s", "A", 0, 4, words)], path)
+    score_files(*files, language="zh", fold=True, output=tmp_path / "scores.json")
+    assert main(arguments(tmp_path)) == 0
+    assert (tmp_path / "plots/timeline.svg").read_text().count("讨论</text>") == 2
 
 
 def test_a_session_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

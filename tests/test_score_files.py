@@ -157,6 +157,11 @@ def test_paper_protocol_that_keeps_nothing_is_an_error(tmp_path: Path) -> None:
     assert message.count("\n") == 1
 
 
+def test_an_unknown_protocol_is_refused_by_the_function_too() -> None:
+    with pytest.raises(InputError, match="protocol: 'Paper' is unknown; wants one of all, paper"):
+        score(REF, REF, protocol="Paper")
+
+
 def test_score_refuses_wrong_groups(tmp_path: Path) -> None:
     ref = tmp_path / "ref.seglst.json"
     formats.write(REF, ref)

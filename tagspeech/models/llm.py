@@ -1,4 +1,7 @@
-"""The causal LM and its tokenizer, from a folder or from the Hugging Face Hub, loaded strictly."""
+"""The causal LM and its tokenizer, from a folder or from the Hugging Face Hub, loaded strictly.
+
+Functions load `transformers` themselves: it takes seconds, and training an encoder wants no LLM.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
-from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from tagspeech.config import LLMConfig
 from tagspeech.errors import InputError
@@ -33,6 +34,8 @@ def load_llm(
     Raises `InputError` when they cannot be had, with what to do, and for a weight that is missing,
     unexpected or of another shape than config.json says.
     """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     if not config.name:
         raise InputError(
             "llm.name: is empty; name a causal LM on the Hugging Face Hub, or a folder"
@@ -97,6 +100,9 @@ def _not_had(name: str, error: Exception) -> InputError:
 
 
 def _load_tokenizer(name: str, revision: str | None, offline: bool, **options: Any) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
     # A folder that declares the plain backend means its tokenizer.json as it is; AutoTokenizer
     # would put the word splitting of the LLM's family in its place.
     declared = get_tokenizer_config(name, revision=revision, local_files_only=offline)

@@ -6,20 +6,16 @@ The LLM becomes a `peft.PeftModel`, which answers as the LLM does; what it had b
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from peft import (
-    LoraConfig,
-    PeftModel,
-    get_peft_model,
-    get_peft_model_state_dict,
-    set_peft_model_state_dict,
-)
 from torch import Tensor
 
 from tagspeech.config import LLMConfig
 from tagspeech.errors import InputError
 from tagspeech.models.weights import check_weights, read_safetensors
+
+if TYPE_CHECKING:  # peft takes seconds to load, and few trainings want it
+    from peft import PeftModel
 
 ALL_LINEAR = "all-linear"  # peft's word for all linear layers but the output
 _WEIGHTS = "adapter_model.safetensors"  # as peft names them
@@ -30,6 +26,8 @@ def add_lora(llm: Any, config: LLMConfig) -> PeftModel:
 
     Raises `InputError` where no layer of the LLM has a name of `llm.lora.layers`.
     """
+    from peft import LoraConfig, get_peft_model
+
     lora = config.lora
     layers = ALL_LINEAR if lora.layers == (ALL_LINEAR,) else list(lora.layers)
     try:
@@ -58,6 +56,8 @@ def save_lora(llm: PeftModel, base: str, folder: Path) -> None:
 
 def load_lora(llm: Any, config: LLMConfig, folder: Path) -> PeftModel:
     """`llm` with the adapters of a folder. Raises `InputError` where weights do not fit."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
     path = folder / _WEIGHTS
     state = read_safetensors(path)
     adapted = add_lora(llm, config)

@@ -15,8 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from tagspeech.config import Config, SemanticConfig, WhisperEncoderConfig
 from tagspeech.models.weights import copy_weights, read_safetensors
@@ -30,6 +28,9 @@ class WhisperStream(nn.Module):
     """Whisper's log-mel features (100 Hz) to an encoding of 50 frames a second."""
 
     def __init__(self, config: WhisperEncoderConfig) -> None:
+        from transformers import WhisperConfig  # takes seconds to load, for who has a Whisper
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
         super().__init__()
         self.config = config
         self.encoder = WhisperEncoder(WhisperConfig(**asdict(config)))

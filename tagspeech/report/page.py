@@ -19,9 +19,13 @@ from tagspeech.files import read_journal, read_json, write_text
 from tagspeech.report.examples import percent
 from tagspeech.report.table import MAIN_RATES, metric_tables
 from tagspeech.scoring.alignment import align
+from tagspeech.scoring.files import folded
 from tagspeech.segments import Segment, by_time
 
-BREAKDOWNS = {"by_duration": "Duration (s)", "by_speakers": "Speakers in the reference"}
+BREAKDOWNS = {  # title and first column
+    "by_duration": ("By duration", "seconds"),
+    "by_speakers": ("By number of speakers in the reference", "speakers"),
+}
 
 
 def write_page(
@@ -43,9 +47,14 @@ def write_page(
     experiment  folder whose FOLDER/curve.jsonl are the training curves, and whose
                 tagspeech/pretrained/config.json says where anchors stand
 
-    Raises `InputError` when a session is not in `groups`.
+    Where Chinese was scored with its characters folded, the page shows them folded.
+
+    Raises `InputError` when a session is not in `groups`, or its audio cannot be read.
     """
     first = next(iter(scores.values()))
+    is_folded = bool(first["overall"].get("folded"))
+    if is_folded:
+        ref, hyp = folded(ref), folded(hyp)
     rows = _sessions(first, ref, hyp)
     if groups is not None:
         _add_audio(rows, Path(groups), audio, Path(output).parent)
@@ -56,6 +65,7 @@ def write_page(
         "breakdowns": [_breakdown(first, key) for key in BREAKDOWNS],
         "curves": _curves(folder) if folder is not None else [],
         "anchors": _anchor_seconds(folder) if folder is not None else None,
+        "folded": is_folded,
         "sessions": rows,
     }
     # "</script>" in a transcript must not end the element that holds it
@@ -112,8 +122,9 @@ def _breakdown(scores: Mapping[str, Any], key: str) -> dict[str, Any]:
         ]
         for name, part in scores[key].items()
     ]
-    heads = [BREAKDOWNS[key], "sessions", *(f"{name} %" for name in MAIN_RATES.values())]
-    return {"title": BREAKDOWNS[key], "heads": [*heads, "speaker count right %"], "rows": rows}
+    title, column = BREAKDOWNS[key]
+    heads = [column, "sessions", *(f"{name} %" for name in MAIN_RATES.values())]
+    return {"title": title, "heads": [*heads, "speaker count right %"], "rows": rows}
 
 
 def _curves(experiment: Path) -> list[dict[str, Any]]:
@@ -140,8 +151,6 @@ def _anchor_seconds(experiment: Path) -> float | None:
 
 def _add_audio(rows: list[dict[str, Any]], groups_path: Path, embed: int, folder: Path) -> None:
     """Adds to each session where its audio is, and the seconds at which it begins there."""
-    import soundfile
-
     from tagspeech.data.batches import read_groups  # loads torch, which a page without audio spares
 
     groups = {group.id: group for group in read_groups(groups_path)}
@@ -150,12 +159,24 @@ def _add_audio(rows: list[dict[str, Any]], groups_path: Path, embed: int, folder
         if group is None:
             raise InputError(f"{groups_path}: has no group {row['name']}, which the scores have")
         if number < embed:
-            file = io.BytesIO()
-            soundfile.write(
-                file, group.load_audio().mean(axis=0), group.sampling_rate, format="FLAC"
-            )
-            text = base64.b64encode(file.getvalue()).decode()
-            row.update(audio=f"data:audio/flac;base64,{text}", begins=0.0)
+            row.update(audio=_audio_inside(group), begins=0.0)
         else:
             source = os.path.relpath(group.recording.sources[0].source, folder)
             row.update(audio=Path(source).as_posix(), begins=group.start)
+
+
+def _audio_inside(group: Any) -> str:
+    """The audio of a group as a URL that holds it: FLAC, the mean of its channels."""
+    import soundfile
+    from lhotse.audio.utils import AudioLoadingError
+
+    try:
+        samples = group.load_audio().mean(axis=0)
+    except AudioLoadingError as error:
+        raise InputError(
+            f"{group.recording.sources[0].source}: the audio of session {group.id} cannot be read; "
+            "start where its path leads to it, or write the page with --audio 0"
+        ) from error
+    file = io.BytesIO()
+    soundfile.write(file, samples, group.sampling_rate, format="FLAC")
+    return f"data:audio/flac;base64,{base64.b64encode(file.getvalue()).decode()}"

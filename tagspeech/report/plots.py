@@ -17,6 +17,7 @@ from tagspeech.files import atomic_path
 from tagspeech.report.examples import read_scores
 from tagspeech.report.table import MAIN_RATES
 from tagspeech.scoring.alignment import align
+from tagspeech.scoring.files import folded
 from tagspeech.segments import Segment
 
 FORMATS = ("svg", "png")
@@ -52,6 +53,8 @@ def write_plots(
         [segment for segment in formats.read(path) if segment.session == session]
         for path in (ref_path, hyp_path)
     )
+    if scores["overall"].get("folded"):  # the words that were scored, and pairs of speakers by them
+        ref, hyp = folded(ref), folded(hyp)
     # Text stays text in an SVG, and the same scores give the same bytes.
     with (
         rc_context({"svg.fonttype": "none", "svg.hashsalt": "tagspeech", "font.size": 9}),

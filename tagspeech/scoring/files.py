@@ -7,6 +7,7 @@ import json
 import logging
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def score_files(
     return scores
 
 
-def folded(segments: list[Segment]) -> list[Segment]:
+def folded(segments: Sequence[Segment]) -> list[Segment]:
     """The same, with simplified Chinese characters for traditional ones."""
     return [replace(segment, words=fold_chinese(segment.words)) for segment in segments]
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from meeteval.wer.wer.error_rate import ErrorRate
 from numpy.typing import NDArray
-from scipy.stats import DegenerateDataWarning, bootstrap
 
 from tagspeech.scoring.diarization import Diarization
 
@@ -132,6 +131,8 @@ def interval(parts: Iterable[tuple[float, float]]) -> list[float] | None:
     sees the same resamples. None where that cannot be told: for fewer than two sessions, and where
     a resample may have nothing to divide by.
     """
+    from scipy.stats import DegenerateDataWarning, bootstrap  # takes a second
+
     errors, lengths = np.array(list(parts), dtype=float).T
     if len(errors) < 2:
         return None

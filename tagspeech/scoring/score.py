@@ -14,6 +14,7 @@ from tagspeech.scoring.metrics import DER_KINDS, DURATIONS, Session, duration_ra
 from tagspeech.scoring.words import quiet_meeteval, word_error_rates
 from tagspeech.segments import Segment
 
+PROTOCOLS = ("all", "paper")
 PROTOCOL = (0.5, 80.0)  # seconds of the utterance groups that the paper scores (PAPER, unit)
 
 
@@ -45,11 +46,11 @@ def score(
     fractions; a rate without any reference to divide by is None, a gender accuracy without any
     matched speech 0. A session without a hypothesis counts as deletions and missed speech.
 
-    Raises `InputError` when there is no session (of the protocol), or when `hyp` or `malformed`
-    name one that is neither in `ref` nor in `sessions`.
+    Raises `InputError` when `protocol` is none of `PROTOCOLS`, when there is no session (of the
+    protocol), or when `hyp` or `malformed` name one that is neither in `ref` nor in `sessions`.
     """
     names = list(dict.fromkeys([*(sessions or ()), *(s.session for s in ref)]))
-    _check_sessions(names, {*(s.session for s in hyp), *(malformed or ())})
+    _check(protocol, names, {*(s.session for s in hyp), *(malformed or ())})
     ref_by, hyp_by = _by_session(ref), _by_session(hyp)
     lasts = {name: max((s.end for s in ref_by[name]), default=0.0) for name in names}
     lasts.update({name: own for name, own in (seconds or {}).items() if name in lasts})
@@ -84,8 +85,11 @@ def score(
     }
 
 
-def _check_sessions(names: Sequence[str], given: Set[str]) -> None:
-    """Raises `InputError` where there is none, or one is `given` that is not among `names`."""
+def _check(protocol: str, names: Sequence[str], given: Set[str]) -> None:
+    """Raises `InputError` for an unknown protocol, where there is no session, and where one is
+    `given` that is not among `names`."""
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol: {protocol!r} is unknown; wants one of {', '.join(PROTOCOLS)}")
     if not names:
         raise InputError("reference: has no session, so there is nothing to score")
     strangers = sorted(given - set(names))
