@@ -20,6 +20,7 @@ VERBS = (
     training.add_embed,
     training.add_new_llm,
     results.add_decode,
+    results.add_merge_decoded,
     results.add_score,
     results.add_report,
     results.add_examples,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +23,24 @@ from tagspeech.cli.arguments import (
 
 def add_decode(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
+        from tagspeech.api import DTYPES, usable_device
         from tagspeech.decoding.decode import decode
+        from tagspeech.decoding.shards import Shard
 
         use_threads(args)
         config = config_of(args).decode
         if args.grammar:
             config = replace(config, grammar=args.grammar == "on")
-        decode(args.model, args.groups, args.output, config)
+        shard = Shard.parse(args.shard) if args.shard else Shard.of_torchrun(os.environ)
+        device = args.device
+        if device == "cuda" and "LOCAL_RANK" in os.environ:
+            device = f"cuda:{os.environ['LOCAL_RANK']}"
+        decode(
+            *(args.model, args.groups, args.output, config),
+            shard=shard,
+            device=usable_device(device),
+            dtype=DTYPES[args.dtype],
+        )
 
     parser = add_verb(verbs, "decode", "Decodes utterance groups; resumes where it stopped.", run)
     add_configuration(parser)
@@ -36,7 +48,39 @@ def add_decode(verbs: object) -> None:
     add_path(parser, "groups", "SPLIT.jsonl.gz")
     add_path(parser, "output", "folder for SPLIT.raw.jsonl, SPLIT.{ref,hyp,hyp-voice}.seglst.json")
     _add_grammar(parser)
+    _add_device(parser)
+    parser.add_argument(
+        *("--shard",),
+        metavar="K/N",
+        help="decodes part K of N alone, for merge-decoded (default: torchrun's rank, or all)",
+    )
     add_threads(parser)
+
+
+def add_merge_decoded(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.decoding.decode import merge_decoded
+
+        merge_decoded(args.groups, args.shards, args.output)
+
+    summary = "Makes one of what decode --shard wrote; refuses gaps and duplicates."
+    parser = add_verb(verbs, "merge-decoded", summary, run)
+    add_path(parser, "groups", "SPLIT.jsonl.gz")
+    add_path(parser, "output", "folder for what decode writes without --shard")
+    parser.add_argument(
+        *("shards",),
+        nargs="*",
+        type=Path,
+        metavar="FOLDER",
+        help="where SPLIT.K-of-N.raw.jsonl are (default: that of --output)",
+    )
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", help="such as cpu, cuda, cuda:1, mps")
+    parser.add_argument(
+        *("--dtype",), choices=("float32", "bfloat16", "float16"), default="float32", help="of LLM"
+    )
 
 
 def _add_grammar(parser: argparse.ArgumentParser) -> None:
@@ -71,10 +115,7 @@ def add_transcribe(verbs: object) -> None:
     parser.add_argument(
         *("--speakers",), choices=("llm", "voice"), default="llm", help="who decides on them"
     )
-    parser.add_argument("--device", default="cpu", help="such as cpu, cuda, cuda:1, mps")
-    parser.add_argument(
-        *("--dtype",), choices=("float32", "bfloat16", "float16"), default="float32", help="of LLM"
-    )
+    _add_device(parser)
     parser.add_argument("--batch-size", type=positive, default=1, help="recordings at a time")
     parser.add_argument("--channel", type=count, default=0, help="of recordings with several")
     _add_grammar(parser)

@@ -1,9 +1,10 @@
-"""Decodes the utterance groups of one split; a killed run goes on where it stopped."""
+"""Decodes the utterance groups of one split, or a shard of them; a killed run goes on."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from tagspeech.config import DecodeConfig
 from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups
 from tagspeech.data.groups import group_segments
 from tagspeech.decoding.greedy import generate, spell
+from tagspeech.decoding.shards import Shard, read_shards
 from tagspeech.decoding.speakers import cluster_voices, with_speakers
-from tagspeech.files import journal, read_journal
+from tagspeech.files import journal, read_journal, write_text
 from tagspeech.formats import write
 from tagspeech.models.pretrained import load_pretrained
 from tagspeech.models.tagspeech import TagSpeechModel
@@ -59,38 +61,74 @@ def decode_groups(
             }
 
 
-def decode(model_dir: Path, groups_path: Path, output: Path, config: DecodeConfig) -> None:
+def decode(
+    model_dir: Path,
+    groups_path: Path,
+    output: Path,
+    config: DecodeConfig,
+    *,
+    shard: Shard | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Writes `SPLIT.{raw.jsonl,ref.seglst.json,hyp.seglst.json,hyp-voice.seglst.json}` to `output`.
 
     The raw file is a journal of what the LLM wrote, with what did not parse. The hypotheses appear
     when every group is decoded: `hyp` with the speakers that the LLM wrote, `hyp-voice` with
     speakers by voice. SPLIT is the name of the groups' file.
+
+    shard  decodes this part alone, into a journal of its own; `merge_decoded` does the rest
+    dtype  of the LLM
     """
     groups = read_groups(groups_path)
     split = groups_path.name.partition(".")[0]
-    raw = output / f"{split}.raw.jsonl"
+    own = groups if shard is None else shard.take(groups)
+    raw = output / (f"{split}.raw.jsonl" if shard is None else shard.journal(split))
     done = {row["session"] for row in read_journal(raw)}
-    left = groups.filter(lambda cut: cut.id not in done).to_eager()
+    left = own.filter(lambda cut: cut.id not in done).to_eager()
     if done:
-        log.info("%d of %d groups are decoded already", len(groups) - len(left), len(groups))
-    if len(left):
-        model = load_pretrained(TagSpeechModel, model_dir)
-        with journal(raw) as add:
+        log.info("%d of %d groups are decoded already", len(own) - len(left), len(own))
+    with journal(raw) as add:  # also of a shard without groups
+        if len(left):
+            model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
             outputs = decode_groups(model, left, config)
             for row in tqdm(outputs, f"decode {split}", len(left), unit=" groups"):
                 add(row)
-    rows = {row["session"]: row for row in read_journal(raw)}
+    if shard is None:
+        rows = {row["session"]: row for row in read_journal(raw)}
+        _write_segments(groups, [rows[cut.id] for cut in groups], output, split)
+
+
+def merge_decoded(groups_path: Path, folders: Sequence[Path], output: Path) -> None:
+    """Makes of the journals of all shards in `folders` what `decode` writes to `output`.
+
+    Raises `InputError` for gaps and duplicates, of shards or of sessions.
+    """
+    groups = read_groups(groups_path)
+    split = groups_path.name.partition(".")[0]
+    rows = read_shards(groups, split, folders or [output])
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_text(output / f"{split}.raw.jsonl", "".join(lines))
+    _write_segments(groups, rows, output, split)
+
+
+def _write_segments(
+    groups: CutSet, rows: Sequence[dict[str, Any]], output: Path, split: str
+) -> None:
+    """References and hypotheses of all groups, each with its row, and a summary to the log."""
     hyp: list[Segment] = []
     hyp_voice: list[Segment] = []
-    for cut in groups:
-        segments = parse_target(rows[cut.id]["text"], cut.id).segments
+    for row in rows:
+        segments = parse_target(row["text"], row["session"]).segments
         hyp += segments
-        hyp_voice += with_speakers(segments, rows[cut.id]["speakers_by_voice"])
+        hyp_voice += with_speakers(segments, row["speakers_by_voice"])
     ref = [segment for cut in groups for segment in group_segments(cut)]
     write(ref, output / f"{split}.ref.seglst.json", "seglst")
     write(hyp, output / f"{split}.hyp.seglst.json", "seglst")
     write(hyp_voice, output / f"{split}.hyp-voice.seglst.json", "seglst")
-    malformed = sum(row["malformed"] for row in rows.values())
-    log.info("%s: %d groups decoded, %d malformed", split, len(groups), malformed)
-    tokens, passes = (sum(row[key] for row in rows.values()) for key in ("tokens", "passes"))
-    log.info("%d tokens written by %d forward passes of a row", tokens, passes)
+    malformed = sum(row["malformed"] for row in rows)
+    log.info("%s: %d groups decoded, %d malformed", split, len(rows), malformed)
+    tokens, passes = (sum(row[key] for row in rows) for key in ("tokens", "passes"))
+    log.info(
+        "%d tokens by %d forward passes of a row: %d passes saved", tokens, passes, tokens - passes
+    )
