@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tagspeech.decoding.rows import Row, forward
 from tagspeech.decoding.vocabulary import Vocabulary
-from tagspeech.errors import InputError
+from tagspeech.errors import InputError, is_out_of_memory
 from tagspeech.grammar import State, begin
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 
@@ -38,7 +38,8 @@ class Output:
     """What the LLM wrote for one item.
 
     ids        token ids without the end of the turn
-    log_probs  of each of them, among those that could follow; 0 where it was the only one
+    log_probs  of each of them: in words and without a grammar among all tokens, else among those
+               that could follow; 0 where it was the only one
     passes     forward passes that wrote them
     """
 
@@ -181,8 +182,8 @@ def _run_or_halve(
 ) -> list[Output]:
     try:
         return _run(model, vocabulary, starts)
-    except (torch.OutOfMemoryError, MemoryError):
-        if len(starts) == 1:
+    except (MemoryError, RuntimeError) as error:
+        if len(starts) == 1 or not is_out_of_memory(error):
             raise
     half = len(starts) // 2
     log.warning("out of memory with %d rows at a time; goes on with %d", len(starts), half)

@@ -31,6 +31,11 @@ def check_sharding(config: LLMConfig, processes: int) -> None:
             "llm.shard: wants a frozen LLM: llm.trainable: none and llm.lora.r: 0; gradients of "
             "its weights or adapters are not shared out"
         )
+    if config.layout == "runs":
+        raise InputError(
+            "llm.layout: runs does not go with llm.shard, where all processes call the layers as "
+            "often; wants auto, padded or packed"
+        )
     if processes == 1:
         raise InputError(
             "llm.shard: wants several processes (torchrun, --processes); set it to false for one"

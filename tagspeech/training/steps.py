@@ -15,7 +15,7 @@ from lhotse import CutSet
 from torch import Tensor, nn
 
 from tagspeech.config import TrainConfig
-from tagspeech.errors import InputError
+from tagspeech.errors import InputError, is_out_of_memory
 from tagspeech.training.arithmetic import Arithmetic
 from tagspeech.training.checkpoint import rng_state, set_rng_state
 from tagspeech.training.memory import Activations, gigabytes, held_memory
@@ -158,9 +158,8 @@ def _memory_told(batch: CutSet) -> Iterator[None]:
     """Want of memory becomes an `InputError` that names the batch and the option to lower."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch's on a GPU is one of its RuntimeErrors
-        on_gpu = isinstance(error, torch.OutOfMemoryError)
-        if isinstance(error, RuntimeError) and not on_gpu and "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise InputError(
             f"out of memory at a batch of {len(batch)} groups of up to {_longest(batch):.1f} s, "
