@@ -3,8 +3,7 @@
 Each forward pass takes every row on by one token and by all that follow in any case; where only a
 few tokens may follow, only their logits are computed.
 
-Shape suffixes: B batch, L positions of the prompt, R rows of a pass, H hidden size of the LLM,
-V vocabulary.
+Shape suffixes: L positions of a prompt, K new ones, R rows, H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -205,14 +204,16 @@ def _run(
         _step(model, rows)
     while at_work := [writer for writer in writers if not writer.done]:
         _choose(model, at_work)
+        for writer in at_work:
+            if writer.done:
+                writer.row.layers.clear()
         _step(model, [writer for writer in at_work if not writer.done])
     return [writer.output for writer in writers]
 
 
 def _prefills(writers: list[_Writer]) -> list[list[_Writer]]:
     """Rows whose prompts go through the LLM together."""
-    batches: list[list[_Writer]] = []
-    room = 0
+    batches, room = list[list[_Writer]](), 0
     for writer in writers:
         assert writer.prompt is not None
         room -= len(writer.prompt)
