@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
+import random
 from pathlib import Path
 
 import pytest
@@ -37,26 +40,40 @@ def frames(model: TagSpeechModel) -> Frames:
         return model.encode(torch.randn(3, 200, 80), torch.tensor([200, 150, 90]))
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("tokens", [30, 300])
-def test_any_llm_writes_target_texts(tiny_model_folder: Path, seed: int, tokens: int) -> None:
-    """Random weights would write anything: what comes out parses whole, whatever room there is."""
+def test_any_llm_writes_target_texts(tiny_model_folder: Path) -> None:
+    """Random weights would write anything: what comes out parses whole and breaks no rule, however
+    sure they are, however short or long the audio and the room for tokens.
+
+    Four outputs a round; DECODES=250 makes a thousand.
+    """
     model = load_pretrained(TagSpeechModel, tiny_model_folder)
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.llm.parameters():
-            weight.normal_(0, 0.3)
-    with torch.inference_mode():
-        frames = model.encode(torch.randn(3, 200, 80), torch.tensor([200, 150, 90]))
-    assert any(parse_target(text, "").malformed for text in generate_texts(model, frames, tokens))
-    outputs = generate(model, frames, tokens, SECONDS)
-    texts = spell(model, [output.ids for output in outputs])
-    for text, seconds, output in zip(texts, SECONDS, outputs, strict=True):
-        assert is_target(text, seconds + 0.1), text
-        assert not parse_target(text, "").problems
-        assert len(output.ids) <= tokens
-        assert len(output.log_probs) == len(output.ids)
-        assert output.passes < len(output.ids)
+    size = model.config.semantic.output_dim, model.config.voice.encoder.output_dim
+    draw = random.Random(1)
+    malformed = 0
+    for seed in range(int(os.environ.get("DECODES", "5"))):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            spread = draw.uniform(0.02, 0.6)
+            for weight in model.llm.parameters():
+                weight.normal_(0, spread)
+        seconds = [math.exp(draw.uniform(math.log(0.1), math.log(90))) for _ in range(4)]
+        lens_B = torch.tensor([int(25 * one) for one in seconds])
+        frames = Frames(
+            *(torch.randn(4, int(lens_B.max()), size[0]), lens_B),
+            *(torch.randn(4, int(lens_B.max()), size[1]), lens_B),
+        )
+        tokens = draw.randint(30, 800)
+        free = generate_texts(model, frames, 30)
+        malformed += sum(parse_target(text, "").malformed for text in free)
+        outputs = generate(model, frames, tokens, seconds)
+        texts = spell(model, [output.ids for output in outputs])
+        for text, one, output in zip(texts, seconds, outputs, strict=True):
+            assert is_target(text, one + model.config.target.time_grid), (seed, text)
+            assert not parse_target(text, "").problems, (seed, text)
+            assert len(output.ids) <= tokens
+            assert len(output.log_probs) == len(output.ids)
+            assert output.passes < len(output.ids)
+    assert malformed > 0
 
 
 def test_free_outputs_are_those_of_transformers(model: TagSpeechModel, frames: Frames) -> None:
