@@ -115,9 +115,8 @@ class TagSpeech(TagSpeechModel):
         limit = decode.max_new_tokens if max_new_tokens is None else max_new_tokens
         with torch.inference_mode():
             frames = self.encode(features_BTF, feature_lens_B)
-        # frames of features every 0.01 s
         held = decode.grammar if grammar is None else grammar
-        durations = (feature_lens_B / 100).tolist() if held else None
+        durations = (feature_lens_B / 100).tolist() if held else None  # a frame every 0.01 s
         ids = [output.ids for output in generate(self, frames, limit, durations)]
         texts = spell(self, ids)
         return (texts, ids) if return_ids else texts

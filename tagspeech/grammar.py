@@ -34,7 +34,7 @@ class State:
     """An output as far as it is written.
 
     latest  hundredths of a second that no end exceeds: the audio's duration
-    block   open: before `<text>`; text; between: before `<speaker>`; speakers; whole
+    block   open: before `<text>`; text; between: before `<speaker>`; speakers
     ranges  in the text block: those of its lines; in the speaker block: those of no speaker yet,
             when the unfinished line began
     number  of the speaker whose line is to come

@@ -105,10 +105,11 @@ class TagSpeechTask:
         (`target`), and what it has to write then."""
         options = self.config.target
         moved, swapped = (random.random() < share for share in (options.moved, options.swapped))
-        given = target
-        if moved or swapped:
-            segments = group_segments(group)
-            given = other_target(segments, options.time_grid, moved=moved, swapped=swapped)
+        if not (moved or swapped):
+            ids = self.model.target_ids(target)
+            return ids, ids
+        segments = group_segments(group)
+        given = other_target(segments, options.time_grid, moved=moved, swapped=swapped)
         ids = self.model.target_ids(given)
         scored = scored_text(target, given)
         labels = self.model.target_ids(scored)
