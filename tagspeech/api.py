@@ -20,12 +20,11 @@ from tagspeech.decoding.transcribe import open_audio, read_audio, transcribe
 from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, render, write
 from tagspeech.models.hub import find_model
+from tagspeech.models.llm import DTYPES
 from tagspeech.models.pretrained import load_pretrained, merge_lora, save_pretrained
 from tagspeech.models.released import load_projectors, save_released
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TagSpeech(TagSpeechModel):

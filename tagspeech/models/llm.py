@@ -16,6 +16,8 @@ from tagspeech.errors import InputError
 from tagspeech.files import read_json
 from tagspeech.models.prompt import build_prompt
 
+# By the names that users give them
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _NOT_HAD = (OSError, ValueError, RuntimeError, SafetensorError)
 
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from tagspeech.config import LLMConfig
 from tagspeech.errors import InputError
-
-TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from tagspeech.models.llm import DTYPES
 
 
 def product_type(precision: str, device: torch.device) -> torch.dtype:
@@ -19,14 +18,14 @@ def product_type(precision: str, device: torch.device) -> torch.dtype:
     auto is bfloat16 where the device has it, else float32. Raises `InputError` for a type that is
     none, or not to be had on `device`.
     """
-    if precision not in ("auto", *TYPES):
-        wants = ", ".join(("auto", *TYPES))
+    if precision not in ("auto", *DTYPES):
+        wants = ", ".join(("auto", *DTYPES))
         raise InputError(f"train.precision: wants one of {wants}, found {precision!r}")
     on_gpu = device.type == "cuda"
     if precision == "float16" and not on_gpu:
         raise InputError("train.precision: float16 wants a GPU; training is on a CPU: bfloat16")
     if precision != "auto":
-        return TYPES[precision]
+        return DTYPES[precision]
     has_bfloat16 = (
         torch.cuda.is_bf16_supported(including_emulation=False)
         if on_gpu
@@ -42,8 +41,8 @@ def llm_type(llm: LLMConfig, precision: str, device: torch.device) -> torch.dtyp
     bfloat16 for a frozen LLM on a GPU that computes products in it, else float32. Raises
     `InputError` for what does not go together.
     """
-    if llm.dtype not in ("auto", *TYPES):
-        wants = ", ".join(("auto", *TYPES))
+    if llm.dtype not in ("auto", *DTYPES):
+        wants = ", ".join(("auto", *DTYPES))
         raise InputError(f"llm.dtype: wants one of {wants}, found {llm.dtype!r}")
     if llm.trainable == "full" and llm.dtype not in ("auto", "float32"):
         raise InputError(
@@ -56,7 +55,7 @@ def llm_type(llm: LLMConfig, precision: str, device: torch.device) -> torch.dtyp
             "vanish unless they are scaled"
         )
     if llm.dtype != "auto":
-        return TYPES[llm.dtype]
+        return DTYPES[llm.dtype]
     lower = device.type == "cuda" and llm.trainable == "none" and products == torch.bfloat16
     return torch.bfloat16 if lower else torch.float32
 
