@@ -115,12 +115,14 @@ def write_tables(
         scored = {row.label: _read(experiments / row.variant, numbers) for row in table.rows}
         plot = results.with_name(f"ablations-{table.name}.svg")
         block = render(table, scored, command)
-        if any(scored.values()):
+        known = any(scored.values())
+        if known:
+            block += f"\n![DER of each row of the table, by its parts]({plot.name})\n"
+        before, text = text, _replace(text, table, block, results)
+        if known and (text != before or not plot.exists()):
             from tagspeech.report.ablation_plots import write_stacked  # takes a second
 
             write_stacked(plot, table.title, scored)
-            block += f"\n![DER of each row of the table, by its parts]({plot.name})\n"
-        text = _replace(text, table, block, results)
     write_text(results, text)
 
 
