@@ -44,10 +44,12 @@ if verb == "decode":
     output.mkdir(parents=True)
     groups = [json.loads(line) for line in gzip.open(options["--groups"], "rt")]
     ref = [
-        Segment(cut["id"], one["speaker"], start, start + one["duration"], one["text"])
+        Segment(
+            *(cut["id"], one["speaker"], one["start"]), one["start"] + one["duration"], one["text"]
+        )
         for cut in groups
         for one in cut["supervisions"]
-        if one.get("text") and (start := one["start"]) >= 0
+        if one.get("text")
     ]
     formats.write(ref, output / "test.ref.seglst.json")
     for name in ("hyp", "hyp-voice"):
