@@ -18,8 +18,10 @@
 #                       place of stages 3 and 4, its projectors and LLM are what stage 6 starts from
 #   --pretrained DIR    folder whose SHA256SUMS is checked first
 #   --config FILE       another tagspeech.yaml
+#   --variant FILE      YAML that is laid over it, such as conf/ablations/text.yaml
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
 #   --exp DIR           models, results, logs (default: egs/NAME/exp)
+#   --encoders DIR      what stages 3 to 5 make, for several experiments (default: that of --exp)
 #   --install false     uses the environment as it is, without utils/install.sh
 #
 # What was trained before stands in tagspeech.yaml (parts, llm). Paths or names on the Hugging Face Hub
@@ -49,6 +51,8 @@ stop_stage=9
 data=egs/$recipe/data
 exp=egs/$recipe/exp
 config=""
+variant=""
+encoders=""
 offline=false
 from_scratch=false
 pretrained="" llm="" init_from=""
@@ -74,7 +78,8 @@ if [[ -z $config ]]; then
     config=egs/$recipe/conf/scratch.yaml
 fi
 [[ -f $config ]] || die "$config: no such file; --config names another" 2
-with_config=(--config "$config")
+with_config=(--config "$config" ${variant:+--variant "$variant"})
+encoders=${encoders:-$exp}
 if [[ $from_scratch == true ]]; then
   pretrained="" llm=""
   semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
@@ -139,8 +144,8 @@ for name in $corpus_files; do
 done
 manifests=("$data"/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz)
 left_out=${left_out:+"$data/manifests/$left_out"}
-semantic=${semantic_encoder:-$exp/semantic/final.pt}
-voice=${voice_encoder:-$exp/voice/final.pt}
+semantic=${semantic_encoder:-$encoders/semantic/final.pt}
+voice=${voice_encoder:-$encoders/voice/final.pt}
 begin_with=("$semantic" "$voice")
 begin_options=(--semantic "$semantic" --voice "$voice")
 if [[ -n $init_from ]]; then
@@ -183,54 +188,57 @@ if [[ -n $semantic_encoder ]]; then
   given "stage 3: semantic encoder" "$semantic_encoder"
 else
   run_stage 3 "semantic encoder" \
+    --marks "$encoders/.stages" \
     --inputs "$data"/groups/{train,dev}.jsonl.gz \
     ${semantic_init:+"$semantic_init"} ${semantic_units:+"$semantic_units"} \
     --outputs "$semantic" \
     --sections language,features,semantic.encoder,semantic.sot,semantic.train \
     --options "processes=$processes" \
-    --work "$exp/semantic" \
+    --work "$encoders/semantic" \
     -- tagspeech train semantic "${with_config[@]}" --groups "$data/groups" \
     ${semantic_init:+--init "$semantic_init"} ${semantic_units:+--init-units "$semantic_units"} \
-    --output "$exp/semantic" --processes "$processes" --threads "$threads"
+    --output "$encoders/semantic" --processes "$processes" --threads "$threads"
 fi
 
 if [[ -n $voice_encoder ]]; then
   given "stage 4: voice encoder" "$voice_encoder"
 else
   run_stage 4 "voice encoder" \
+    --marks "$encoders/.stages" \
     --inputs "$data"/groups/{train,dev}.jsonl.gz ${voice_init:+"$voice_init"} \
     --outputs "$voice" \
     --sections features,voice.encoder,voice.margin,voice.scale,voice.train \
     --options "processes=$processes" \
-    --work "$exp/voice" \
+    --work "$encoders/voice" \
     -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
     ${voice_init:+--init "$voice_init"} \
-    --output "$exp/voice" --processes "$processes" --threads "$threads"
+    --output "$encoders/voice" --processes "$processes" --threads "$threads"
 fi
 
 run_stage 5 "speaker embeddings" \
+  --marks "$encoders/.stages" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz "${begin_with[@]}" \
-  --outputs "$exp"/embeddings/{train,dev}.jsonl.gz \
+  --outputs "$encoders"/embeddings/{train,dev}.jsonl.gz \
   --sections features \
-  --work "$exp/embeddings" \
+  --work "$encoders/embeddings" \
   -- tagspeech embed "${with_config[@]}" --groups "$data/groups" \
-  "${begin_options[@]}" --output "$exp/embeddings" \
+  "${begin_options[@]}" --output "$encoders/embeddings" \
   --jobs "$jobs" --threads "$threads"
 
 train_tagspeech() {
   if [[ $new_llm == true ]]; then
-    tagspeech new-llm "${with_config[@]}" --groups "$exp/embeddings" --output "$exp/llm" \
+    tagspeech new-llm "${with_config[@]}" --groups "$encoders/embeddings" --output "$exp/llm" \
       --processes "$processes" --threads "$threads"
   fi
-  tagspeech train tagspeech "${with_config[@]}" --groups "$exp/embeddings" \
+  tagspeech train tagspeech "${with_config[@]}" --groups "$encoders/embeddings" \
     "${begin_options[@]}" --output "$exp/tagspeech" \
     --processes "$processes" --threads "$threads"
 }
 run_stage 6 "TagSpeech" \
-  --inputs "$exp"/embeddings/{train,dev}.jsonl.gz "${begin_with[@]}" \
+  --inputs "$encoders"/embeddings/{train,dev}.jsonl.gz "${begin_with[@]}" \
   ${llm_folder:+"$llm_folder"} \
   --outputs "$model/config.json" "$model/model.safetensors" \
-  --sections language,features,semantic.stack,semantic.anchor_interval,semantic.tune_lr,voice.stack,voice.anchor_interval,voice.tune_lr,llm,target,loss,drop,train \
+  --sections language,features,semantic.stack,semantic.anchor_interval,semantic.tune_lr,voice.stack,voice.anchor_interval,voice.tune_lr,prompt,llm,target,loss,drop,train \
   --options "processes=$processes" \
   --work "$exp/llm" "$exp/tagspeech" \
   -- train_tagspeech
@@ -269,5 +277,5 @@ run_stage 9 "report" \
   -- tagspeech report --scores "$greedy/scores.json" --scores-voice "$greedy/scores-voice.json" \
   --recipe "$recipe" --commit "$commit" \
   --ref "$greedy/test.ref.seglst.json" --hyp "$greedy/test.hyp.seglst.json" \
-  --seconds "$(mark seconds "$data/.stages" "$exp/.stages")" --output "$exp/results.json" \
+  --seconds "$(mark seconds {"$data","$encoders","$exp"}/.stages)" --output "$exp/results.json" \
   --page "$exp/report.html" --groups "$data/groups/test.jsonl.gz" --exp "$exp"

@@ -124,6 +124,7 @@ class SotConfig:
 
     loss: str = "ctc"  # ctc | pruned_transducer, which wants k2
     transducer: TransducerConfig = field(default_factory=TransducerConfig)
+    serialized: bool = True  # false: segments heard alone are the groups, as for one speaker
     units: str = "bpe"  # bpe | word | char
     vocab_size: int = 500
     alignment: float = 0.0  # weight of the loss at frames, for a corpus with word times
@@ -258,6 +259,15 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class PromptConfig:
+    """What the LLM hears of a group: two streams with anchors between their frames (PAPER)."""
+
+    # numeric | text: times | placeholder: one token | sinusoidal: added to frames | none
+    anchors: str = "numeric"
+    voice: bool = True  # the voice stream; without it the LLM hears the semantic stream alone
+
+
+@dataclass(frozen=True)
 class DropConfig:
     """The chance that an item of a training batch goes without something; all 0 in the paper.
 
@@ -288,6 +298,7 @@ class Config:
     semantic: SemanticConfig = field(default_factory=SemanticConfig)
     voice: VoiceConfig = field(default_factory=VoiceConfig)
     parts: PartsConfig = field(default_factory=PartsConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
     llm: LLMConfig = field(default_factory=LLMConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -18,14 +18,20 @@ from tagspeech.files import read_text
 T = TypeVar("T")
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), variant: str | Path | None = None
+) -> Config:
     """Reads a YAML file and applies overrides such as `train.lr=1e-4`.
 
     A file may name another one, relative to itself, with `base:`; it then holds what differs.
 
+    variant  a file that is laid over the first, before the overrides
+
     Raises `InputError` naming file and key for an unknown key or a value of the wrong type.
     """
     tree = _read(Path(path))
+    if variant is not None:
+        tree = _overlay(tree, _read(Path(variant)))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -34,7 +40,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             tree = _assign(tree, key.split("."), yaml.safe_load(value), f"--set {override}")
         except yaml.YAMLError as error:
             raise InputError(f"--set {override}: {value!r} is not YAML") from error
-    return from_tree(Config, tree, str(path))
+    return from_tree(Config, tree, str(path) if variant is None else f"{path} with {variant}")
 
 
 def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tagspeech.cli import corpus, results, training
+from tagspeech.cli import ablations, corpus, results, training
 from tagspeech.errors import InputError
 
 VERBS = (
@@ -25,6 +25,8 @@ VERBS = (
     results.add_report,
     results.add_examples,
     results.add_plot,
+    ablations.add_ablation_cells,
+    ablations.add_ablation_tables,
     results.add_transcribe,
     corpus.add_convert,
     training.add_config,

@@ -32,8 +32,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
-    """The options --config and --set."""
+    """The options --config, --variant and --set."""
     add_path(parser, "config", "conf/tagspeech.yaml of the recipe")
+    add_path(parser, "variant", "YAML that is laid over it", required=False)
     parser.add_argument(
         *("--set",), action="append", default=[], metavar="KEY=VALUE", help="overrides a key"
     )
@@ -41,7 +42,7 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
 
 def config_of(args: argparse.Namespace) -> Config:
     """The configuration that the arguments name."""
-    return load_config(args.config, args.set)
+    return load_config(args.config, args.set, args.variant)
 
 
 def use_threads(args: argparse.Namespace) -> None:

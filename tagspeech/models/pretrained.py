@@ -150,6 +150,7 @@ def start_from(config: Config, folder: Path, dtype: torch.dtype = torch.float32)
         features=own.features,
         semantic=_shape_of(config.semantic, own.semantic),
         voice=_shape_of(config.voice, own.voice),
+        prompt=own.prompt,
         llm=replace(config.llm, name=name, revision=own.llm.revision),
     )
     model.freeze()

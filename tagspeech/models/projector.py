@@ -6,6 +6,8 @@ Shape suffixes: B batch, T encoder frames (25 Hz), P projected frames (6.25 Hz),
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -44,17 +46,24 @@ def anchor_layout(frames: int, interval: int) -> list[int | tuple[int, int]]:
 
 
 def frame_positions(frames: int, interval: int) -> list[int]:
-    """Where in its stream, anchors included, each of `frames` projected frames stands.
+    """Where in its stream, numeric anchors included, each of `frames` projected frames stands.
 
     3 frames at interval 2 stand at 1, 2, 4: anchors are at 0, 3, 5.
     """
+    return row_positions(frames, interval, lambda number, _: len(str(number)))
+
+
+def row_positions(frames: int, interval: int, length: Callable[[int, int], int]) -> list[int]:
+    """The same where anchor `number`, behind so many frames, takes `length(number, frames)`."""
     positions: list[int] = []
-    place = 0
+    place = stop = 0
     for piece in anchor_layout(frames, interval):
-        length = len(str(piece)) if isinstance(piece, int) else piece[1] - piece[0]
-        if not isinstance(piece, int):
-            positions += range(place, place + length)
-        place += length
+        if isinstance(piece, int):
+            place += length(piece, stop)
+        else:
+            start, stop = piece
+            positions += range(place, place + stop - start)
+            place += stop - start
     return positions
 
 
@@ -63,11 +72,25 @@ def insert_anchors(frames_PH: Tensor, interval: int, digits_10H: Tensor) -> Tens
 
     Anchor n is the digits of n, one row of `digits_10H` each (PAPER, time anchors).
     """
+
+    def rows(number: int, _: int) -> Tensor:
+        own = [int(digit) for digit in str(number)]
+        return digits_10H[torch.tensor(own, device=digits_10H.device)]
+
+    return insert_rows(frames_PH, interval, rows)
+
+
+def insert_rows(frames_PH: Tensor, interval: int, rows: Callable[[int, int], Tensor]) -> Tensor:
+    """Puts anchors between projected frames: (P, H) -> (S, H).
+
+    rows  gives those of anchor `number`, which stands behind so many frames
+    """
     pieces = [frames_PH[:0]]
+    stop = 0
     for piece in anchor_layout(len(frames_PH), interval):
         if isinstance(piece, int):
-            rows = torch.tensor([int(digit) for digit in str(piece)], device=digits_10H.device)
-            pieces.append(digits_10H[rows].to(frames_PH.dtype))
+            pieces.append(rows(piece, stop).to(frames_PH.dtype))
         else:
-            pieces.append(frames_PH[piece[0] : piece[1]])
+            start, stop = piece
+            pieces.append(frames_PH[start:stop])
     return torch.cat(pieces)

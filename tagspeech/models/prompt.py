@@ -58,8 +58,10 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def build_prompt(tokenizer: Any) -> Prompt:
+def build_prompt(tokenizer: Any, voice: bool = True) -> Prompt:
     """The prompt in the chat format of the LLM that `tokenizer` belongs to.
+
+    voice  whether there is a voice stream, with its tags
 
     Raises `InputError` when its turn markers are of no known family or a digit is no token.
     """
@@ -86,8 +88,8 @@ def build_prompt(tokenizer: Any) -> Prompt:
     return Prompt(
         # Text up to a stream is one stretch to the tokenizer, as in the rendered prompt.
         before=ids(*user[:-1], user[-1] + "<text>"),
-        between=ids("</text>\n<speaker>"),
-        after=ids("</speaker>", end, *assistant),
+        between=ids("</text>\n<speaker>") if voice else [],
+        after=ids("</speaker>" if voice else "</text>", end, *assistant),
         ending=ids(end, *([trailer] if trailer else [])),
         digits=[vocabulary[digit] for digit in "0123456789"],
     )

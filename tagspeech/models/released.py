@@ -28,6 +28,7 @@ from tagspeech.config import (
     Config,
     DecodeConfig,
     LLMConfig,
+    PromptConfig,
     SemanticConfig,
     VoiceConfig,
     ZipformerConfig,
@@ -183,11 +184,13 @@ def save_released(model: TagSpeechModel, folder: Path) -> None:
     """Writes `model` in the released layout, in one step; the LLM becomes float16.
 
     Raises `InputError` for what the layout cannot hold: another front end of the encoders, other
-    sampling rates, adapters of the LLM, a weight of the LLM beyond float16.
+    sampling rates, other anchors, adapters of the LLM, a weight of the LLM beyond float16.
     """
     config = model.config
     if config.llm.lora.r:
         raise InputError("llm.lora: the released layout has no adapters; first: export merged")
+    if config.prompt != PromptConfig():
+        raise InputError("prompt: the released layout knows only two streams with numeric anchors")
     if config.features.sampling_rate != 16000:
         raise InputError("features.sampling_rate: the released layout knows only 16000")
     if config.semantic.whisper:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from tagspeech.config import Config
+from tagspeech.config import FRAMES_PER_SECOND, Config
 from tagspeech.errors import InputError
+from tagspeech.models.anchors import Anchors
 from tagspeech.models.losses import IGNORED, LossOutput, semantic_ctc, total_loss
-from tagspeech.models.projector import Projector, frame_positions, insert_anchors
+from tagspeech.models.projector import Projector
 from tagspeech.models.prompt import build_prompt, encode_text
 from tagspeech.models.sequences import checkpoint_layers, run_layers
 from tagspeech.models.speaker_heads import SpeakerHeads
@@ -58,7 +59,9 @@ class TagSpeechModel(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
-        self.prompt = build_prompt(tokenizer)
+        self.prompt = build_prompt(tokenizer, config.prompt.voice)
+        grid = config.target.time_grid
+        self.anchors = Anchors(config.prompt.anchors, tokenizer, self.prompt, grid)
         self.semantic_encoder = build_semantic_encoder(config.semantic)
         self.voice_encoder = Zipformer(config.voice.encoder)
         hidden = llm.config.hidden_size
@@ -120,33 +123,44 @@ class TagSpeechModel(nn.Module):
         return Frames(*semantic, *voice)
 
     def project(self, frames: Frames) -> list[tuple[Tensor, Tensor]]:
-        """Projected frames of both streams, each (P, H), item by item; no anchors yet."""
+        """Projected frames of both streams, each (P, H), item by item; no anchors yet.
+
+        Without a voice stream (prompt.voice) that of each item is empty.
+        """
         semantic_BPH = self.semantic_projector(frames.semantic)
         voice_BPH = self.voice_projector(frames.voice)
         semantic_lens = (frames.semantic_lens // self.config.semantic.stack).tolist()
         voice_lens = (frames.voice_lens // self.config.voice.stack).tolist()
+        has_voice = self.config.prompt.voice
         return [
-            (semantic_BPH[item, :semantic_len], voice_BPH[item, :voice_len])
+            (semantic_BPH[item, :semantic_len], voice_BPH[item, : voice_len * has_voice])
             for item, (semantic_len, voice_len) in enumerate(
                 zip(semantic_lens, voice_lens, strict=True)
             )
         ]
 
     def add_anchors(self, projected: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """Both streams of each item with numeric anchors, each (S, H).
+        """Both streams of each item with anchors (prompt.anchors), each (S, H).
 
         In training some items go without anchors (drop.anchors).
         """
-        digits_10H = self.embed(self.prompt.digits)
+        rows = (self.embed(self.prompt.digits), self.embed)
+        semantic, voice = self._anchor_times()
         return [
-            (semantic, voice)
+            (semantic_PH, voice_PH)
             if self._drops(self.config.drop.anchors)
             else (
-                insert_anchors(semantic, self.config.semantic.anchor_interval, digits_10H),
-                insert_anchors(voice, self.config.voice.anchor_interval, digits_10H),
+                self.anchors.insert(semantic_PH, *semantic, *rows),
+                self.anchors.insert(voice_PH, *voice, *rows),
             )
-            for semantic, voice in projected
+            for semantic_PH, voice_PH in projected
         ]
+
+    def _anchor_times(self) -> list[tuple[int, float]]:
+        """Of both streams: projected frames between two anchors, seconds of a projected frame."""
+        semantic, voice = self.config.semantic, self.config.voice
+        rates = ((semantic, semantic.frames_per_second), (voice, FRAMES_PER_SECOND))
+        return [(stream.anchor_interval, stream.stack / rate) for stream, rate in rates]
 
     def drop_streams(self, projected: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
         """In training, some streams are empty (drop.semantic, drop.voice)."""
@@ -271,6 +285,7 @@ class TagSpeechModel(nn.Module):
         semantic, voice  lengths of the streams, with anchors or without
         """
         start = len(self.prompt.before) + semantic + len(self.prompt.between)
-        interval = self.config.voice.anchor_interval
-        own = range(frames) if voice == frames else frame_positions(frames, interval)
+        _, times = self._anchor_times()
+        dropped = voice == frames  # drop.anchors
+        own = range(frames) if dropped else self.anchors.frame_positions(frames, *times)
         return [start + place for place in own]

@@ -17,6 +17,7 @@ from lhotse.dataset import SpecAugment
 from torch import Tensor
 
 from tagspeech.config import Config
+from tagspeech.data.alone import segments_alone
 from tagspeech.data.batches import (
     FeatureReader,
     batches_by_duration,
@@ -234,13 +235,16 @@ def train_semantic(
                 the speaker change (a transducer keeps the units alone); none: new units and a new
                 output
 
+    Without a batch (semantic.train.max_steps) `init` stays as it was: off the shelf.
     Raises `InputError` for files that do not fit each other, the configuration or the text.
     """
     check_loss(config.semantic.sot)
     if config.semantic.whisper:
         raise InputError("semantic.whisper: is not trained here; name parts.semantic_encoder")
     train = config.semantic.train
-    groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), train)
+    stored = read_groups(groups_dir / "train.jsonl.gz")
+    serialized = config.semantic.sot.serialized
+    groups = training_groups(stored if serialized else segments_alone(stored), train)
     dev = read_groups(groups_dir / "dev.jsonl.gz")
     units = output / "units.model"
     if rank() == 0 and not units.exists():
@@ -256,7 +260,10 @@ def train_semantic(
         load_zipformer(task.model, init, grow=config.semantic.grow)
         if init_units and isinstance(task.model, SotModel):
             task.model.load_ctc_output(init, len(Units(init_units)))
-    fit(task, config, output)
+    elif not train.max_steps:
+        raise InputError("semantic.train.max_steps: is 0, and no parts.semantic_init is to be kept")
+    if train.max_steps:
+        fit(task, config, output)
     del task.model.alignment_output  # only of use in training
     if rank() == 0:
         save(output / "final.pt", {"model": task.model.state_dict()})

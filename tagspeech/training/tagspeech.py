@@ -49,7 +49,8 @@ class TagSpeechTask:
     """
 
     sections = (
-        *("language", "features", "semantic", "voice", "llm", "target", "loss", "drop", "train"),
+        *("language", "features", "semantic", "voice", "prompt", "llm", "target", "loss", "drop"),
+        "train",
     )
 
     def __init__(self, config: Config, model: TagSpeechModel, groups: CutSet, dev: CutSet) -> None:

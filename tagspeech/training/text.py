@@ -33,7 +33,7 @@ from tagspeech.training.parallel import rank, wait_for_all
 class TextTask:
     """Cross entropy of the speaker block, given the text block and a prompt with empty streams."""
 
-    sections = ("llm", "target")
+    sections = ("prompt", "llm", "target")
     seconds_reading = 0.0  # texts are in memory
 
     def __init__(
@@ -41,7 +41,7 @@ class TextTask:
     ) -> None:
         self.config, self.train = config, config.llm.new.train
         self.llm, self.tokenizer = llm, tokenizer
-        self.prompt = build_prompt(tokenizer)
+        self.prompt = build_prompt(tokenizer, config.prompt.voice)
         self.groups, self.dev = groups, dev
 
     @property

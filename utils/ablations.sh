@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# The paper's tables: trains, decodes and scores each variant of a recipe by ./run.sh, and fills a table
+# for each ablation in egs/NAME/RESULTS.md after every experiment. What is done is skipped; a stopped
+# run goes on with the same command; where an experiment was deleted, it alone is run again.
+#
+# Usage: utils/ablations.sh [--recipe NAME] [--table NAME] [--seeds N] [--name VALUE]...
+#
+#   utils/ablations.sh --recipe mini --table encoders --seeds 2
+#   utils/ablations.sh --recipe ami --corpus-dir PATH
+#
+#   --recipe NAME    the folder egs/NAME (default: mini)
+#   --table NAME     encoders, anchor_form, anchor_interval (default: all)
+#   --seeds N        seeds 1 to N of TagSpeech and of a new LLM (default: 1); encoders have one
+#   --config FILE    what variants are laid over (default: egs/NAME/conf/ablations.yaml where there is one,
+#                    otherwise that of ./run.sh)
+#   --exp DIR        DIR/VARIANT/seed-N, and DIR/encoders-* with stages 3 to 5, which variants share
+#                    (default: egs/NAME/exp-ablations)
+#   --results FILE   the Markdown file with the tables (default: egs/NAME/RESULTS.md)
+#   --install false  uses the environment as it is, without utils/install.sh
+#   --name VALUE     any other option of ./run.sh, also --set KEY=VALUE
+#
+# Rows, variants and the paper's figures: conf/ablations/tables.yaml. Each variant is a YAML file there, or
+# in egs/NAME/conf/ablations; the log says the command that runs it alone.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. utils/log.sh
+
+command="utils/ablations.sh${*:+ $*}"
+recipe=mini
+table=all
+seeds=1
+config=""
+exp=""
+results=""
+install=true
+others=()
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --help | -h) . utils/parse_options.sh ;;
+    --*) [[ $# -gt 1 ]] || die "option '$1' wants a value; see ablations.sh --help" 2 ;;
+    *) die "unexpected argument '$1'; see ablations.sh --help" 2 ;;
+  esac
+  case $1 in
+    --recipe | --table | --seeds | --config | --exp | --results | --install)
+      printf -v "${1#--}" %s "$2"
+      ;;
+    *) others+=("$1" "$2") ;;
+  esac
+  shift 2
+done
+[[ -d egs/$recipe/conf ]] || die "no recipe '$recipe'; there are: $(cd egs && echo */ | tr -d /)" 2
+exp=${exp:-egs/$recipe/exp-ablations}
+results=${results:-egs/$recipe/RESULTS.md}
+if [[ -z $config && -f egs/$recipe/conf/ablations.yaml ]]; then
+  config=egs/$recipe/conf/ablations.yaml
+fi
+
+[[ $install == false ]] || utils/install.sh
+. ./path.sh
+tables=(--tables conf/ablations/tables.yaml --table "$table" --seeds "$seeds")
+
+fill_tables() {
+  tagspeech ablation-tables "${tables[@]}" --exp "$exp" --results "$results" --command "$command"
+}
+
+cells=$(tagspeech ablation-cells "${tables[@]}")
+while read -r variant seed encoders; do
+  file=egs/$recipe/conf/ablations/$variant.yaml
+  [[ -f $file ]] || file=conf/ablations/$variant.yaml
+  cell=(./run.sh --recipe "$recipe" --install false ${config:+--config "$config"} --variant "$file"
+    --exp "$exp/$variant/seed-$seed" --encoders "$exp/encoders-$encoders"
+    --set decode.grammar=false # free to write anything, as in the paper
+    --set "train.seed=$seed" --set "llm.new.seed=$seed" --set "llm.new.train.seed=$seed"
+    ${others[@]+"${others[@]}"})
+  log "$variant, seed $seed: ${cell[*]}"
+  "${cell[@]}" </dev/null
+  fill_tables
+done <<<"$cells"
+log "the tables are in $results"
