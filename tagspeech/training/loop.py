@@ -168,9 +168,13 @@ def _batches(task: Task, groups: CutSet, epoch: int, used: int) -> list[Iterator
     """The batches of an epoch that this process has still to use: an iterator for each that it
     computes in a step. They are those that as many more processes would have."""
     count = task.train.accumulate
-    where = {"skip": used, "positions": task.positions, "world_size": world_size() * count}
     return [
-        training_batches(groups, task.train, epoch, rank=one, **where)
+        training_batches(
+            *(groups, task.train, epoch, used),
+            positions=task.positions,
+            rank=one,
+            world_size=world_size() * count,
+        )
         for one in range(rank() * count, (rank() + 1) * count)
     ]
 

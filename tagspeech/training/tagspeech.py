@@ -69,13 +69,11 @@ class TagSpeechTask:
         )
 
     def positions(self, group: Cut) -> int:
-        """Of the LLM, prompt left out: both streams with some 1 position an anchor, target text."""
+        """Of the LLM, about: both streams, an anchor being one position, and the target text."""
         semantic, voice = self.config.semantic, self.config.voice
-        rates = (semantic.frames_per_second / semantic.stack, FRAMES_PER_SECOND / voice.stack)
-        streams = sum(
-            rate * (1 + 1 / part.anchor_interval)
-            for rate, part in zip(rates, (semantic, voice), strict=True)
-        )
+        streams = semantic.frames_per_second / semantic.stack * (
+            1 + 1 / semantic.anchor_interval
+        ) + FRAMES_PER_SECOND / voice.stack * (1 + 1 / voice.anchor_interval)  # positions a second
         target = to_target(group_segments(group), self.config.target.time_grid)
         return round(streams * group.duration) + len(self.model.target_ids(target))
 
