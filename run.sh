@@ -91,11 +91,12 @@ if [[ -n $init_from ]]; then # it has all parts
 fi
 with_config+=(${set_args[@]+"${set_args[@]}"})
 
-# Where they are: what stages 3 to 6 start from must be there, and fit, before the long work.
+# Where they are: what stages 3 to 6 start from must be there, and fit, before the long work. A model
+# of --init-from has all of it.
 offline_option=()
 [[ $offline == false ]] || offline_option=(--offline)
 llm=""
-if ((stop_stage > 2 && ${stage:-0} < 7)); then
+if [[ -z $init_from ]] && ((stop_stage > 2 && ${stage:-0} < 7)); then
   answer=$(tagspeech parts "${with_config[@]}" --record "$exp/parts.json" \
     ${offline_option[@]+"${offline_option[@]}"})
   while IFS= read -r line; do
