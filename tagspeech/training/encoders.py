@@ -6,6 +6,7 @@ Shape suffixes: B batch, T frames, F mel bins, N segments, D encoder channels.
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from lhotse.cut import Cut
 from lhotse.dataset import SpecAugment
 from torch import Tensor
 
-from tagspeech.config import Config
+from tagspeech.config import FRAMES_PER_SECOND, Config
 from tagspeech.data.alone import segments_alone
 from tagspeech.data.batches import (
     FeatureReader,
@@ -26,7 +27,6 @@ from tagspeech.data.batches import (
     pool_regions,
     read_groups,
     training_groups,
-    workers_of_machine,
 )
 from tagspeech.data.groups import group_segments
 from tagspeech.data.overlay import Overlay
@@ -41,7 +41,8 @@ from tagspeech.text import scoring_units
 from tagspeech.training.checkpoint import save, seed_everything
 from tagspeech.training.embed import MOST_SEGMENTS
 from tagspeech.training.loop import fit
-from tagspeech.training.parallel import on_device, rank, wait_for_all, world_size
+from tagspeech.training.parallel import on_device, rank, wait_for_all
+from tagspeech.training.reading import Batch, spare_processors
 
 log = logging.getLogger(__name__)
 
@@ -120,25 +121,28 @@ class SotTask:
             if sot.loss == "ctc"
             else TransducerModel(config.semantic.encoder, sot.transducer, len(self.units))
         )
-        self.features = FeatureReader(config.features, workers=workers_of_machine(world_size()))
+        self.features = FeatureReader(config.features, workers=spare_processors())
         self.augment = SpecAugment(num_frame_masks=2, features_mask_size=20, num_feature_masks=2)
 
-    @property
-    def seconds_reading(self) -> float:
-        """So far spent waiting for features."""
-        return self.features.seconds
+    def positions(self, group: Cut) -> int:
+        """Frames of the encoder."""
+        return round(FRAMES_PER_SECOND * group.duration)
 
-    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
+    def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
+        """Features, perhaps of two groups at once (`semantic.sot.overlay`)."""
         if step >= self.train.simple_steps:
-            batch = self.overlay(batch)
-        features_BTF, lens_B = self.features(batch)
+            groups = self.overlay(groups, rng)
+        return Batch(groups, self.features(groups))
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, float]]:
+        groups, (features_BTF, lens_B) = batch
         if self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
-        units = [self.units.encode(sot_transcript(cut)) for cut in batch]
+        units = [self.units.encode(sot_transcript(cut)) for cut in groups]
         encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
         loss, figures = self.model.losses(encoded_BTD, encoded_lens_B, units, step)
         if self.alignment:
-            units_BTS = frame_units(batch, encoded_BTD.shape[1], self.units.encode)
+            units_BTS = frame_units(batch.groups, encoded_BTD.shape[1], self.units.encode)
             alignment = self.model.alignment_loss(encoded_BTD, units_BTS.to(encoded_BTD.device))
             figures["alignment"] = alignment.item()
             loss = loss + self.alignment * alignment
@@ -165,28 +169,30 @@ class VoiceTask:
         self.groups, self.dev = groups, dev
         self.speakers = {name: index for index, name in enumerate(speakers)}
         self.model = VoiceModel(config.voice, len(speakers))
-        self.features = FeatureReader(config.features, workers=workers_of_machine(world_size()))
+        self.features = FeatureReader(config.features, workers=spare_processors())
         self.augment = SpecAugment(
             time_warp_factor=None, num_frame_masks=1, frames_mask_size=20, features_mask_size=10
         )
 
-    @property
-    def seconds_reading(self) -> float:
-        """So far spent waiting for features."""
-        return self.features.seconds
+    def positions(self, group: Cut) -> int:
+        """Frames of the encoder."""
+        return round(FRAMES_PER_SECOND * group.duration)
 
-    def pooled(self, batch: CutSet) -> tuple[Tensor, list[SupervisionSegment]]:
+    def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
+        """Features."""
+        return Batch(groups, self.features(groups))
+
+    def pooled(self, batch: Batch) -> tuple[Tensor, list[SupervisionSegment]]:
         """A vector for each segment long enough to have a frame, (N, D), and its supervision."""
-        features_BTF, lens_B = self.features(batch)
+        groups, (features_BTF, lens_B) = batch
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
         encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
-        regions = clean_regions(batch)
-        cuts = list(batch)
-        supervisions = [cuts[item].supervisions[index] for item, index, _ in regions]
+        regions = clean_regions(groups)
+        supervisions = [groups[item].supervisions[index] for item, index, _ in regions]
         return pool_regions(encoded_BTD, encoded_lens_B, regions), supervisions
 
-    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, float]]:
         pooled_ND, supervisions = self.pooled(batch)
         speaker, gender = self.model.losses(
             pooled_ND,
@@ -203,7 +209,7 @@ class VoiceTask:
     def validate(self) -> dict[str, float]:
         vectors, speakers, right, known = [], [], 0, 0
         for batch in batches_by_duration(self.dev, self.train.max_duration):
-            pooled_ND, supervisions = self.pooled(batch)
+            pooled_ND, supervisions = self.pooled(Batch(batch, self.features(batch)))
             labels_N = gender_labels(supervisions)
             guesses_N = self.model.gender_output(pooled_ND).argmax(-1).cpu()
             right += int((guesses_N == labels_N).sum())
