@@ -18,7 +18,7 @@
 #                       place of stages 3 and 4, its projectors and LLM are what stage 6 starts from
 #   --pretrained DIR    folder whose SHA256SUMS is checked first
 #   --config FILE       another tagspeech.yaml
-#   --variant FILE      YAML that is laid over it, such as conf/ablations/text.yaml
+#   --variant FILE      YAML that is laid over it, such as local/ablations/text.yaml
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
 #   --exp DIR           models, results, logs (default: egs/NAME/exp)
 #   --encoders DIR      what stages 3 to 5 make, for several experiments (default: that of --exp)
