@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tagspeech.cli import corpus, results, training
+from tagspeech.cli import corpus, meetings, results, training
 from tagspeech.errors import InputError
 
 VERBS = (
@@ -26,6 +26,7 @@ VERBS = (
     results.add_examples,
     results.add_plot,
     results.add_transcribe,
+    meetings.add_combine,
     corpus.add_convert,
     training.add_config,
     training.add_export,
