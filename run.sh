@@ -18,7 +18,7 @@
 #                       place of stages 3 and 4, its projectors and LLM are what stage 6 starts from
 #   --pretrained DIR    folder whose SHA256SUMS is checked first
 #   --config FILE       another tagspeech.yaml
-#   --variant FILE      YAML that is laid over it, such as conf/ablations/text.yaml
+#   --variant FILE      YAML that is laid over it, such as local/ablations/text.yaml
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
 #   --exp DIR           models, results, logs (default: egs/NAME/exp)
 #   --encoders DIR      what stages 3 to 5 make, for several experiments (default: that of --exp)
@@ -96,11 +96,12 @@ if [[ -n $init_from ]]; then # it has all parts
 fi
 with_config+=(${set_args[@]+"${set_args[@]}"})
 
-# Where they are: what stages 3 to 6 start from must be there, and fit, before the long work.
+# Where they are: what stages 3 to 6 start from must be there, and fit, before the long work. A model
+# of --init-from has all of it.
 offline_option=()
 [[ $offline == false ]] || offline_option=(--offline)
 llm=""
-if ((stop_stage > 2 && ${stage:-0} < 7)); then
+if [[ -z $init_from ]] && ((stop_stage > 2 && ${stage:-0} < 7)); then
   answer=$(tagspeech parts "${with_config[@]}" --record "$exp/parts.json" \
     ${offline_option[@]+"${offline_option[@]}"})
   while IFS= read -r line; do

@@ -78,10 +78,12 @@ class TrainConfig:
 
     seed: int = 1
     max_duration: float = 80.0  # seconds of audio in a batch
+    max_positions: int = 0  # ... of the LLM, in encoders' trainings frames; 0: as many as come
     accumulate: int = 1  # batches of each process in one step of the optimiser
     shortest: float = 0.5  # seconds; utterance groups outside are left out of training
     longest: float = 30.0
     num_buckets: int = 20
+    read_ahead: int = -1  # steps whose batches are read meanwhile; -1: 2 where processors are free
     simple_steps: int = 0  # the first batches hold groups of one segment only
     max_steps: int = 10000
     lr: float = 1e-3
@@ -92,7 +94,8 @@ class TrainConfig:
     clip_norm: float = 1.0
     # Of products: float32 | bfloat16 | float16 (GPU) | auto: bfloat16 where the device has it
     precision: str = "auto"
-    spec_augment: bool = True
+    from_audio: bool = False  # TagSpeech hears the audio of each batch, not the frames of stage 5
+    spec_augment: bool = True  # where audio is heard
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     log_every: int = 50
     valid_every: int = 1000

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 GENDERS = ("m", "f", "u")
+LEAST = 0.001  # what a confidence counts for at least: files have three decimals
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class Segment:
     start, end  seconds, 0 <= start < end
     words    white space collapsed, no newline; may be empty
     gender   "m", "f" or "u" (unknown)
+    word_confidences  of each word, from 0 to 1; None where unknown. Two segments that differ in
+                      nothing else are equal
     """
 
     session: str
@@ -24,6 +28,7 @@ class Segment:
     end: float
     words: str
     gender: str = "u"
+    word_confidences: tuple[float, ...] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         where = f"segment {self.start}-{self.end} of session {self.session!r}"
@@ -33,11 +38,28 @@ class Segment:
             raise ValueError(f"{where}: white space in words is not collapsed: {self.words!r}")
         if self.gender not in GENDERS:
             raise ValueError(f"{where}: gender is {self.gender!r}, wants one of {GENDERS}")
+        sure = self.word_confidences
+        if sure is None:
+            return
+        if len(sure) != len(self.words.split()) or not all(0 <= one <= 1 for one in sure):
+            raise ValueError(f"{where}: wants a confidence from 0 to 1 of each word: {sure!r}")
 
     @property
     def duration(self) -> float:
         """Seconds."""
         return self.end - self.start
+
+    @property
+    def confidence(self) -> float | None:
+        """From 0 to 1, the geometric mean of those of its words; None where unknown.
+
+        Each word counts once, into however many tokens it was cut, and times do not count: it says
+        how sure the words are. So it holds for any part of the segment's words too.
+        """
+        if not self.word_confidences:
+            return None
+        logs = [math.log(max(one, LEAST)) for one in self.word_confidences]
+        return round(math.exp(math.fsum(logs) / len(logs)), 3)
 
 
 def by_time(segments: list[Segment]) -> list[Segment]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_FLOOR, Decimal
 
@@ -111,8 +112,12 @@ class ParsedTarget:
         return bool(self.problems)
 
 
-def parse_target(text: str, session: str) -> ParsedTarget:
+def parse_target(
+    text: str, session: str, confidences: Mapping[int, Sequence[float]] | None = None
+) -> ParsedTarget:
     """The segments in `text`, whatever it is: nothing raises, what parses is kept.
+
+    confidences  of the words of lines of words, by the lines' numbers in `text`, from 1
 
     - A line or range that cannot be read is lost alone, and quoted in a problem.
     - Words whose range no <spk> owns belong to `UNKNOWN_SPEAKER`; a range without a line
@@ -126,7 +131,7 @@ def parse_target(text: str, session: str) -> ParsedTarget:
     - Where nothing stands on a line of its own, lines are broken at the tags, with a problem.
     - What follows `</speaker>` is not read.
     """
-    reader = _Reader(session)
+    reader = _Reader(session, confidences or {})
     reader.read(text)
     pairs = reader.pair()
     return ParsedTarget(by_time(pairs), reader.problems)
@@ -137,6 +142,7 @@ class _Reader:
     """The two blocks of one output as they are read; a segment is still missing its other half."""
 
     session: str
+    confidences: Mapping[int, Sequence[float]]
     lines: list[Segment] = field(default_factory=list)  # of the text block, speaker unknown
     owners: list[Segment] = field(default_factory=list)  # of the speaker block, words empty
     problems: list[str] = field(default_factory=list)
@@ -147,6 +153,7 @@ class _Reader:
         if not {"<text>", "<speaker>"} & set(rows) and ("<text>" in text or "<speaker>" in text):
             self.problems.append("the blocks are not on lines of their own")
             rows = [row.strip() for row in _STRUCTURE.sub(r"\n\1\n", text).split("\n")]
+            self.confidences = {}  # they are of other lines
         block = "before"
         for number, row in enumerate(rows, 1):
             where = f"line {number}: "
@@ -164,17 +171,20 @@ class _Reader:
                     self.problems.append(f"{where}a speaker outside the speaker block: {row!r}")
                 self._speaker(row, where)
             else:
-                self._line(row, where, block == "text")
+                self._line(row, number, block == "text")
         if block != "after":
             self.problems.append(f"it ends before {END}")
 
-    def _line(self, row: str, where: str, in_place: bool) -> None:
+    def _line(self, row: str, number: int, in_place: bool) -> None:
+        where = f"line {number}: "
         times, mark, words = row.partition(">")
         line = self._segment(times) if mark else None
         if line is None:
             self.problems.append(f"{where}is no START-END>words: {row!r}")
             return
-        self.lines.append(replace(line, words=" ".join(words.split())))
+        sure = self.confidences.get(number)
+        known = None if sure is None else tuple(sure)
+        self.lines.append(replace(line, words=" ".join(words.split()), word_confidences=known))
         if not in_place:
             self.problems.append(f"{where}words outside the text block: {row!r}")
 
@@ -229,7 +239,9 @@ class _Reader:
         paired = []
         for index, line in enumerate(self.lines):
             if index in owner_of:
-                paired.append(replace(self.owners[owner_of[index]], words=line.words))
+                owner = self.owners[owner_of[index]]
+                sure = line.word_confidences
+                paired.append(replace(owner, words=line.words, word_confidences=sure))
             elif index in lines:
                 paired.append(line)
                 self.problems.append(f"{line.start:.2f}-{line.end:.2f} has no speaker")

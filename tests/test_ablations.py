@@ -82,12 +82,12 @@ TABLES = """\
 @pytest.fixture
 def house(root: Path, tmp_path: Path) -> Path:
     """The repository's shell parts and configurations, with a table of two variants."""
-    names = ("run.sh", "path.sh", "local", "utils", "conf", "egs/ami/run.sh", "egs/ami/conf")
+    names = ("run.sh", "path.sh", "local", "utils", "egs/ami/run.sh", "egs/ami/conf")
     for name in (*names, "egs/ami/local", "egs/template/conf"):
         copy = shutil.copytree if (root / name).is_dir() else shutil.copy2
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         copy(root / name, tmp_path / name)
-    (tmp_path / "conf/ablations/tables.yaml").write_text(TABLES)
+    (tmp_path / "local/ablations/tables.yaml").write_text(TABLES)
     (tmp_path / "egs/ami/RESULTS.md").write_text("# Results\n\nBefore.\n")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/tagspeech").write_text(STAND_IN.format(python=sys.executable))
@@ -160,7 +160,7 @@ def test_tables_of_ami_by_one_command(house: Path, root: Path, replicas: Path) -
     second = experiments / "numeric/seed-2/tagspeech/greedy/scores.json"
     second.parent.mkdir(parents=True)
     second.write_text(json.dumps(scores))
-    tables = read_tables(house / "conf/ablations/tables.yaml")
+    tables = read_tables(house / "local/ablations/tables.yaml")
     write_tables(tables, 2, experiments, results, "the command")
     first = float(table["numeric"][1])
     low, high = sorted([first, 10.0])
@@ -175,11 +175,11 @@ def test_every_variant_differs_from_the_system_in_what_it_is_named_for(
     conf = root / "egs" / recipe / "conf"
     own = conf / "ablations.yaml"
     config = own if own.exists() else conf / "tagspeech.yaml"
-    tables = read_tables(root / "conf/ablations/tables.yaml")
+    tables = read_tables(root / "local/ablations/tables.yaml")
     found = {}
     for row in (row for table in tables for row in table.rows):
         file = f"ablations/{row.variant}.yaml"
-        path = conf / file if (conf / file).exists() else root / "conf" / file
+        path = conf / file if (conf / file).exists() else root / "local" / file
         found[row.variant] = load_config(config, variant=path)
     assert found["numeric"] == load_config(config)
     assert len(set(map(repr, found.values()))) == len(found) == 12
@@ -194,7 +194,7 @@ def test_every_variant_differs_from_the_system_in_what_it_is_named_for(
 
 
 def test_tables_without_an_experiment_have_dashes(root: Path, tmp_path: Path) -> None:
-    tables = read_tables(root / "conf/ablations/tables.yaml", "encoders")
+    tables = read_tables(root / "local/ablations/tables.yaml", "encoders")
     results = tmp_path / "RESULTS.md"
     write_tables(tables, 2, tmp_path / "none", results, "the command")
     once = results.read_text()
@@ -209,7 +209,7 @@ def test_tables_without_an_experiment_have_dashes(root: Path, tmp_path: Path) ->
 
 def test_what_the_tables_lack_is_named(root: Path) -> None:
     with pytest.raises(InputError, match=r"--table dreams: .* has encoders, anchor_form, anchor_"):
-        read_tables(root / "conf/ablations/tables.yaml", "dreams")
+        read_tables(root / "local/ablations/tables.yaml", "dreams")
 
 
 def test_spread() -> None:

@@ -15,8 +15,11 @@ import pytest
 import soundfile
 
 from tagspeech.cli import main
+from tagspeech.decoding.greedy import Output
 from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, read, write
+from tagspeech.models.prompt import encode_text
+from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 
@@ -60,10 +63,15 @@ def wav(tmp_path: Path) -> Path:
 @pytest.fixture
 def telling(monkeypatch: pytest.MonkeyPatch, tiny_segments: list[Segment]) -> None:
     """Whatever it hears, the model writes the target of `tiny_segments`."""
-    text = to_target(tiny_segments)
-    monkeypatch.setattr(
-        "tagspeech.decoding.transcribe.generate_texts", lambda *_, **__: [text], raising=True
-    )
+    tell(monkeypatch, to_target(tiny_segments))
+
+
+def tell(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    def told(model: TagSpeechModel, *_: object) -> list[Output]:
+        ids = encode_text(model.tokenizer, text)
+        return [Output(ids, [-0.1] * len(ids))]
+
+    monkeypatch.setattr("tagspeech.decoding.transcribe.generate", told)
 
 
 # Parsing
@@ -316,7 +324,7 @@ def test_malformed_output_is_salvaged_and_warned_about(
 ) -> None:
     text = to_target(tiny_segments)
     cut_off = text[: text.index("</speaker>") - 5]
-    monkeypatch.setattr("tagspeech.decoding.transcribe.generate_texts", lambda *_, **__: [cut_off])
+    tell(monkeypatch, cut_off)
     assert run("transcribe", "--model", tiny_model_folder, "--output", tmp_path, wav) == 0
     words = [one.words for one in read(tmp_path / "meeting.seglst.json")]
     assert words == [one.words for one in tiny_segments]

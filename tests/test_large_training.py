@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 
 import soundfile
 import torch
-from lhotse import CutSet, RecordingSet
+from lhotse import RecordingSet
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -31,6 +31,7 @@ from tagspeech.errors import InputError
 from tagspeech.training import loop
 from tagspeech.training.checkpoint import load
 from tagspeech.training.loop import learning_rate
+from tagspeech.training.reading import Batch
 from tagspeech.training.tagspeech import TagSpeechTask, train_tagspeech
 
 STEPS = 6
@@ -111,8 +112,8 @@ def test_what_does_not_fit_is_told_before_training(
     """A loss that wants more memory than there is, for the largest batch only."""
     loss, largest = TagSpeechTask.loss, []
 
-    def hungry(self: TagSpeechTask, batch: CutSet, step: int) -> tuple:
-        largest.append(len(batch) * max(cut.duration for cut in batch))
+    def hungry(self: TagSpeechTask, batch: Batch, step: int) -> tuple:
+        largest.append(len(batch.groups) * max(cut.duration for cut in batch.groups))
         torch.empty(1 << 50)
         return loss(self, batch, step)
 
@@ -140,7 +141,7 @@ def test_loss_that_is_no_number(
 ) -> None:
     loss = TagSpeechTask.loss
 
-    def broken(self: TagSpeechTask, batch: CutSet, step: int) -> tuple:
+    def broken(self: TagSpeechTask, batch: Batch, step: int) -> tuple:
         value, tokens, figures = loss(self, batch, step)
         return value * (float("nan") if step == 3 else 1.0), tokens, figures
 
@@ -180,11 +181,11 @@ def test_audio_that_is_gone_in_an_epoch(
     moved = audio.with_suffix(".moved")
 
     def losing(train: TrainConfig, step: int) -> float:
-        if step == 3 and audio.exists():
+        if step == 2 and audio.exists():
             shutil.move(audio, moved)
         return learning_rate(train, step)
 
-    sets = ("voice.tune_lr=1e-3", "train.max_duration=60")
+    sets = ("voice.tune_lr=1e-3", "train.max_duration=60", "train.read_ahead=0")
     monkeypatch.setattr(loop, "learning_rate", losing)
     try:
         with pytest.raises(InputError, match=rf"cannot be read.*{audio.name}"):
@@ -214,8 +215,7 @@ def noise(tmp_path: Path) -> Path:
 def test_noise_and_rooms_change_the_audio_only(tiny_groups: Path, noise: Path, key: str) -> None:
     groups = read_groups(tiny_groups / "dev.jsonl.gz")
     augment = Augment(AugmentConfig(**{key: str(noise), f"{key}_share": 1.0}), 16000)
-    random.seed(1)
-    for before, after in zip(groups, augment(groups), strict=True):
+    for before, after in zip(groups, augment(groups, random.Random(1)), strict=True):
         assert after.id == before.id
         assert after.duration == pytest.approx(before.duration, abs=0.01)
         spans = [[(s.start, s.end, s.text) for s in cut.supervisions] for cut in (before, after)]
@@ -227,8 +227,7 @@ def test_noise_and_rooms_change_the_audio_only(tiny_groups: Path, noise: Path, k
 
 def test_times_follow_the_speed(tiny_groups: Path) -> None:
     groups = read_groups(tiny_groups / "dev.jsonl.gz")
-    random.seed(1)
-    after = Augment(AugmentConfig(speeds=(0.8, 1.0)), 16000)(groups)
+    after = Augment(AugmentConfig(speeds=(0.8, 1.0)), 16000)(groups, random.Random(1))
     factors = set()
     for one, two in zip(groups, after, strict=True):
         factor = one.duration / two.duration
@@ -244,9 +243,11 @@ def test_times_follow_the_speed(tiny_groups: Path) -> None:
 def test_augmented_training_resumes_exactly(
     train: Train, tiny_groups: Path, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whether batches are read ahead or not."""
     sets = (f"train.augment.noise={noise}", "train.augment.speeds=[0.9,1.0,1.1]")
     sets += ("voice.tune_lr=1e-3",)
-    plain = train(tmp_path / "plain", *sets, groups=tiny_groups)
+    plain = train(tmp_path / "plain", *sets, "train.read_ahead=0", groups=tiny_groups)
+    sets += ("train.read_ahead=3",)
 
     def stopping(train: TrainConfig, step: int) -> float:
         if step == 3:
@@ -260,6 +261,21 @@ def test_augmented_training_resumes_exactly(
     assert same(train(tmp_path / "run", *sets, groups=tiny_groups), plain)
     with pytest.raises(InputError, match="stored frames are no audio"):
         train(tmp_path / "frames", *sets[:1])
+
+
+def test_frozen_encoders_hear_the_audio_where_asked_to(
+    train: Train, tiny_groups: Path, tmp_path: Path
+) -> None:
+    """Without SpecAugment what is learnt is what stored frames teach, but for their precision."""
+    sets = ("train.from_audio=true", "train.max_steps=2")
+    stored = train(tmp_path / "stored", sets[1])
+    heard, masked = (
+        train(tmp_path / on, *sets, f"train.spec_augment={on}", groups=tiny_groups)
+        for on in ("false", "true")
+    )
+    for name in stored:
+        torch.testing.assert_close(heard[name], stored[name], rtol=1e-2, atol=1e-3)
+    assert not same(heard, masked)
 
 
 def test_manifest_of_another_kind_is_refused(tiny_groups: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from test_model import GEMMA, LLAMA, byte_tokenizer
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     GemmaConfig,
     LlamaConfig,
     PretrainedConfig,
@@ -32,6 +34,7 @@ LLMS: dict[str, tuple[type[PretrainedConfig], tuple[str, ...], dict[str, object]
     "llama": (LlamaConfig, LLAMA, {"rope_theta": 5e5}),
     "gemma": (GemmaConfig, GEMMA, {"head_dim": 16}),
 }
+CAPPED = {"gemma2": (Gemma2Config, GEMMA, {"head_dim": 16})}
 LENS = (180, 97)
 
 
@@ -97,3 +100,13 @@ def test_llm_without_turns_is_refused(tmp_path: Path) -> None:
     folder = make("llama", tmp_path / "llm", ("<s>", "</s>"))
     with pytest.raises(InputError, match=r"has none of the end-of-turn tokens .*chat model"):
         check_llm(folder)
+
+
+def test_llm_that_caps_its_logits_is_refused(
+    tmp_path: Path, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemma 2 does: loss and confidence are of logits without a cap."""
+    monkeypatch.setattr(sys.modules[__name__], "LLMS", CAPPED)
+    folder = make("gemma2", tmp_path / "llm")
+    with pytest.raises(InputError, match=r"final_logit_softcapping .* choose an LLM without"):
+        load_llm(replace(tiny_config.llm, name=str(folder)))

@@ -19,7 +19,8 @@ from tagspeech.errors import InputError
 from tagspeech.models.sot import SotModel
 from tagspeech.models.zipformer import read_zipformer_state
 from tagspeech.training.checkpoint import load
-from tagspeech.training.encoders import SotScores, sot_transcript, train_semantic
+from tagspeech.training.encoders import sot_transcript, train_semantic
+from tagspeech.training.sot_scores import SotScores
 
 STILL = [f"semantic.train.{one}" for one in ("max_steps=1", "lr=0", "precision=float32")]
 

@@ -17,6 +17,7 @@ from tagspeech.decoding.greedy import Output
 from tagspeech.decoding.speakers import cluster_voices, with_speakers
 from tagspeech.formats import read
 from tagspeech.models.prompt import encode_text
+from tagspeech.models.tagspeech import Frames, TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 
@@ -105,13 +106,13 @@ def test_gender_is_that_of_most_of_the_time() -> None:
 def telling(monkeypatch: pytest.MonkeyPatch, tiny_segments: list[Segment]) -> None:
     """The model writes the target of `tiny_segments`, for every other length cut off."""
     text = to_target(tiny_segments)
-    monkeypatch.setattr(
-        "tagspeech.decoding.decode.generate",
-        lambda model, frames, *_: [
-            Output(encode_text(model.tokenizer, text[:100] if n % 2 else text))
-            for n in frames.voice_lens
-        ],
-    )
+
+    def told(model: TagSpeechModel, frames: Frames, *_: object) -> list[Output]:
+        texts = [text[:100] if n % 2 else text for n in frames.voice_lens]
+        rows = [encode_text(model.tokenizer, one) for one in texts]
+        return [Output(ids, [-0.1] * len(ids)) for ids in rows]
+
+    monkeypatch.setattr("tagspeech.decoding.decode.generate", told)
 
 
 def decoded(output: Path) -> dict[str, bytes]:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from tagspeech.config import Config, TrainConfig
 from tagspeech.config_file import load_config
-from tagspeech.data.batches import FeatureReader, FrameReader, read_groups
+from tagspeech.data.batches import FeatureReader, read_frames, read_groups
 from tagspeech.errors import InputError
 from tagspeech.models.pretrained import load_llm
 from tagspeech.models.zipformer import Zipformer
@@ -176,7 +176,7 @@ def test_stored_frames_are_those_of_the_encoders(stages: Stages) -> None:
         one = CutSet.from_cuts([cut])
         with torch.no_grad():
             frames_BTD, lens_B = encoder(*features(one))
-        semantic_BTD, semantic_lens_B, voice_BTD, voice_lens_B = FrameReader()(one)
+        semantic_BTD, semantic_lens_B, voice_BTD, voice_lens_B = read_frames(one)
         assert semantic_lens_B.tolist() == voice_lens_B.tolist() == lens_B.tolist()
         torch.testing.assert_close(semantic_BTD, frames_BTD, rtol=2e-3, atol=2e-3)
         vectors = [supervision.load_speaker_vector() for supervision in cut.supervisions]

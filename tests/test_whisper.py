@@ -15,7 +15,7 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForCondi
 from tagspeech import TagSpeech
 from tagspeech.config import Config, FeatureConfig, WhisperEncoderConfig
 from tagspeech.config_file import load_config
-from tagspeech.data.batches import FeatureReader, FrameReader, read_groups
+from tagspeech.data.batches import FeatureReader, read_frames, read_groups
 from tagspeech.errors import InputError
 from tagspeech.models.parts import find_parts
 from tagspeech.models.released import save_released
@@ -128,7 +128,7 @@ def test_all_stages_with_a_whisper(
 
     embed(config, groups, *parts, tmp_path / "embeddings", ("train", "dev"))
     cuts = read_groups(tmp_path / "embeddings/train.jsonl.gz")
-    _, semantic_lens_B, _, voice_lens_B = FrameReader()(cuts)
+    _, semantic_lens_B, _, voice_lens_B = read_frames(cuts)
     assert all(abs(semantic_lens_B - 2 * voice_lens_B) < 6)
     train_tagspeech(config, tmp_path / "embeddings", *parts, tmp_path / "run")
 

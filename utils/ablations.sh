@@ -19,7 +19,7 @@
 #   --install false  uses the environment as it is, without utils/install.sh
 #   --name VALUE     any other option of ./run.sh, also --set KEY=VALUE
 #
-# Rows, variants and the paper's figures: conf/ablations/tables.yaml. Each variant is a YAML file there, or
+# Rows, variants and the paper's figures: local/ablations/tables.yaml. Each variant is a YAML file there, or
 # in egs/NAME/conf/ablations; the log says the command that runs it alone.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -57,7 +57,7 @@ fi
 
 [[ $install == false ]] || utils/install.sh
 . ./path.sh
-tables=(--tables conf/ablations/tables.yaml --table "$table" --seeds "$seeds")
+tables=(--tables local/ablations/tables.yaml --table "$table" --seeds "$seeds")
 
 fill_tables() {
   tagspeech ablation-tables "${tables[@]}" --exp "$exp" --results "$results" --command "$command"
@@ -66,7 +66,7 @@ fill_tables() {
 cells=$(tagspeech ablation-cells "${tables[@]}")
 while read -r variant seed encoders; do
   file=egs/$recipe/conf/ablations/$variant.yaml
-  [[ -f $file ]] || file=conf/ablations/$variant.yaml
+  [[ -f $file ]] || file=local/ablations/$variant.yaml
   cell=(./run.sh --recipe "$recipe" --install false ${config:+--config "$config"} --variant "$file"
     --exp "$exp/$variant/seed-$seed" --encoders "$exp/encoders-$encoders"
     --set decode.grammar=false # free to write anything, as in the paper

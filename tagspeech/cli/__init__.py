@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tagspeech.cli import ablations, corpus, results, training
+from tagspeech.cli import ablations, corpus, meetings, results, training
 from tagspeech.errors import InputError
 
 VERBS = (
@@ -28,6 +28,7 @@ VERBS = (
     ablations.add_ablation_cells,
     ablations.add_ablation_tables,
     results.add_transcribe,
+    meetings.add_combine,
     corpus.add_convert,
     training.add_config,
     training.add_export,

@@ -34,6 +34,6 @@ def add_ablation_tables(verbs: object) -> None:
 
 
 def _add_tables(parser: argparse.ArgumentParser) -> None:
-    add_path(parser, "tables", "conf/ablations/tables.yaml")
+    add_path(parser, "tables", "local/ablations/tables.yaml")
     parser.add_argument("--table", default="all", metavar="NAME", help="one of them (default: all)")
     parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds 1 to N")

@@ -16,8 +16,7 @@ from tagspeech.errors import InputError
 class Augment:
     """Changes the groups of a batch as the configuration says; times follow the speed.
 
-    Draws come from Python's generator, whose state checkpoints keep. Raises `InputError` for a
-    manifest that is missing or of another kind.
+    Raises `InputError` for a manifest that is missing or of another kind.
     """
 
     def __init__(self, config: AugmentConfig, sampling_rate: int) -> None:
@@ -26,25 +25,25 @@ class Augment:
         self.noise = _recordings(config.noise, "noise", sampling_rate)
         self.rooms = _recordings(config.rooms, "rooms", sampling_rate)
 
-    def __call__(self, groups: CutSet) -> CutSet:
+    def __call__(self, groups: CutSet, rng: random.Random) -> CutSet:
         if not self.is_on:
             return groups
-        config, own = self.config, random.Random(random.getrandbits(64))
+        config = self.config
         groups = groups.resample(self.sampling_rate).to_eager()
         speeds = [speed for speed in config.speeds if speed != 1]
         if speeds:
             share = len(speeds) / len(config.speeds)
-            groups = PerturbSpeed(speeds, share, own, preserve_id=True)(groups)
+            groups = PerturbSpeed(speeds, share, rng, preserve_id=True)(groups)
         if self.rooms:
             share = config.rooms_share
             groups = ReverbWithImpulseResponse(
-                self.rooms, share, randgen=own, preserve_id=True, normalize_output=False
+                self.rooms, share, randgen=rng, preserve_id=True, normalize_output=False
             )(groups)
         if self.noise:
             noise = CutSet.from_manifests(recordings=self.noise)
             groups = CutMix(
                 *(noise, config.noise_snr, config.noise_share),
-                **{"pad_to_longest": False, "preserve_id": True, "seed": own},
+                **{"pad_to_longest": False, "preserve_id": True, "seed": rng},
             )(groups)
         return groups.to_eager()
 

@@ -5,8 +5,6 @@ Shape suffixes: B batch, T frames, F mel bins, D encoder channels, N segments, S
 
 from __future__ import annotations
 
-import os
-import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +14,6 @@ import numpy as np
 import torch
 from lhotse import CutSet, Fbank, FbankConfig, SupervisionSegment
 from lhotse.audio import AudioLoadingError, DurationMismatchError
-from lhotse.dataset import BucketingSampler
 from lhotse.dataset.collation import collate_custom_field
 from lhotse.dataset.input_strategies import OnTheFlyFeatures
 from numpy.typing import NDArray
@@ -53,28 +50,6 @@ def training_groups(groups: CutSet, train: TrainConfig) -> CutSet:
     return kept
 
 
-def training_batches(
-    groups: CutSet, train: TrainConfig, epoch: int, skip: int, *, rank: int = 0, world_size: int = 1
-) -> Iterator[CutSet]:
-    """The batches of one epoch in the order that seed and epoch fix, the first `skip` left out.
-
-    Of `world_size` processes each gets batches of its own, all as many.
-    """
-    sampler = BucketingSampler(
-        groups,
-        max_duration=train.max_duration,
-        num_buckets=min(train.num_buckets, len(groups)),
-        shuffle=True,
-        seed=train.seed,
-        world_size=world_size,
-        rank=rank,
-    )
-    sampler.set_epoch(epoch)
-    for number, batch in enumerate(sampler):
-        if number >= skip:
-            yield batch
-
-
 def batches_by_duration(groups: CutSet, max_duration: float) -> Iterator[CutSet]:
     """All groups, longest first, in batches of at most `max_duration` seconds of padded audio."""
     batch: list[Any] = []
@@ -92,14 +67,6 @@ def _mean_of_channels(audio: Tensor) -> Tensor:
     return audio.mean(dim=0) if audio.dim() > 1 else audio
 
 
-def workers_of_machine(processes: int) -> int:
-    """How many threads each of `processes` trainings has for reading audio, at most 8.
-
-    The processor cores that computing leaves; 0 where there is none to spare.
-    """
-    return min(8, (os.cpu_count() or 1) // processes - 1)
-
-
 class FeatureReader:
     """Reads the audio of groups and gives their log-mel features, (B, T, F), and lengths (B,).
 
@@ -112,7 +79,6 @@ class FeatureReader:
     """
 
     def __init__(self, config: FeatureConfig, whisper_bins: int = 0, workers: int = 0) -> None:
-        self.seconds = 0.0  # spent reading so far
         self.sampling_rate = config.sampling_rate
         self.fbank = Fbank(
             FbankConfig(sampling_rate=config.sampling_rate, num_mel_bins=config.num_mel_bins)
@@ -133,12 +99,6 @@ class FeatureReader:
             self.whisper = WhisperFeatureExtractor(feature_size=whisper_bins)
 
     def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor]:
-        began = time.perf_counter()
-        features_BTF, lens_B = self._of_groups(groups)
-        self.seconds += time.perf_counter() - began
-        return features_BTF, lens_B
-
-    def _of_groups(self, groups: CutSet) -> tuple[Tensor, Tensor]:
         groups = groups.resample(self.sampling_rate)
         with torch.autocast("cpu", enabled=False):  # features stay in float32
             try:
@@ -182,18 +142,11 @@ class FeatureReader:
         return torch.cat([features_BTF, own_BTF], dim=-1), lens_B
 
 
-class FrameReader:
+def read_frames(groups: CutSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Encoder frames that stage 5 stored: semantic (B, T, D), its lengths, voice, its lengths."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0  # spent reading so far
-
-    def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        began = time.perf_counter()
-        semantic, semantic_lens = collate_custom_field(groups, "semantic_frames", pad_value=0)
-        voice, voice_lens = collate_custom_field(groups, "voice_frames", pad_value=0)
-        self.seconds += time.perf_counter() - began
-        return semantic.float(), semantic_lens, voice.float(), voice_lens
+    semantic, semantic_lens = collate_custom_field(groups, "semantic_frames", pad_value=0)
+    voice, voice_lens = collate_custom_field(groups, "voice_frames", pad_value=0)
+    return semantic.float(), semantic_lens, voice.float(), voice_lens
 
 
 def frame_units(groups: CutSet, num_frames: int, encode: Callable[[str], list[int]]) -> Tensor:

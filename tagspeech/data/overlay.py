@@ -12,8 +12,7 @@ from lhotse.cut import Cut
 class Overlay:
     """Lays groups of one speaker over a share of the groups of a batch.
 
-    A group of another speaker that is not longer starts somewhere inside, at its own level. Draws
-    come from Python's generator, whose state checkpoints keep.
+    A group of another speaker that is not longer starts somewhere inside, at its own level.
     """
 
     def __init__(self, groups: CutSet, share: float) -> None:
@@ -21,21 +20,21 @@ class Overlay:
         alone = (cut for cut in groups if share and len(_speakers(cut)) == 1)
         self.others = sorted(alone, key=lambda cut: cut.duration)
 
-    def __call__(self, groups: CutSet) -> CutSet:
+    def __call__(self, groups: CutSet, rng: random.Random) -> CutSet:
         if not self.others:
             return groups
         return CutSet.from_cuts(
-            self._under_another(cut) if random.random() < self.share else cut for cut in groups
+            self._under_another(cut, rng) if rng.random() < self.share else cut for cut in groups
         )
 
-    def _under_another(self, cut: Cut) -> Cut:
+    def _under_another(self, cut: Cut, rng: random.Random) -> Cut:
         shorter = bisect.bisect_right(self.others, cut.duration, key=lambda one: one.duration)
         if not shorter:
             return cut
-        other = self.others[random.randrange(shorter)]
+        other = self.others[rng.randrange(shorter)]
         if _speakers(other) & _speakers(cut):
             return cut
-        offset = random.uniform(0, cut.duration - other.duration)
+        offset = rng.uniform(0, cut.duration - other.duration)
         return cut.mix(other, offset_other_by=offset, preserve_id="left")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tqdm import tqdm
 from tagspeech.config import DecodeConfig
 from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups
 from tagspeech.data.groups import group_segments
-from tagspeech.decoding.greedy import generate, spell
+from tagspeech.decoding.confidence import parse_output
+from tagspeech.decoding.greedy import generate
 from tagspeech.decoding.shards import Shard, read_shards
 from tagspeech.decoding.speakers import cluster_voices, with_speakers
 from tagspeech.files import journal, read_journal, write_text
@@ -29,35 +31,42 @@ log = logging.getLogger(__name__)
 
 
 def decode_groups(
-    model: TagSpeechModel, groups: CutSet, config: DecodeConfig
+    model: TagSpeechModel, groups: CutSet, config: DecodeConfig, done: Collection[str] = ()
 ) -> Iterator[dict[str, Any]]:
     """The journal's row of each group, batch by batch, longest groups first.
+
+    Groups of `done` have none, but are decoded again with others of their batch: another batch
+    changes the last bits of sums.
 
     session, text       what the LLM wrote for whom
     malformed, problems whether and why it does not parse whole
     tokens, passes      how many tokens it has, and forward passes of the LLM that wrote them
-    speakers_by_voice   of each segment that parses, in order
+    speakers_by_voice, word_confidences   of each segment that parses, in order
     """
     features = FeatureReader(model.config.features, model.config.semantic.whisper_bins)
     for batch in batches_by_duration(groups, config.max_duration):
+        if all(cut.id in done for cut in batch):
+            continue
         with torch.inference_mode():
             frames = model.encode(*features(batch))
         durations = [cut.duration for cut in batch] if config.grammar else None
         outputs = generate(model, frames, config.max_new_tokens, durations)
-        texts = spell(model, [output.ids for output in outputs])
-        for item, (cut, text) in enumerate(zip(batch, texts, strict=True)):
-            parsed = parse_target(text, cut.id)
+        for item, (cut, output) in enumerate(zip(batch, outputs, strict=True)):
+            if cut.id in done:
+                continue
+            text, parsed = parse_output(model, output, cut.id)
             voice_TD = frames.voice[item, : frames.voice_lens[item]]
             yield {
                 "session": cut.id,
                 "text": text,
                 "malformed": parsed.malformed,
                 "problems": parsed.problems,
-                "tokens": len(outputs[item].ids),
-                "passes": outputs[item].passes,
+                "tokens": len(output.ids),
+                "passes": output.passes,
                 "speakers_by_voice": cluster_voices(
                     parsed.segments, voice_TD, config.speaker_threshold
                 ),
+                "word_confidences": [one.word_confidences for one in parsed.segments],
             }
 
 
@@ -85,14 +94,14 @@ def decode(
     own = groups if shard is None else shard.take(groups)
     raw = output / (f"{split}.raw.jsonl" if shard is None else shard.journal(split))
     done = {row["session"] for row in read_journal(raw)}
-    left = own.filter(lambda cut: cut.id not in done).to_eager()
+    left = sum(cut.id not in done for cut in own)
     if done:
-        log.info("%d of %d groups are decoded already", len(own) - len(left), len(own))
+        log.info("%d of %d groups are decoded already", len(own) - left, len(own))
     with journal(raw) as add:  # also of a shard without groups
-        if len(left):
+        if left:
             model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
-            outputs = decode_groups(model, left, config)
-            for row in tqdm(outputs, f"decode {split}", len(left), unit=" groups"):
+            outputs = decode_groups(model, own, config, done)
+            for row in tqdm(outputs, f"decode {split}", left, unit=" groups"):
                 add(row)
     if shard is None:
         rows = {row["session"]: row for row in read_journal(raw)}
@@ -120,6 +129,11 @@ def _write_segments(
     hyp_voice: list[Segment] = []
     for row in rows:
         segments = parse_target(row["text"], row["session"]).segments
+        if "word_confidences" in row:  # not in journals before there were any
+            segments = [
+                replace(segment, word_confidences=None if sure is None else tuple(sure))
+                for segment, sure in zip(segments, row["word_confidences"], strict=True)
+            ]
         hyp += segments
         hyp_voice += with_speakers(segments, row["speakers_by_voice"])
     ref = [segment for cut in groups for segment in group_segments(cut)]

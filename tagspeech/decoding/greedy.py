@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,10 +19,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from tagspeech.decoding.held import Held
 from tagspeech.decoding.rows import Row, forward
 from tagspeech.decoding.vocabulary import Vocabulary
 from tagspeech.errors import InputError, is_out_of_memory
-from tagspeech.grammar import State, begin
+from tagspeech.grammar import begin
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,6 @@ log = logging.getLogger(__name__)
 PREFILL = 1024  # positions of prompts in a pass, or one prompt
 ROWS = 8  # that share a pass through the LLM's output: a CPU is slower with more
 TOKENS = 100, 40  # most of an output: so many, and so many for each second of audio
-SPEAKERS = 64  # tokens left for speakers where the lines of an output use up the others
 
 
 @dataclass
@@ -47,27 +48,20 @@ class Output:
     passes: int = 0
 
 
-_Start = tuple[Tensor, int, State | None]  # prompt, most tokens, where a held output begins
+_Start = tuple[Tensor, int, Held | None]  # prompt, most tokens, to what the output is held
 
 
 class _Writer:
-    """One row: its output, keys and values, and with a grammar what may follow."""
+    """One row: its output, keys and values."""
 
-    def __init__(
-        self, vocabulary: Vocabulary | None, prompt_LH: Tensor, limit: int, state: State | None
-    ) -> None:
-        self.vocabulary, self.limit, self.state = vocabulary, limit, state
+    def __init__(self, prompt_LH: Tensor, limit: int, held: Held | None) -> None:
+        self.limit = limit
+        self.held = copy(held)  # short of memory, outputs begin anew
         self.prompt: Tensor | None = prompt_LH  # until it has gone through the LLM
         self.read = 0  # tokens of the output that have
         self.row, self.output = Row(), Output()
         self.hidden = prompt_LH[-1]  # the last state of the LLM (H,), after the first pass
-        self.line: list[int] = []  # tokens since the last newline that ended one
         self.done = False
-
-    @property
-    def in_words(self) -> bool:
-        """Whether nearly all tokens may follow."""
-        return self.state is None or self.state.in_words
 
     def new_inputs(self, model: TagSpeechModel) -> Tensor:
         """What has not gone through the LLM yet, embedded (K, H). It goes now."""
@@ -83,49 +77,24 @@ class _Writer:
 
         Where there would be no room for the end of the text then, the end takes its place.
         """
-        if self.state is None or self.vocabulary is None:
-            self._add([token], log_prob)
-            self.done = len(self.output.ids) >= self.limit
-            return
-        if ending := self._ending(token):
-            self._add(self.vocabulary.cut(ending, self.line))
-        else:
-            self._add([token], log_prob)
+        left = self.limit - len(self.output.ids)
+        ending = self.held.ending(token, self.limit, left) if self.held is not None else []
+        self._add(ending or [token], 0.0 if ending else log_prob)
         self.add_forced()
 
     def add_forced(self) -> None:
         """Adds the tokens that follow in any case."""
-        if self.state is not None and self.vocabulary is not None and not self.done:
-            self._add(self.vocabulary.forced(self.state, self.line))
-
-    def _ending(self, token: int) -> str:
-        """What must follow now in place of `token`; empty as long as there is room."""
-        assert self.state is not None
-        assert self.vocabulary is not None
-        ahead = self.state.after(self.vocabulary.pieces[token])
-        assert ahead is not None, self.vocabulary.pieces[token]
-        left = self.limit - len(self.output.ids) - 1
-        in_text = ahead.block in ("open", "text")
-        if in_text:
-            left -= min(SPEAKERS, self.limit // 8)
-        # The count is exact and slow: only where the end can be near.
-        if left > 100 + 20 * len(ahead.ranges) or left >= self.vocabulary.length(ahead.shortest()):
-            return ""
-        ending = self.state.shortest()
-        return "".join(ending.partition("</text>\n")[:2]) if in_text else ending
+        if self.held is not None and not self.done:
+            self._add(self.held.forced())
 
     def _add(self, ids: Sequence[int], log_prob: float = 0.0) -> None:
         self.output.ids += ids
         self.output.log_probs += [log_prob] * len(ids)
-        if self.state is None or self.vocabulary is None:
-            return
-        for token in ids:
-            piece = self.vocabulary.pieces[token]
-            ahead = self.state.after(piece)
-            assert ahead is not None, piece
-            self.state = ahead
-            self.line = [] if piece.endswith("\n") else [*self.line, token]
-        self.done = self.state.whole
+        if self.held is None:
+            self.done = len(self.output.ids) >= self.limit
+        else:
+            self.held.add(ids)
+            self.done = self.held.whole
 
 
 @torch.inference_mode()
@@ -146,7 +115,7 @@ def generate(
     """
     prompts = model.prompts(model.add_anchors(model.project(frames)))
     if durations is None:
-        return _run_or_halve(model, None, [(one, max_new_tokens, None) for one in prompts])
+        return _run_or_halve(model, [(one, max_new_tokens, None) for one in prompts])
     vocabulary = _vocabulary(model)
     least = vocabulary.length(begin(0.0).shortest())
     if max_new_tokens < least:
@@ -158,11 +127,11 @@ def generate(
         (
             prompt_LH,
             min(max_new_tokens, few + math.ceil(each * seconds)),
-            begin(seconds, model.config.target.time_grid),
+            Held(vocabulary, begin(seconds, model.config.target.time_grid)),
         )
         for prompt_LH, seconds in zip(prompts, durations, strict=True)
     ]
-    return _run_or_halve(model, vocabulary, starts)
+    return _run_or_halve(model, starts)
 
 
 _VOCABULARIES: WeakKeyDictionary[TagSpeechModel, Vocabulary] = WeakKeyDictionary()
@@ -176,28 +145,22 @@ def _vocabulary(model: TagSpeechModel) -> Vocabulary:
     return _VOCABULARIES[model]
 
 
-def _run_or_halve(
-    model: TagSpeechModel, vocabulary: Vocabulary | None, starts: Sequence[_Start]
-) -> list[Output]:
+def _run_or_halve(model: TagSpeechModel, starts: Sequence[_Start]) -> list[Output]:
     try:
-        return _run(model, vocabulary, starts)
+        return _run(model, starts)
     except (MemoryError, RuntimeError) as error:
         if len(starts) == 1 or not is_out_of_memory(error):
             raise
     half = len(starts) // 2
     log.warning("out of memory with %d rows at a time; goes on with %d", len(starts), half)
     return [
-        output
-        for part in (starts[:half], starts[half:])
-        for output in _run_or_halve(model, vocabulary, part)
+        output for part in (starts[:half], starts[half:]) for output in _run_or_halve(model, part)
     ]
 
 
-def _run(
-    model: TagSpeechModel, vocabulary: Vocabulary | None, starts: Sequence[_Start]
-) -> list[Output]:
+def _run(model: TagSpeechModel, starts: Sequence[_Start]) -> list[Output]:
     """Writes all outputs; rows that are done leave."""
-    writers = [_Writer(vocabulary, *start) for start in starts]
+    writers = [_Writer(*start) for start in starts]
     for writer in writers:
         writer.add_forced()
     for rows in _prefills(writers):
@@ -237,23 +200,21 @@ def _step(model: TagSpeechModel, writers: list[_Writer]) -> None:
 def _choose(model: TagSpeechModel, writers: list[_Writer]) -> None:
     """Adds to each row its likeliest token and those that follow it in any case."""
     head, end = model.llm.get_output_embeddings(), model.prompt.ending[0]
-    in_words = [writer for writer in writers if writer.in_words]
-    others = [writer for writer in writers if not writer.in_words]
+    others = [(one, one.held) for one in writers if one.held is not None and not one.held.in_words]
+    in_words = [one for one in writers if one.held is None or one.held.in_words]
     for start in range(0, len(in_words), ROWS):
         some = in_words[start : start + ROWS]
         hidden_RH = torch.stack([writer.hidden for writer in some])
         for writer, log_probs_V in zip(some, _log_probs(head, hidden_RH), strict=True):
             token = int(log_probs_V.argmax())
-            if writer.state is not None and writer.vocabulary is not None:
-                token = writer.vocabulary.best(writer.state, log_probs_V, token)
+            if writer.held is not None:
+                token = writer.held.best(log_probs_V, token)
             elif token == end:
                 writer.done = True
                 continue
             writer.choose(token, float(log_probs_V[token]))
-    for writer in others:
-        assert writer.state is not None
-        assert writer.vocabulary is not None
-        choices = writer.vocabulary.allowed(writer.state)
+    for writer, held in others:
+        choices = held.allowed()
         log_probs = _log_probs(head, writer.hidden[None], choices)[0]
         place = int(log_probs.argmax())
         writer.choose(choices[place], float(log_probs[place]))

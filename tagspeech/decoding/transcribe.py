@@ -14,12 +14,12 @@ from lhotse.audio import AudioLoadingError, DurationMismatchError
 from numpy.typing import NDArray
 
 from tagspeech.data.batches import FeatureReader
-from tagspeech.decoding.greedy import generate_texts
+from tagspeech.decoding.confidence import parse_output
+from tagspeech.decoding.greedy import generate
 from tagspeech.decoding.speakers import cluster_voices, with_speakers
 from tagspeech.errors import InputError
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
-from tagspeech.serialize import parse_target
 
 log = logging.getLogger(__name__)
 
@@ -136,9 +136,9 @@ def _transcribe_batch(
     limit = decode.max_new_tokens
     durations = [len(samples) / reader.sampling_rate for samples, _ in batch]
     held = decode.grammar if grammar is None else grammar
-    texts = generate_texts(model, frames, limit, durations if held else None)
-    for item, (text, (_, session)) in enumerate(zip(texts, batch, strict=True)):
-        parsed = parse_target(text, session)
+    outputs = generate(model, frames, limit, durations if held else None)
+    for item, (output, (_, session)) in enumerate(zip(outputs, batch, strict=True)):
+        _, parsed = parse_output(model, output, session)
         for problem in parsed.problems:
             log.warning("%s: %s", session, problem)
         if speakers == "llm":

@@ -6,12 +6,14 @@ Times have three decimals.
 
     rttm   no words, no gender
     stm    no gender
-    ctm    words without speakers; read back, every word is a segment of speaker "?"
+    ctm    words without speakers; read back, every word is a segment of speaker "?". A sixth field
+           is a word's confidence from 0 to 1, where known, with three decimals
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import accumulate
 
 from tagspeech.errors import InputError
@@ -85,7 +87,7 @@ def parse_stm(text: str, file: str, session: str) -> list[Segment]:
 
 
 def render_ctm(segments: list[Segment]) -> str:
-    """`session 1 start duration word`.
+    """`session 1 start duration word`, and the word's confidence where known.
 
     Word times are estimates: a segment's time is spread over its words by their characters.
     A comment in the first line says so.
@@ -94,15 +96,17 @@ def render_ctm(segments: list[Segment]) -> str:
     for item in by_session(segments):
         start, end = milliseconds(item)
         spoken = item.words.split()
+        sure = [f" {one:.3f}" for one in item.word_confidences or ()] or [""] * len(spoken)
         lengths = [len(word) for word in spoken]
         total = sum(lengths) or 1
         # Edges in whole milliseconds; integer arithmetic, so that the last edge is the end.
         edges = [start + (end - start) * n // total for n in accumulate(lengths, initial=0)]
-        for left, right, word in zip(edges[:-1], edges[1:], spoken, strict=True):
-            words.append((_name(item.session, "ctm"), left, max(right - left, 1), word))
+        for left, right, word, known in zip(edges[:-1], edges[1:], spoken, sure, strict=True):
+            line = word + known
+            words.append((_name(item.session, "ctm"), left, max(right - left, 1), line))
     words.sort(key=lambda word: word[:2])
     lines = [
-        f"{name} 1 {seconds(left)} {seconds(long)} {word}\n" for name, left, long, word in words
+        f"{name} 1 {seconds(left)} {seconds(long)} {line}\n" for name, left, long, line in words
     ]
     return CTM_COMMENT + "".join(lines)
 
@@ -119,8 +123,24 @@ def parse_ctm(text: str, file: str, session: str) -> list[Segment]:
             )
         start, duration = _times(fields[2:4], where)
         name, end = decode_name(fields[0], _UNSAFE), round(start + duration, 6)
-        segments.append(segment(where, name, UNKNOWN_SPEAKER, start, end, fields[4]))
+        word = segment(where, name, UNKNOWN_SPEAKER, start, end, fields[4])
+        segments.append(replace(word, word_confidences=_confidence(fields[5:], where)))
     return segments
+
+
+def _confidence(fields: list[str], where: str) -> tuple[float] | None:
+    """Of a word, by the sixth field of its line, which may be missing or NA."""
+    if not fields or fields[0].upper() == "NA":
+        return None
+    try:
+        value = float(fields[0])
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise InputError(
+            f"{where}: {fields[0]} is no confidence; wants a number from 0 to 1, or NA"
+        )
+    return (value,)
 
 
 def _name(name: str, format: str) -> str:

@@ -1,4 +1,7 @@
-"""SegLST: the JSON list of meeteval, with the key `gender` added; keeps segments exactly.
+"""SegLST: the JSON list of meeteval, with keys added; keeps segments exactly.
+
+    gender                        "m", "f" or "u"
+    confidence, word_confidences  where known: of the words together and of each, from 0 to 1
 
 Own code rather than meeteval's, as for the other formats here: a few lines that name the entry
 and the remedy where something is wrong. A test holds that meeteval reads what is written.
@@ -19,23 +22,30 @@ from tagspeech.serialize import UNKNOWN_SPEAKER
 
 def render(segments: list[Segment]) -> str:
     """The list, one segment a line."""
-    rows = [
-        {
-            "session_id": item.session,
-            "speaker": item.speaker,
-            "start_time": item.start,
-            "end_time": item.end,
-            "words": item.words,
-            "gender": item.gender,
-        }
-        for item in by_session(segments)
-    ]
-    lines = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in rows)
+    rows = [json.dumps(_row(item), ensure_ascii=False) for item in by_session(segments)]
+    lines = ",\n".join("  " + row for row in rows)
     return f"[\n{lines}\n]\n" if lines else "[]\n"
 
 
+def _row(item: Segment) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "session_id": item.session,
+        "speaker": item.speaker,
+        "start_time": item.start,
+        "end_time": item.end,
+        "words": item.words,
+        "gender": item.gender,
+    }
+    if item.word_confidences is not None:
+        row |= {"confidence": item.confidence, "word_confidences": item.word_confidences}
+    return row
+
+
 def parse(text: str, file: str, session: str) -> list[Segment]:
-    """The segments; `session` is that of entries without `session_id`; other keys are ignored."""
+    """The segments; `session` is that of entries without `session_id`; other keys are ignored.
+
+    So is `confidence`, which follows from `word_confidences`.
+    """
     try:
         rows = json.loads(text)
     except ValueError as error:  # also of a number with thousands of digits
@@ -59,7 +69,15 @@ def _segment(row: Any, where: str, session: str) -> Segment:
         _time(row, "end_time", where),
         _text(row, "words", ""),
     )
-    return replace(item, gender=gender)
+    sure = row.get("word_confidences")
+    if sure is None:
+        return replace(item, gender=gender)
+    if not isinstance(sure, list) or not all(isinstance(one, (int, float)) for one in sure):
+        raise InputError(f"{where}: word_confidences is {sure!r}; wants a list of numbers")
+    try:
+        return replace(item, gender=gender, word_confidences=tuple(map(float, sure)))
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{where}: word_confidences: {error}; correct or remove them") from error
 
 
 def _text(row: dict[str, Any], key: str, default: str) -> str:

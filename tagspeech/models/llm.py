@@ -71,6 +71,8 @@ def load_llm(
         raise InputError(f"{where}: its weights lack {name}")
     for name in sorted(report["unexpected_keys"]):
         raise InputError(f"{where}: its weights have unexpected {name}")
+    if getattr(llm.config, "final_logit_softcapping", None):  # Gemma 2; the loss would leave it out
+        raise InputError(f"{where}: has final_logit_softcapping set; choose an LLM without")
     return llm, tokenizer
 
 

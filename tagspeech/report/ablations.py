@@ -1,6 +1,6 @@
 """Tables of ablations: what variants of one configuration score, beside the paper's figures.
 
-conf/ablations/tables.yaml   which tables there are, of which variants
+local/ablations/tables.yaml   which tables there are, of which variants
 EXP/VARIANT/seed-N           the experiment of a cell, trained and scored by ./run.sh
 RESULTS.md                   each table between <!-- ablations:NAME:begin --> and ...:end -->
 """

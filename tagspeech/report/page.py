@@ -97,7 +97,11 @@ def _sessions(
                 "errors": metrics["cpwer"]["errors"],
                 **{key: metrics[key]["error_rate"] for key in MAIN_RATES},
                 **{
-                    side: [[s.speaker, s.start, s.end, s.words] for s in segments]
+                    side: [
+                        [s.speaker, s.start, s.end, s.words]
+                        + ([] if s.confidence is None else [s.confidence])
+                        for s in segments
+                    ]
                     for side, segments in own.items()
                 },
                 "pairs": [[pair.ref, pair.hyp, pair.words] for pair in pairs],

@@ -6,17 +6,17 @@ Shape suffixes: B batch, T frames, F mel bins, N segments, D encoder channels.
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import kaldialign
 import torch
 from lhotse import CutSet, SupervisionSegment
 from lhotse.cut import Cut
 from lhotse.dataset import SpecAugment
 from torch import Tensor
 
-from tagspeech.config import Config
+from tagspeech.config import FRAMES_PER_SECOND, Config
 from tagspeech.data.alone import segments_alone
 from tagspeech.data.batches import (
     FeatureReader,
@@ -26,7 +26,6 @@ from tagspeech.data.batches import (
     pool_regions,
     read_groups,
     training_groups,
-    workers_of_machine,
 )
 from tagspeech.data.groups import group_segments
 from tagspeech.data.overlay import Overlay
@@ -37,11 +36,12 @@ from tagspeech.models.transducer import TransducerModel, check_loss
 from tagspeech.models.voice import GENDER_CLASSES, VoiceModel
 from tagspeech.models.zipformer import load_zipformer
 from tagspeech.scoring.verification import equal_error_rate
-from tagspeech.text import scoring_units
 from tagspeech.training.checkpoint import save, seed_everything
 from tagspeech.training.embed import MOST_SEGMENTS
 from tagspeech.training.loop import fit
-from tagspeech.training.parallel import on_device, rank, wait_for_all, world_size
+from tagspeech.training.parallel import on_device, rank, wait_for_all
+from tagspeech.training.reading import Batch, spare_processors
+from tagspeech.training.sot_scores import SotScores
 
 log = logging.getLogger(__name__)
 
@@ -59,47 +59,6 @@ def sot_transcript(cut: Cut) -> str:
         words += segment.words.split()
         speaker = segment.speaker
     return " ".join(words)
-
-
-class SotScores:
-    """Error rate of words and quality of speaker changes, over transcripts one by one.
-
-    Words are those of `scoring_units`: characters in Chinese. Speaker changes are no words of the
-    error rate. For their precision and recall the units of reference and output, words and change
-    tokens alike, are aligned with the fewest edits; a change token of the output that is aligned
-    with one of the reference is a hit. Precision: hits per change token of the output; recall: hits
-    per change token of the reference; 0 where there are none.
-    """
-
-    def __init__(self, language: str) -> None:
-        self.language = language
-        self.errors = self.words = self.hits = self.found = self.wanted = 0
-        self.transcripts = self.right_counts = 0
-
-    def add(self, ref: str, hyp: str) -> None:
-        """Counts one transcript, change tokens in it."""
-        ref_units, hyp_units = (scoring_units(text, self.language).split() for text in (ref, hyp))
-        aligned = kaldialign.align(ref_units, hyp_units, "")
-        wanted, found = (units.count(SPEAKER_CHANGE) for units in (ref_units, hyp_units))
-        self.hits += aligned.count((SPEAKER_CHANGE, SPEAKER_CHANGE))
-        self.wanted += wanted
-        self.found += found
-        self.right_counts += wanted == found
-        self.transcripts += 1
-        ref_words, hyp_words = (
-            [unit for unit in units if unit != SPEAKER_CHANGE] for units in (ref_units, hyp_units)
-        )
-        self.errors += kaldialign.edit_distance(ref_words, hyp_words)["total"]
-        self.words += len(ref_words)
-
-    def figures(self) -> dict[str, float]:
-        """All figures as fractions."""
-        return {
-            "wer": self.errors / max(1, self.words),
-            "change_precision": self.hits / max(1, self.found),
-            "change_recall": self.hits / max(1, self.wanted),
-            "changes_right": self.right_counts / max(1, self.transcripts),
-        }
 
 
 class SotTask:
@@ -120,25 +79,28 @@ class SotTask:
             if sot.loss == "ctc"
             else TransducerModel(config.semantic.encoder, sot.transducer, len(self.units))
         )
-        self.features = FeatureReader(config.features, workers=workers_of_machine(world_size()))
+        self.features = FeatureReader(config.features, workers=spare_processors())
         self.augment = SpecAugment(num_frame_masks=2, features_mask_size=20, num_feature_masks=2)
 
-    @property
-    def seconds_reading(self) -> float:
-        """So far spent waiting for features."""
-        return self.features.seconds
+    def positions(self, group: Cut) -> int:
+        """Frames of the encoder."""
+        return round(FRAMES_PER_SECOND * group.duration)
 
-    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
+    def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
+        """Features, perhaps of two groups at once (`semantic.sot.overlay`)."""
         if step >= self.train.simple_steps:
-            batch = self.overlay(batch)
-        features_BTF, lens_B = self.features(batch)
+            groups = self.overlay(groups, rng)
+        return Batch(groups, self.features(groups))
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, float]]:
+        groups, (features_BTF, lens_B) = batch
         if self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
-        units = [self.units.encode(sot_transcript(cut)) for cut in batch]
+        units = [self.units.encode(sot_transcript(cut)) for cut in groups]
         encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
         loss, figures = self.model.losses(encoded_BTD, encoded_lens_B, units, step)
         if self.alignment:
-            units_BTS = frame_units(batch, encoded_BTD.shape[1], self.units.encode)
+            units_BTS = frame_units(batch.groups, encoded_BTD.shape[1], self.units.encode)
             alignment = self.model.alignment_loss(encoded_BTD, units_BTS.to(encoded_BTD.device))
             figures["alignment"] = alignment.item()
             loss = loss + self.alignment * alignment
@@ -165,28 +127,30 @@ class VoiceTask:
         self.groups, self.dev = groups, dev
         self.speakers = {name: index for index, name in enumerate(speakers)}
         self.model = VoiceModel(config.voice, len(speakers))
-        self.features = FeatureReader(config.features, workers=workers_of_machine(world_size()))
+        self.features = FeatureReader(config.features, workers=spare_processors())
         self.augment = SpecAugment(
             time_warp_factor=None, num_frame_masks=1, frames_mask_size=20, features_mask_size=10
         )
 
-    @property
-    def seconds_reading(self) -> float:
-        """So far spent waiting for features."""
-        return self.features.seconds
+    def positions(self, group: Cut) -> int:
+        """Frames of the encoder."""
+        return round(FRAMES_PER_SECOND * group.duration)
 
-    def pooled(self, batch: CutSet) -> tuple[Tensor, list[SupervisionSegment]]:
+    def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
+        """Features."""
+        return Batch(groups, self.features(groups))
+
+    def pooled(self, batch: Batch) -> tuple[Tensor, list[SupervisionSegment]]:
         """A vector for each segment long enough to have a frame, (N, D), and its supervision."""
-        features_BTF, lens_B = self.features(batch)
+        groups, (features_BTF, lens_B) = batch
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
         encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
-        regions = clean_regions(batch)
-        cuts = list(batch)
-        supervisions = [cuts[item].supervisions[index] for item, index, _ in regions]
+        regions = clean_regions(groups)
+        supervisions = [groups[item].supervisions[index] for item, index, _ in regions]
         return pool_regions(encoded_BTD, encoded_lens_B, regions), supervisions
 
-    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, float]]:
         pooled_ND, supervisions = self.pooled(batch)
         speaker, gender = self.model.losses(
             pooled_ND,
@@ -203,7 +167,7 @@ class VoiceTask:
     def validate(self) -> dict[str, float]:
         vectors, speakers, right, known = [], [], 0, 0
         for batch in batches_by_duration(self.dev, self.train.max_duration):
-            pooled_ND, supervisions = self.pooled(batch)
+            pooled_ND, supervisions = self.pooled(Batch(batch, self.features(batch)))
             labels_N = gender_labels(supervisions)
             guesses_N = self.model.gender_output(pooled_ND).argmax(-1).cpu()
             right += int((guesses_N == labels_N).sum())

@@ -6,18 +6,19 @@ import json
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from lhotse import CutSet
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from tagspeech.config import Config
 from tagspeech.config_file import load_config, to_tree, to_yaml
 from tagspeech.data.augment import Augment
-from tagspeech.data.batches import training_batches
+from tagspeech.data.buckets import training_batches
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, write_text
 from tagspeech.models.sharding import is_sharded
@@ -33,9 +34,9 @@ from tagspeech.training.checkpoint import (
 )
 from tagspeech.training.memory import tell_memory
 from tagspeech.training.parallel import device, gather, rank, share_weights, world_size
+from tagspeech.training.reading import Batch, ReadAhead, draws, steps_ahead
 from tagspeech.training.steps import (
     Task,
-    WaitingShare,
     by_rate,
     gradients,
     learning_rate,
@@ -86,7 +87,7 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
 
     step, epoch, used = 0, 0, 0
     share_weights(model)
-    torch.manual_seed(train.seed + rank())  # dropout and augmentation differ between processes
+    torch.manual_seed(train.seed + rank())  # dropout and SpecAugment differ between processes
     random.seed(train.seed + rank())
     state = checkpoints.latest()
     if state:
@@ -99,32 +100,26 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
         set_rng_state(state["rng"][rank()])
         log.info("goes on after step %d", step)
 
-    # Accumulated batches are those that as many more processes would have.
-    ranks = range(rank() * train.accumulate, (rank() + 1) * train.accumulate)
-    parts = [{"rank": one, "world_size": world_size() * train.accumulate} for one in ranks]
     together = is_sharded(model)
     model.train()
     if train.try_largest and not state:
-        batches = training_batches(task.groups, train, 0, skip=0, **parts[0])
-        try_largest(task, batches, weights, arithmetic, output)
+        try_largest(task, _batches(task, task.groups, 0, 0)[0], weights, arithmetic, output)
     board = SummaryWriter(str(output / "tensorboard"), purge_step=step) if first else None
     started = time.monotonic() - (state["seconds"] if state else 0.0)
     progress = tqdm(
         total=train.max_steps, initial=step, desc=output.name, unit=" batches", disable=not first
     )
     augment = Augment(train.augment, config.features.sampling_rate)
-    waiting = WaitingShare(task)
+    reader = ReadAhead(steps_ahead(train))
     simple = task.groups.filter(lambda cut: len(cut.supervisions) == 1).to_eager()
     while step < train.max_steps:
         groups = simple if step < train.simple_steps and len(simple) else task.groups
-        shares = [training_batches(groups, train, epoch, skip=used, **one) for one in parts]
-        for of_step in zip(*shares, strict=True):
+        for batches in reader(_read_steps(task, augment, groups, epoch, used, step)):
             rate = learning_rate(train, step)
             for group, peak in zip(optimizer.param_groups, groups_of_rates, strict=True):
                 group["lr"] = learning_rate(replace(train, lr=peak), step)
             optimizer.zero_grad(set_to_none=True)
-            heard = [augment(batch) for batch in of_step]
-            loss, figures = gradients(task, heard, step, weights, arithmetic, output)
+            loss, figures = gradients(task, batches, step, weights, arithmetic, output)
             norm = arithmetic.step(optimizer, weights, train.clip_norm)
             step, used = step + 1, used + 1
             phase_ends = step in (train.simple_steps, train.max_steps)
@@ -133,7 +128,7 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
 
             progress.update()
             if board and step % train.log_every == 0:
-                share = waiting()
+                share = reader.waiting_share()
                 figures = {"loss": loss, "gradient_norm": norm.item(), "lr": rate, **figures}
                 figures["waiting_share"] = share
                 progress.set_postfix(loss=f"{loss:.3f}", waiting=f"{share:.0%}")
@@ -167,6 +162,35 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
         final = load(output / BEST)["model"] if train.final == "best" else checkpoints.average()
         load_trainable_state(model, final, str(output))
     model.eval()
+
+
+def _batches(task: Task, groups: CutSet, epoch: int, used: int) -> list[Iterator[CutSet]]:
+    """The batches of an epoch that this process has still to use: an iterator for each that it
+    computes in a step. They are those that as many more processes would have."""
+    count = task.train.accumulate
+    return [
+        training_batches(
+            *(groups, task.train, epoch, used),
+            positions=task.positions,
+            rank=one,
+            world_size=world_size() * count,
+        )
+        for one in range(rank() * count, (rank() + 1) * count)
+    ]
+
+
+def _read_steps(
+    task: Task, augment: Augment, groups: CutSet, epoch: int, used: int, step: int
+) -> Iterator[list[Batch]]:
+    """The batches of each step of an epoch, beginning with `step`, of which `used` are used."""
+    of_steps = zip(*_batches(task, groups, epoch, used), strict=True)
+    for number, of_step in enumerate(of_steps):
+        batches = []
+        for rank_of_batch, groups_of_batch in enumerate(of_step, rank() * task.train.accumulate):
+            rng = draws(task.train, epoch, used + number, rank_of_batch)
+            heard = augment(groups_of_batch, rng)
+            batches.append(task.read(heard, step + number, rng))
+        yield batches
 
 
 def _claim_folder(output: Path, config: Config, sections: Sequence[str]) -> None:

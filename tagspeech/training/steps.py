@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Protocol
 
 import torch
 from lhotse import CutSet
+from lhotse.cut import Cut
 from torch import Tensor, nn
 
 from tagspeech.config import TrainConfig
@@ -20,6 +22,7 @@ from tagspeech.training.arithmetic import Arithmetic
 from tagspeech.training.checkpoint import rng_state, set_rng_state
 from tagspeech.training.memory import Activations, gigabytes, held_memory
 from tagspeech.training.parallel import gather, share_gradients, sum_over_processes
+from tagspeech.training.reading import Batch
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +40,16 @@ class Task(Protocol):
     def sections(self) -> tuple[str, ...]:
         """The sections of the configuration that this training depends on."""
 
-    @property
-    def seconds_reading(self) -> float:
-        """How long it has waited for its data so far."""
+    def positions(self, group: Cut) -> int:
+        """How long the sequence is that is computed for a group."""
 
-    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
+    def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
+        """The groups of a training batch as they are heard, and what of them is read.
+
+        Runs beside the computing of other steps: all that it draws comes from `rng`.
+        """
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, float]]:
         """Mean loss of a batch, over how many tokens or segments, and figures to log.
 
         step  batches used for training before this one
@@ -52,19 +60,6 @@ class Task(Protocol):
 
         The less the first of them is, the better the model.
         """
-
-
-class WaitingShare:
-    """The share of the time for which a task waits for its data, from one question to the next."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.asked, self.read = time.monotonic(), task.seconds_reading
-
-    def __call__(self) -> float:
-        asked, read = self.asked, self.read
-        self.asked, self.read = time.monotonic(), self.task.seconds_reading
-        return (self.read - read) / (self.asked - asked)
 
 
 def learning_rate(train: TrainConfig, step: int) -> float:
@@ -84,7 +79,7 @@ def learning_rate(train: TrainConfig, step: int) -> float:
 
 def gradients(
     task: Task,
-    batches: Sequence[CutSet],
+    batches: Sequence[Batch],
     step: int,
     weights: Sequence[nn.Parameter],
     arithmetic: Arithmetic,
@@ -98,15 +93,15 @@ def gradients(
     """
     unit = total = 0.0
     for batch in batches:
-        with _memory_told(batch), arithmetic.products():
+        with _memory_told(batch.groups), arithmetic.products():
             loss, count, figures = task.loss(batch, step)
         counts, failures = sum_over_processes([count, not torch.isfinite(loss)])
         if failures:
-            ids = ", ".join(cut.id for cut in batch)
+            ids = ", ".join(cut.id for cut in batch.groups)
             faulty = None if torch.isfinite(loss) else f"loss {loss.item()} at step {step}: {ids}"
             raise InputError(f"{output}: {next(filter(None, gather(faulty)))}")
         unit = unit or max(1.0, counts)  # the total is known only behind the last batch
-        with _memory_told(batch):
+        with _memory_told(batch.groups):
             arithmetic.scaler.scale(loss * (count / unit)).backward()
         total += counts
     share_gradients(weights)
@@ -131,15 +126,20 @@ def try_largest(
     """
     activations = Activations()
     before = rng_state()
-    largest = max(batches, key=lambda batch: len(batch) * _longest(batch))
+
+    def positions(batch: CutSet) -> int:
+        return len(batch) * max(map(task.positions, batch))
+
+    largest = max(batches, key=positions)
+    batch = task.read(largest, task.train.max_steps, random.Random(0))
     started = time.monotonic()
     with activations.counted():
-        gradients(task, [largest], task.train.max_steps, weights, arithmetic, output)
+        gradients(task, [batch], task.train.max_steps, weights, arithmetic, output)
     seconds = time.monotonic() - started
     log.info(
-        "the largest batch, %d groups of up to %.1f s: activations %s, %s in all; %.1f s, "
-        "%d such steps would take %.2f h",
-        *(len(largest), _longest(largest), gigabytes(activations.bytes)),
+        "the largest batch, %d groups of up to %.1f s, %d positions: activations %s, %s in all; "
+        "%.1f s, %d such steps would take %.2f h",
+        *(len(largest), _longest(largest), positions(largest), gigabytes(activations.bytes)),
         gigabytes(sum(held_memory(task.model).values()) + activations.bytes),
         *(seconds, task.train.max_steps),
         seconds * task.train.accumulate * task.train.max_steps / 3600,
@@ -163,8 +163,8 @@ def _memory_told(batch: CutSet) -> Iterator[None]:
             raise
         raise InputError(
             f"out of memory at a batch of {len(batch)} groups of up to {_longest(batch):.1f} s, "
-            f"{next(iter(batch)).id} and others; lower max_duration of its section train, and set "
-            "accumulate higher; longest bounds a single group"
+            f"{next(iter(batch)).id} and others; lower max_duration or max_positions of its "
+            "section train, and set accumulate higher; longest bounds a single group"
         ) from error
 
 

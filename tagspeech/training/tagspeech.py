@@ -11,14 +11,13 @@ from lhotse.cut import Cut
 from lhotse.dataset import SpecAugment
 from torch import Tensor
 
-from tagspeech.config import AugmentConfig, Config
+from tagspeech.config import FRAMES_PER_SECOND, AugmentConfig, Config
 from tagspeech.data.batches import (
     FeatureReader,
-    FrameReader,
     batches_by_duration,
+    read_frames,
     read_groups,
     training_groups,
-    workers_of_machine,
 )
 from tagspeech.data.groups import group_segments, group_targets
 from tagspeech.decoding.greedy import generate_texts
@@ -31,13 +30,14 @@ from tagspeech.models.speaker_heads import SpeakerHeads, token_at
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 from tagspeech.models.whisper import load_encoder_weights
 from tagspeech.scoring import score
-from tagspeech.serialize import parse_target
+from tagspeech.serialize import parse_target, to_target
 from tagspeech.training.arithmetic import llm_type
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.embed import NO_ENCODERS
 from tagspeech.training.loop import fit
 from tagspeech.training.other_targets import other_target, scored_text, untold
 from tagspeech.training.parallel import device, on_device, rank, world_size
+from tagspeech.training.reading import Batch, spare_processors
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 class TagSpeechTask:
     """Cross entropy of the target texts, given stored encoder frames.
 
-    Where an encoder learns too, it hears the audio of the groups.
+    Encoders hear the audio of the groups where one of them learns too, or `train.from_audio` says.
     """
 
     sections = (
@@ -57,36 +57,47 @@ class TagSpeechTask:
         self.config, self.train, self.model = config, config.train, model
         self.groups, self.dev = groups, dev
         self.features: FeatureReader | None = None
-        self.stored = FrameReader()
-        if config.semantic.tune_lr or config.voice.tune_lr:
-            workers = workers_of_machine(world_size())
-            self.features = FeatureReader(config.features, config.semantic.whisper_bins, workers)
+        if config.train.from_audio or config.semantic.tune_lr or config.voice.tune_lr:
+            bins, workers = config.semantic.whisper_bins, spare_processors()
+            self.features = FeatureReader(config.features, bins, workers)
         elif config.train.augment != AugmentConfig():
             raise InputError(
-                "train.augment: wants semantic.tune_lr or voice.tune_lr; stored frames are no audio"
+                "train.augment: wants train.from_audio: true; stored frames are no audio"
             )
         # Times of the target text must stay those of the frames: no time warp.
         self.augment = SpecAugment(
             time_warp_factor=None, num_frame_masks=2, features_mask_size=20, num_feature_masks=2
         )
 
-    @property
-    def seconds_reading(self) -> float:
-        """So far spent waiting for frames or features."""
-        return (self.features or self.stored).seconds
+    def positions(self, group: Cut) -> int:
+        """Of the LLM, about: both streams, an anchor being one position, and the target text."""
+        semantic, voice = self.config.semantic, self.config.voice
+        streams = semantic.frames_per_second / semantic.stack * (
+            1 + 1 / semantic.anchor_interval
+        ) + FRAMES_PER_SECOND / voice.stack * (1 + 1 / voice.anchor_interval)  # positions a second
+        target = to_target(group_segments(group), self.config.target.time_grid)
+        return round(streams * group.duration) + len(self.model.target_ids(target))
 
-    def frames(self, batch: CutSet) -> Frames:
+    def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
+        """Frames that stage 5 stored, or features."""
+        return self.batch(groups)
+
+    def batch(self, groups: CutSet) -> Batch:
+        """The same for any groups."""
+        return Batch(groups, self.features(groups) if self.features else read_frames(groups))
+
+    def frames(self, batch: Batch) -> Frames:
         """Those that stage 5 stored, or those of the encoders now."""
         if not self.features:
-            return Frames(*on_device(self.stored(batch)))
-        features_BTF, lens_B = self.features(batch)
+            return Frames(*on_device(batch.tensors))
+        features_BTF, lens_B = batch.tensors
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
         return self.model.encode(features_BTF, lens_B)
 
-    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, float]]:
         frames = self.frames(batch)
-        targets = group_targets(batch, self.config.target.time_grid)
+        targets = group_targets(batch.groups, self.config.target.time_grid)
         if step < self.config.loss.semantic_ctc_steps:
             semantic = [pair[0] for pair in self.model.project(frames)]
             ctc, words = semantic_ctc(
@@ -95,7 +106,7 @@ class TagSpeechTask:
             return ctc, words, {"semantic_ctc": ctc.item()}
         given = labels = None
         if self.config.target.moved or self.config.target.swapped:
-            pairs = [self.other_ids(*pair) for pair in zip(batch, targets, strict=True)]
+            pairs = [self.other_ids(*pair) for pair in zip(batch.groups, targets, strict=True)]
             given, labels = map(list, zip(*pairs, strict=True))
         output = self.model.loss_from_frames(frames, targets, given=given, labels=labels)
         figures = {name: term.item() for name, term in output.terms.items()}
@@ -127,7 +138,8 @@ class TagSpeechTask:
         tokens = 0
         for batch in batches_by_duration(self.dev, self.train.max_duration):
             output = self.model.loss_from_frames(
-                self.frames(batch), group_targets(batch, self.config.target.time_grid)
+                self.frames(self.batch(batch)),
+                group_targets(batch, self.config.target.time_grid),
             )
             loss += output.terms["target"].item() * output.tokens
             correct += output.correct.item() * output.tokens
@@ -142,7 +154,8 @@ class TagSpeechTask:
         decode = self.config.decode
         ref, hyp, malformed = [], [], set()
         for batch in batches_by_duration(groups, decode.max_duration):
-            texts = generate_texts(self.model, self.frames(batch), decode.max_new_tokens)
+            frames = self.frames(self.batch(batch))
+            texts = generate_texts(self.model, frames, decode.max_new_tokens)
             for cut, text in zip(batch, texts, strict=True):
                 parsed = parse_target(text, cut.id)
                 ref += group_segments(cut)

@@ -8,33 +8,35 @@ them; in text alone it needs some hundred short ones.
 from __future__ import annotations
 
 import itertools
+import random
 from pathlib import Path
 from typing import Any
 
 import torch
 from lhotse import CutSet
+from lhotse.cut import Cut
 from torch import Tensor, nn
 
 from tagspeech.config import Config, LLMConfig
 from tagspeech.data.batches import batches_by_duration, read_groups, training_groups
-from tagspeech.data.groups import group_targets
+from tagspeech.data.groups import group_segments, group_targets
 from tagspeech.files import atomic_path
 from tagspeech.models.new_llm import make_llm
 from tagspeech.models.pretrained import load_llm
 from tagspeech.models.prompt import build_prompt, encode_text
 from tagspeech.models.sequences import run_layers
 from tagspeech.models.target_loss import target_cross_entropy
-from tagspeech.serialize import SPEAKER_BLOCK
+from tagspeech.serialize import SPEAKER_BLOCK, to_target
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.loop import fit
 from tagspeech.training.parallel import rank, wait_for_all
+from tagspeech.training.reading import Batch
 
 
 class TextTask:
     """Cross entropy of the speaker block, given the text block and a prompt with empty streams."""
 
     sections = ("prompt", "llm", "target")
-    seconds_reading = 0.0  # texts are in memory
 
     def __init__(
         self, config: Config, llm: Any, tokenizer: Any, groups: CutSet, dev: CutSet
@@ -50,9 +52,19 @@ class TextTask:
         model: nn.Module = self.llm
         return model
 
-    def loss(self, batch: CutSet, step: int) -> tuple[Tensor, int, dict[str, float]]:
+    def positions(self, group: Cut) -> int:
+        """Of the target text, and the prompt around empty streams."""
+        prompt = self.prompt.before + self.prompt.between + self.prompt.after
+        target = to_target(group_segments(group), self.config.target.time_grid)
+        return len(prompt) + len(encode_text(self.tokenizer, target))
+
+    def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
+        """Texts are in memory."""
+        return Batch(groups)
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, float]]:
         given, scored = [], []
-        for target in group_targets(batch, self.config.target.time_grid):
+        for target in group_targets(batch.groups, self.config.target.time_grid):
             before, start, after = target.partition(SPEAKER_BLOCK)
             prompt = self.prompt.before + self.prompt.between + self.prompt.after
             given.append(prompt + encode_text(self.tokenizer, before + start))
@@ -77,7 +89,7 @@ class TextTask:
         loss = correct = 0.0
         tokens = 0
         for batch in batches_by_duration(self.dev, self.train.max_duration):
-            mean, count, figures = self.loss(batch, self.train.max_steps)
+            mean, count, figures = self.loss(Batch(batch), self.train.max_steps)
             loss += mean.item() * count
             correct += figures["token_accuracy"] * count
             tokens += count
