@@ -32,7 +32,7 @@ with open(os.environ["CALLS"], "a") as calls:
 if verb == "config":
     leaf = lambda: {{"x": 1}}
     tree = {{"language": "en", "features": leaf(), "llm": {{}}, "target": leaf(), "loss": leaf(),
-            "prompt": leaf(), "drop": leaf(), "train": leaf(), "decode": leaf(), "parts": {{}}}}
+            "drop": leaf(), "train": leaf(), "decode": leaf(), "parts": {{}}}}
     for stream in ("semantic", "voice"):
         tree[stream] = {{"encoder": leaf(), "sot": leaf(), "train": leaf(), "stack": 4,
                         "anchor_interval": 8, "tune_lr": 0.0, "margin": 0.2, "scale": 30.0}}
