@@ -200,13 +200,7 @@ def transcribe_files(
     with one stem, an unknown format, and a file that cannot be transcribed are an `InputError`
     before the model is loaded.
     """
-    unknown = [one for one in formats if one not in FORMATS]
-    if unknown:
-        raise InputError(f"--format {unknown[0]}: unknown; choose from {', '.join(FORMATS)}")
-    stems = [path.stem for path in files]
-    doubled = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if doubled is not None:
-        raise InputError(f"two inputs are named {doubled}; their outputs would be one file")
+    _check_names(formats, files)
     in_windows = bool(diarization or enrolled)
     long = {p for p in files if open_audio(p, channel).duration > LONGEST or in_windows}
     place = usable_device(device)
@@ -245,6 +239,16 @@ def transcribe_files(
             bar.update(len(batch))
     if output is None:  # one list: two of them in a row would be no JSON
         print(render(everything, formats[0]), end="")
+
+
+def _check_names(formats: Sequence[str], files: Sequence[Path]) -> None:
+    unknown = [one for one in formats if one not in FORMATS]
+    if unknown:
+        raise InputError(f"--format {unknown[0]}: unknown; choose from {', '.join(FORMATS)}")
+    stems = [path.stem for path in files]
+    doubled = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if doubled is not None:
+        raise InputError(f"two inputs are named {doubled}; their outputs would be one file")
 
 
 def _batches(files: Sequence[Path], long: AbstractSet[Path], size: int) -> Iterator[list[Path]]:
