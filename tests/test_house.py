@@ -31,7 +31,8 @@ with open(os.environ["CALLS"], "a") as calls:
 
 if verb == "config":
     leaf = lambda: {{"x": 1}}
-    tree = {{"language": "en", "features": leaf(), "llm": {{}}, "target": leaf(), "loss": leaf(),
+    tree = {{"language": "en", "features": leaf(), "llm": {{}}, "prompt": leaf(),
+            "target": leaf(), "loss": leaf(),
             "drop": leaf(), "train": leaf(), "decode": leaf(), "parts": {{}}}}
     for stream in ("semantic", "voice"):
         tree[stream] = {{"encoder": leaf(), "sot": leaf(), "train": leaf(), "stack": 4,

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from tagspeech.config import DecodeConfig
 
@@ -36,6 +38,9 @@ def house(root: Path, tmp_path: Path, tiny_groups: Path, tiny_model_folder: Path
     greedy = mini / "exp/tagspeech/greedy"
     sides = (greedy / f"test.{side}.seglst.json" for side in ("ref", "hyp"))
     score_files(*sides, greedy / "test.raw.jsonl", output=greedy / "scores.json")
+    meeting = mini / "data/corpus/meetings/sim-meetings-00001.wav"
+    meeting.parent.mkdir(parents=True)
+    soundfile.write(meeting, np.random.default_rng(1).normal(0, 0.1, 90 * 8000), 8000)
     return tmp_path
 
 

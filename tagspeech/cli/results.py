@@ -94,6 +94,8 @@ def _add_grammar(parser: argparse.ArgumentParser) -> None:
 def add_transcribe(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.api import transcribe_files
+        from tagspeech.meetings.linking import Limits
+        from tagspeech.meetings.transcribe import Cutting
 
         use_threads(args)
         transcribe_files(
@@ -106,6 +108,10 @@ def add_transcribe(verbs: object) -> None:
             batch_size=args.batch_size,
             channel=args.channel,
             grammar=None if args.grammar is None else args.grammar == "on",
+            cutting=Cutting(args.vad, args.max_window, args.window_overlap, args.max_pause),
+            limits=Limits(args.num_speakers, args.min_speakers, args.max_speakers),
+            enrolled=dict(args.enroll),
+            diarization=args.diarization,
         )
 
     parser = add_verb(verbs, "transcribe", "Transcribes recordings with a trained model.", run)
@@ -119,8 +125,50 @@ def add_transcribe(verbs: object) -> None:
     parser.add_argument("--batch-size", type=positive, default=1, help="recordings at a time")
     parser.add_argument("--channel", type=count, default=0, help="of recordings with several")
     _add_grammar(parser)
+    _add_windows(parser)
     add_threads(parser)
     parser.add_argument("audio", nargs="+", type=Path, metavar="AUDIO")
+
+
+def _add_windows(parser: argparse.ArgumentParser) -> None:
+    """How a recording of more than 80 s is cut, and who may speak in it."""
+    windows = parser.add_argument_group("recordings of more than 80 s")
+    windows.add_argument(
+        *("--vad",), choices=("silero", "energy"), default="silero", help="what tells speech"
+    )
+    windows.add_argument(
+        "--max-window", type=float, help="seconds heard at once (default: decode.max_window)"
+    )
+    windows.add_argument(
+        *("--window-overlap",),
+        type=float,
+        default=2.0,
+        help="seconds that windows share where there is no pause",
+    )
+    windows.add_argument(
+        *("--max-pause",), type=float, default=1.0, help="seconds without speech that end a window"
+    )
+    windows.add_argument("--num-speakers", type=positive, help="where their number is known")
+    windows.add_argument("--min-speakers", type=positive, default=1)
+    windows.add_argument("--max-speakers", type=positive)
+    windows.add_argument(
+        *("--enroll",),
+        action="append",
+        default=[],
+        type=_name_and_file,
+        metavar="NAME=FILE",
+        help="somebody by his voice alone in a file; may be given again",
+    )
+    windows.add_argument(
+        *("--diarization",), type=Path, metavar="RTTM", help="who speaks when, by another system"
+    )
+
+
+def _name_and_file(text: str) -> tuple[str, Path]:
+    name, equals, file = text.partition("=")
+    if not (name and equals and file):
+        raise argparse.ArgumentTypeError(f"wants NAME=FILE, found {text!r}")
+    return name, Path(file)
 
 
 def add_score(verbs: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from lhotse import Recording
 from lhotse.audio import AudioLoadingError, DurationMismatchError
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tagspeech.data.batches import FeatureReader
 from tagspeech.decoding.confidence import parse_output
@@ -28,10 +30,11 @@ SHORTEST = 0.25  # seconds; under 21 feature frames nothing reaches the LLM (REF
 SILENCE = 2.0**-15  # no sample above it: nothing but the last bit of 16
 
 
-def open_audio(path: Path, channel: int = 0) -> Recording:
+def open_audio(path: Path, channel: int = 0, longest: float = math.inf) -> Recording:
     """A recording that can be transcribed, its samples not read yet.
 
-    Raises `InputError` when the file cannot be read, lacks the channel or lasts over 80 s.
+    Raises `InputError` when the file cannot be read, lacks the channel or lasts over `longest`
+    seconds.
     """
     if not path.exists():
         raise InputError(f"{path}: does not exist")
@@ -39,15 +42,16 @@ def open_audio(path: Path, channel: int = 0) -> Recording:
         recording = Recording.from_file(path)
     except (AudioLoadingError, RuntimeError, OSError) as error:
         raise _unreadable(path, error) from error
-    _check_duration(recording.duration, str(path))
+    _check_duration(recording.duration, str(path), longest)
     if channel not in recording.channel_ids:
         raise InputError(f"{path}: has no channel {channel}; it has {recording.channel_ids}")
     return recording
 
 
 def read_audio(path: Path, sampling_rate: int, channel: int = 0) -> NDArray[np.float32]:
-    """One channel of a file, (T,), at `sampling_rate`. Raises `InputError` as `open_audio` does."""
-    recording = open_audio(path, channel)
+    """One channel of a file of at most 80 s, (T,), at `sampling_rate`. Raises `InputError` as
+    `open_audio` does."""
+    recording = open_audio(path, channel, LONGEST)
     if recording.num_samples == 0:
         return np.zeros(0, dtype=np.float32)
     try:
@@ -62,11 +66,11 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: cannot be read as audio: {reason}")
 
 
-def _check_duration(seconds: float, name: str) -> None:
-    if seconds > LONGEST:
+def _check_duration(seconds: float, name: str, longest: float = LONGEST) -> None:
+    if seconds > longest:
         raise InputError(
-            f"{name}: lasts {seconds:.1f} s; only utterance groups of at most {LONGEST:.0f} s "
-            "can be transcribed; cut the recording at its pauses"
+            f"{name}: lasts {seconds:.1f} s; at most {longest:.0f} s are heard at once; "
+            "transcribe_meeting takes a file of any length"
         )
 
 
@@ -97,7 +101,7 @@ def transcribe(
     while batch := list(islice(pairs, batch_size)):
         for samples, session in batch:
             _check_samples(samples, session, reader.sampling_rate)
-        heard = [place for place, (samples, _) in enumerate(batch) if _sounds(samples)]
+        heard = [place for place, (samples, _) in enumerate(batch) if sounds(samples)]
         audible = [batch[place] for place in heard]
         told = _transcribe_batch(model, reader, audible, speakers, grammar)
         segments = dict(zip(heard, told, strict=True))
@@ -114,7 +118,8 @@ def _check_samples(samples: NDArray[np.float32], session: str, sampling_rate: in
         raise InputError(f"{session}: has samples that are no numbers; write the audio again")
 
 
-def _sounds(samples: NDArray[np.float32]) -> bool:
+def sounds(samples: NDArray[np.float32]) -> bool:
+    """Whether there is more than silence."""
     return len(samples) > 0 and float(np.abs(samples).max()) > SILENCE
 
 
@@ -127,24 +132,41 @@ def _transcribe_batch(
 ) -> list[list[Segment]]:
     if not batch:
         return []
+    return [
+        with_speakers_of(model, segments, voice_TD, speakers)
+        for segments, voice_TD in hear(model, reader, batch, grammar)
+    ]
+
+
+def with_speakers_of(
+    model: TagSpeechModel, segments: list[Segment], voice_TD: Tensor, speakers: str
+) -> list[Segment]:
+    """The segments with the speakers that the LLM wrote ("llm"), or by voice ("voice")."""
+    if speakers == "llm":
+        return segments
+    names = cluster_voices(segments, voice_TD, model.config.decode.speaker_threshold)
+    return with_speakers(segments, names)
+
+
+def hear(
+    model: TagSpeechModel,
+    reader: FeatureReader,
+    batch: Sequence[tuple[NDArray[np.float32], str]],
+    grammar: bool | None,
+) -> list[tuple[list[Segment], Tensor]]:
+    """Segments of each recording, an array (T,) and its session, and its voice frames (T', D)."""
     shortest = round(SHORTEST * reader.sampling_rate)
     padded = [np.pad(samples, (0, max(0, shortest - len(samples)))) for samples, _ in batch]
     with torch.inference_mode():
         frames = model.encode(*reader.of_samples(padded))
     decode = model.config.decode
-    results = []
-    limit = decode.max_new_tokens
     durations = [len(samples) / reader.sampling_rate for samples, _ in batch]
     held = decode.grammar if grammar is None else grammar
-    outputs = generate(model, frames, limit, durations if held else None)
+    outputs = generate(model, frames, decode.max_new_tokens, durations if held else None)
+    heard = []
     for item, (output, (_, session)) in enumerate(zip(outputs, batch, strict=True)):
         _, parsed = parse_output(model, output, session)
         for problem in parsed.problems:
             log.warning("%s: %s", session, problem)
-        if speakers == "llm":
-            results.append(parsed.segments)
-        else:
-            voice_TD = frames.voice[item, : frames.voice_lens[item]]
-            names = cluster_voices(parsed.segments, voice_TD, decode.speaker_threshold)
-            results.append(with_speakers(parsed.segments, names))
-    return results
+        heard.append((parsed.segments, frames.voice[item, : frames.voice_lens[item]]))
+    return heard

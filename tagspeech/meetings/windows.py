@@ -1,0 +1,147 @@
+"""Where to cut a recording: windows that are short enough to decode, at pauses where there are any.
+
+    audio     ....speech speech......speech...speech speech speech speech speech.....
+    regions       |-----------|      |----|   |-------------------------------|
+    windows       |-----------|      |------------------------|
+                                                           |------------------|
+                                                           overlap
+
+Shape suffix: T samples.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tagspeech.errors import InputError
+
+SAMPLING_RATE = 16000  # of the audio that speech is looked for in
+BLOCK = 512  # samples that one answer is for: what silero-vad takes
+BEGINS, GOES_ON = 0.5, 0.35  # probabilities from which speech begins, and does not end
+PADDING = 0.2  # seconds kept before and after speech
+SHORTEST_PAUSE = 0.3  # seconds; shorter ones stay in a region
+FLOOR_SECONDS = 20.0  # of the past in which the noise of a recording is looked for
+OVER_NOISE = 10.0  # decibels over it that are speech
+QUIET = 1e-4  # root mean square of digital silence and of dither: never speech
+
+
+class Span(NamedTuple):
+    """From `start` to `end`, seconds of a recording."""
+
+    start: float
+    end: float
+
+
+def detector(kind: str) -> Callable[[NDArray[np.float32]], float]:
+    """Gives the probability of speech of each block of `BLOCK` samples, one after the other.
+
+    kind  "silero": silero-vad; "energy": 1 where a block is louder than the noise before it
+
+    Raises `InputError` for another kind.
+    """
+    if kind == "energy":
+        return _Energy()
+    if kind != "silero":
+        raise InputError(f"vad: wants silero or energy, found {kind!r}")
+    from silero_vad import load_silero_vad  # takes a second
+
+    model = load_silero_vad()
+
+    def probability(block_T: NDArray[np.float32]) -> float:
+        with torch.inference_mode():
+            return float(model(torch.from_numpy(block_T), SAMPLING_RATE))
+
+    return probability
+
+
+class _Energy:
+    """The noise is as loud as the quietest tenth of the last seconds; silence before the first, so
+    that speech at the very beginning is not taken for noise."""
+
+    def __init__(self) -> None:
+        blocks = round(FLOOR_SECONDS * SAMPLING_RATE / BLOCK)
+        self.past = deque([QUIET] * blocks, maxlen=blocks)
+
+    def __call__(self, block_T: NDArray[np.float32]) -> float:
+        level = float(np.sqrt(np.square(block_T, dtype=np.float64).mean()))
+        self.past.append(level)
+        noise = max(QUIET, float(np.quantile(self.past, 0.1)))
+        return float(level > noise * 10 ** (OVER_NOISE / 20))
+
+
+def speech_regions(
+    pieces: Iterable[NDArray[np.float32]], probability: Callable[[NDArray[np.float32]], float]
+) -> Iterator[Span]:
+    """Where somebody talks, in order; pauses are longer than `SHORTEST_PAUSE`.
+
+    pieces  samples (T,) at `SAMPLING_RATE`, one after the other, of any lengths
+    """
+    seconds = BLOCK / SAMPLING_RATE
+    speaking, total = False, 0.0
+    region: Span | None = None
+    for number, block_T in enumerate(_blocks(pieces)):
+        total = (number + 1) * seconds
+        speaking = probability(block_T) >= (GOES_ON if speaking else BEGINS)
+        if not speaking:
+            continue
+        start = max(0.0, number * seconds - PADDING)
+        if region and start - region.end > SHORTEST_PAUSE:
+            yield _rounded(region)
+            region = None
+        region = Span(region.start if region else start, total + PADDING)
+    if region:
+        yield _rounded(Span(region.start, min(region.end, total)))
+
+
+def _rounded(span: Span) -> Span:
+    return Span(round(span.start, 3), round(span.end, 3))
+
+
+def _blocks(pieces: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    rest_T = np.zeros(0, dtype=np.float32)
+    for piece_T in pieces:
+        rest_T = np.concatenate([rest_T, piece_T])
+        whole = len(rest_T) // BLOCK * BLOCK
+        yield from rest_T[:whole].reshape(-1, BLOCK)
+        rest_T = rest_T[whole:]
+    if len(rest_T):
+        yield np.pad(rest_T, (0, BLOCK - len(rest_T)))
+
+
+def windows(
+    regions: Iterable[Span], longest: float, overlap: float, max_pause: float
+) -> Iterator[Span]:
+    """Windows of at most `longest` seconds that hold all speech, in order.
+
+    A window ends at a pause of more than `max_pause` seconds, or at the last pause before it would
+    be too long. Only where speech goes on without any do windows overlap, by `overlap` seconds.
+
+    regions  of speech, in order, apart from one another
+
+    Raises `InputError` where an overlap leaves nothing of a window.
+    """
+    if not 0 <= overlap <= longest / 2:
+        raise InputError(
+            f"window overlap: wants 0 to half of the longest window, {longest / 2:g} s, "
+            f"found {overlap:g}"
+        )
+    window: Span | None = None
+    for region in regions:
+        if window and (
+            region.start - window.end > max_pause or region.end - window.start > longest
+        ):
+            yield window
+            window = None
+        start = window.start if window else region.start
+        while region.end - start > longest:
+            yield Span(start, round(start + longest, 3))
+            start = round(start + longest - overlap, 3)
+        window = Span(start, region.end)
+    if window:
+        yield window
