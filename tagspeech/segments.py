@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 GENDERS = ("m", "f", "u")
 LEAST = 0.001  # what a confidence counts for at least: files have three decimals
@@ -60,6 +61,13 @@ class Segment:
             return None
         logs = [math.log(max(one, LEAST)) for one in self.word_confidences]
         return round(math.exp(math.fsum(logs) / len(logs)), 3)
+
+
+def word_times(segment: Segment) -> list[tuple[float, float]]:
+    """Start and end of each word: estimates, the segment's time spread over its characters."""
+    edges = list(accumulate(map(len, segment.words.split()), initial=0))
+    each = segment.duration / max(1, edges[-1])
+    return [(segment.start + each * a, segment.start + each * b) for a, b in pairwise(edges)]
 
 
 def by_time(segments: list[Segment]) -> list[Segment]:

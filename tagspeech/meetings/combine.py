@@ -11,7 +11,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from tagspeech import formats
 from tagspeech.errors import InputError
 from tagspeech.scoring.diarization import Turn, diarization, turns
 from tagspeech.scoring.files import read_side
-from tagspeech.segments import Segment, by_time
+from tagspeech.segments import Segment, by_time, word_times
 
 log = logging.getLogger(__name__)
 
@@ -165,11 +164,8 @@ def _give(
     reached = [(number, one) for number, one in own if one.shares(segment)]
     for number, _ in reached:
         given.setdefault(number, [])
-    words = segment.words.split()
-    total = sum(map(len, words))
-    starts = accumulate(map(len, words), initial=0)
-    for word, start in zip(words, starts, strict=False):
-        time = segment.start + segment.duration * (start + len(word) / 2) / total
+    for word, (start, end) in zip(segment.words.split(), word_times(segment), strict=True):
+        time = (start + end) / 2
         number, _ = min(reached, key=lambda pair: pair[1].distance(time))
         given[number].append((time, word))
 

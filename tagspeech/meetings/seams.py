@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate
 from typing import NamedTuple
 
 import kaldialign
 import numpy as np
 
 from tagspeech.meetings.heard import Heard
-from tagspeech.segments import Segment
+from tagspeech.segments import Segment, word_times
 
 NOTHING = ""  # stands where a word has no partner
 
@@ -94,12 +93,9 @@ def _words(segments: Sequence[Segment]) -> list[_Word]:
 
 
 def _words_of(segment: Segment) -> list[_Word]:
-    words = segment.words.split()
-    edges = list(accumulate(map(len, words), initial=0))
-    each = segment.duration / max(1, edges[-1])
     return [
-        _Word(segment.start + each * (first + last) / 2, segment.start + each * first, word)
-        for first, last, word in zip(edges[:-1], edges[1:], words, strict=True)
+        _Word((start + end) / 2, start, word)
+        for (start, end), word in zip(word_times(segment), segment.words.split(), strict=True)
     ]
 
 
