@@ -6,23 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tagspeech.files import atomic_path
 from tagspeech.report.ablations import Scores, mean, part_of_der
-from tagspeech.report.plots import KINDS, WIDTH
+from tagspeech.report.plots import KINDS, STYLE, WIDTH, save_figure
 
 
 def write_stacked(path: Path, title: str, scored: Mapping[str, Sequence[Scores]]) -> None:
     """Writes an SVG; a row without scores has no bar. Of several seeds it shows the mean."""
-    with (
-        rc_context({"svg.fonttype": "none", "svg.hashsalt": "tagspeech", "font.size": 9}),
-        atomic_path(path) as temporary,
-    ):
-        figure = stacked(title, scored)
-        FigureCanvasAgg(figure)
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
+    with rc_context(STYLE), atomic_path(path) as temporary:
+        save_figure(stacked(title, scored), temporary, "svg")
 
 
 def stacked(title: str, scored: Mapping[str, Sequence[Scores]]) -> Figure:

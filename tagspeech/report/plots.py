@@ -21,6 +21,8 @@ from tagspeech.scoring.files import folded
 from tagspeech.segments import Segment
 
 FORMATS = ("svg", "png")
+# Text stays text in an SVG, and the same scores give the same bytes.
+STYLE = {"svg.fonttype": "none", "svg.hashsalt": "tagspeech", "font.size": 9}
 WIDTH = 6.3  # inches: the text of a page with one column
 KINDS = {"missed": "#4477aa", "false_alarm": "#ccbb44", "confusion": "#ee6677"}
 COLOURS = {"cpwer": "#4477aa", "wer": "#66ccee", "der": "#ee6677"}
@@ -55,9 +57,8 @@ def write_plots(
     )
     if scores["overall"].get("folded"):  # the words that were scored, and pairs of speakers by them
         ref, hyp = folded(ref), folded(hyp)
-    # Text stays text in an SVG, and the same scores give the same bytes.
     with (
-        rc_context({"svg.fonttype": "none", "svg.hashsalt": "tagspeech", "font.size": 9}),
+        rc_context(STYLE),
         atomic_path(output) as folder,
     ):
         folder.mkdir()
@@ -66,10 +67,15 @@ def write_plots(
             ("breakdown", breakdown(scores)),
             ("diarization", diarization_parts(scores["overall"])),
         ):
-            FigureCanvasAgg(figure)
             for format in FORMATS:
-                metadata = {"Date": None} if format == "svg" else {}
-                figure.savefig(folder / f"{name}.{format}", dpi=200, metadata=metadata)
+                save_figure(figure, folder / f"{name}.{format}", format)
+
+
+def save_figure(figure: Figure, path: Path, format: str) -> None:
+    """Writes a figure that was drawn in `STYLE`."""
+    FigureCanvasAgg(figure)
+    metadata = {"Date": None} if format == "svg" else {}
+    figure.savefig(path, format=format, dpi=200, metadata=metadata)
 
 
 def timeline(ref: Sequence[Segment], hyp: Sequence[Segment], language: str, title: str) -> Figure:
