@@ -32,7 +32,7 @@ from tagspeech.config import (
 from tagspeech.errors import InputError
 from tagspeech.models.new_llm import new_tokenizer
 from tagspeech.models.pretrained import load_llm, load_pretrained, save_pretrained
-from tagspeech.models.projector import Projector, anchor_layout, frame_positions, insert_anchors
+from tagspeech.models.projector import Projector, anchor_layout, insert_anchors, row_positions
 from tagspeech.models.prompt import Prompt, build_prompt, encode_text
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
@@ -114,7 +114,8 @@ def test_anchor_ten_is_two_digits() -> None:
 def test_positions_of_frames_in_a_stream(frames: int, interval: int) -> None:
     numbered_PH = torch.arange(frames, dtype=torch.float)[:, None]
     stream_SH = insert_anchors(numbered_PH, interval, -torch.ones(10, 1))
-    assert stream_SH[frame_positions(frames, interval), 0].tolist() == list(range(frames))
+    positions = row_positions(frames, interval, lambda number, _: len(str(number)))
+    assert stream_SH[positions, 0].tolist() == list(range(frames))
     assert (stream_SH >= 0).sum() == frames
 
 

@@ -45,16 +45,13 @@ def anchor_layout(frames: int, interval: int) -> list[int | tuple[int, int]]:
     return layout
 
 
-def frame_positions(frames: int, interval: int) -> list[int]:
-    """Where in its stream, numeric anchors included, each of `frames` projected frames stands.
-
-    3 frames at interval 2 stand at 1, 2, 4: anchors are at 0, 3, 5.
-    """
-    return row_positions(frames, interval, lambda number, _: len(str(number)))
-
-
 def row_positions(frames: int, interval: int, length: Callable[[int, int], int]) -> list[int]:
-    """The same where anchor `number`, behind so many frames, takes `length(number, frames)`."""
+    """Where in its stream, anchors included, each of `frames` projected frames stands.
+
+    length  how many positions anchor `number` takes, which stands behind so many frames
+
+    3 frames at interval 2 stand at 1, 2, 4 if each anchor takes one: anchors are at 0, 3, 5.
+    """
     positions: list[int] = []
     place = stop = 0
     for piece in anchor_layout(frames, interval):
