@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Literal, overload
@@ -201,32 +201,31 @@ def transcribe_files(
     before the model is loaded.
     """
     _check_names(formats, files)
+    for path in (enrolled or {}).values():
+        open_audio(path)
     in_windows = bool(diarization or enrolled)
     long = {p for p in files if open_audio(p, channel).duration > LONGEST or in_windows}
     place = usable_device(device)
     loaded = TagSpeech.from_pretrained(model, revision, DTYPES[dtype], offline).to(place)
-    voices = Voices(loaded.config.decode.speaker_threshold, limits or Limits())
-    if enrolled:
-        known = {name: enroll(loaded, path) for name, path in enrolled.items()}
-        voices = replace(voices, enrolled=known)
+    known = {name: enroll(loaded, path) for name, path in (enrolled or {}).items()}
+    voices = Voices(loaded.config.decode.speaker_threshold, limits or Limits(), known)
+    hear_meeting = partial(
+        transcribe_meeting,
+        loaded,
+        channel=channel,
+        speakers=speakers,
+        grammar=grammar,
+        batch_size=batch_size,
+        cutting=cutting,
+        voices=voices,
+        diarization=diarization,
+    )
+    journals = {one: output / f"{one.stem}.journal.jsonl" for one in long} if output else {}
     everything: list[Segment] = []
     with tqdm(total=len(files), desc="transcribe", unit=" files", disable=len(files) < 2) as bar:
         for batch in _batches(files, long, batch_size):
-            journal = output / f"{batch[0].stem}.journal.jsonl" if output is not None else None
             if batch[0] in long:
-                told = [
-                    transcribe_meeting(
-                        *(loaded, batch[0]),
-                        channel=channel,
-                        speakers=speakers,
-                        grammar=grammar,
-                        batch_size=batch_size,
-                        cutting=cutting,
-                        voices=voices,
-                        diarization=diarization,
-                        journal_path=journal,
-                    )
-                ]
+                told = [hear_meeting(batch[0], journal_path=journals.get(batch[0]))]
             else:
                 told = loaded.transcribe(batch, channel, speakers, batch_size, grammar=grammar)
             for path, segments in zip(batch, told, strict=True):
@@ -234,8 +233,8 @@ def transcribe_files(
                 if output is not None:
                     for one in formats:
                         write(segments, output / f"{path.stem}.{EXTENSIONS[one]}", one)
-            if journal:
-                journal.unlink(missing_ok=True)
+                if path in journals:
+                    journals[path].unlink()
             bar.update(len(batch))
     if output is None:  # one list: two of them in a row would be no JSON
         print(render(everything, formats[0]), end="")

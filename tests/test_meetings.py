@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagspeech import TagSpeech
 from tagspeech.errors import InputError
 from tagspeech.meetings.heard import Heard
 from tagspeech.meetings.linking import Limits, Voices, link
 from tagspeech.meetings.seams import join, mend
+from tagspeech.meetings.transcribe import Cutting, transcribe_meeting
 from tagspeech.meetings.windows import BLOCK, Span, detector, speech_regions, windows
 from tagspeech.segments import Segment
 
@@ -137,6 +140,22 @@ def test_voices_that_return_keep_their_names() -> None:
     known = Voices(0.5, enrolled={"ann": centres[3].astype(np.float32)})
     named = {one.words for one in link(rows, known) if one.speaker == "ann"}
     assert named == {"p3"}
+
+
+def test_where_nobody_talks_nobody_is_named() -> None:
+    assert link([], Voices(0.5, enrolled={"ann": np.eye(4, dtype=np.float32)[0]})) == []
+
+
+def test_a_journal_of_another_model_is_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
+    model = TagSpeech.from_pretrained(tiny_model_folder)
+    audio, row = meeting(tmp_path / "m.wav", 12), tmp_path / "journal.jsonl"
+    energy = Cutting(vad="energy")
+    first = transcribe_meeting(model, audio, cutting=energy, journal_path=row)
+    assert transcribe_meeting(model, audio, cutting=energy, journal_path=row) == first
+    with torch.no_grad():
+        next(model.voice_projector.parameters()).add_(1)
+    with pytest.raises(InputError, match="begun for another recording or model"):
+        transcribe_meeting(model, audio, cutting=energy, journal_path=row)
 
 
 def meeting(path: Path, seconds: int) -> Path:

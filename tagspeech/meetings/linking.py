@@ -74,13 +74,13 @@ def link(heard: Sequence[Heard], voices: Voices) -> list[Segment]:
             who = number, segment.speaker
             vectors[who] = vectors.get(who, 0) + vector_D * np.float32(segment.duration)
             seconds[who] += segment.duration
+    if not vectors:
+        return []
     sure = [who for who in vectors if seconds[who] >= SHORT] or list(vectors)
     unit = {who: _unit(vector_D) for who, vector_D in vectors.items()}
     enrolled = list(voices.enrolled)
     labels = _cluster(
-        np.stack([*voices.enrolled.values(), *(unit[who] for who in sure)])
-        if vectors
-        else np.zeros((0, 1), dtype=np.float32),
+        np.stack([*voices.enrolled.values(), *(unit[who] for who in sure)]),
         [-1] * len(enrolled) + [window for window, _ in sure],
         voices,
     )

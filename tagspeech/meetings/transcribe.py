@@ -9,6 +9,7 @@ Shape suffixes: T samples or frames, N segments, D encoder channels.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -80,23 +81,22 @@ def transcribe_meeting(
                   segment is said by whom it overlaps most. Nothing is linked by voice
     journal_path  where what was heard is written down: a killed run goes on there
 
-    Raises `InputError` for audio that cannot be read, a journal of another recording or of other
-    options, and an RTTM without a turn.
+    Raises `InputError` for audio that cannot be read, a journal of another recording or model or of
+    other options, and an RTTM without a turn.
     """
     recording = open_audio(path, channel)
     cutting = cutting or Cutting()
-    if cutting.longest is None:
-        cutting = replace(cutting, longest=model.config.decode.max_window)
+    longest = cutting.longest or model.config.decode.max_window
     turns = _turns(diarization, path.stem) if diarization else None
     regions = (
         speech_regions(_pieces(recording, SAMPLING_RATE, channel), detector(cutting.vad))
         if turns is None
         else _regions(turns)
     )
-    assert cutting.longest is not None
-    spans = windows(regions, cutting.longest, cutting.overlap, cutting.max_pause)
+    spans = windows(regions, longest, cutting.overlap, cutting.max_pause)
     identity = {
         "recording": sha256_of(path),
+        "model": _fingerprint(model),
         "options": repr((channel, speakers, grammar, batch_size, cutting, turns)),
         "decode": asdict(model.config.decode),
     }
@@ -139,6 +139,15 @@ def enroll(model: TagSpeechModel, path: Path) -> NDArray[np.float32]:
     return np.asarray(normalize(total_D, dim=0).cpu().numpy(), dtype=np.float32)
 
 
+def _fingerprint(model: TagSpeechModel) -> str:
+    """SHA-256 of the projectors: what every training of a TagSpeech changes, and small."""
+    digest = hashlib.sha256()
+    for projector in (model.semantic_projector, model.voice_projector):
+        for weight in projector.parameters():
+            digest.update(weight.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _journalled(
     model: TagSpeechModel,
     recording: Recording,
@@ -156,7 +165,7 @@ def _journalled(
     rows = read_journal(path) if path else []
     if rows and rows[0] != identity:
         raise InputError(
-            f"{path}: was begun for another recording, or with other options; delete it"
+            f"{path}: was begun for another recording or model, or with other options; delete it"
         )
     done = rows[1:]
     reader = FeatureReader(model.config.features, model.config.semantic.whisper_bins)
