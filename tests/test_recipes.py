@@ -32,6 +32,7 @@ else
 fi
 """
 DF = "#!/bin/sh\necho Filesystem\necho /dev/disk 9000000 8000000 1000000 80% /\n"  # 1 GB is free
+ROOM = DF.replace("1000000", "1000000000")  # on any machine
 
 
 def run(command: Path, *options: object, code: int = 0, **environment: str) -> str:
@@ -97,7 +98,7 @@ def test_ami_downloaded(root: Path, tmp_path: Path, replicas: Path) -> None:
     shutil.make_archive(str(corpus / annotations), "zip", replicas / "ami" / annotations)
     calls = {"REPLICA": str(corpus), "CALLS": str(tmp_path / "calls")}
     real = {"REAL": str(Path(sys.executable).parent / "lhotse")}
-    before = programs(tmp_path / "bin", lhotse=LHOTSE)
+    before = programs(tmp_path / "bin", lhotse=LHOTSE, df=ROOM)
     said = drive(root, "ami", tmp_path, "--mic", "ihm-mix", before=before, **calls, **real)
     place = tmp_path / "data" / "corpus" / "ami"
     assert f"the corpus needs about 12 GB in {place}: 0 GB are there, " in said
@@ -136,7 +137,7 @@ def test_musan_is_downloaded_or_named(root: Path, tmp_path: Path, replicas: Path
     (published / "musan/music/ANNOTATIONS").write_text("music-0001 rock Y somebody\n")
     calls = {"REPLICA": str(published), "CALLS": str(tmp_path / "calls")}
     real = {"REAL": str(Path(sys.executable).parent / "lhotse")}
-    before = programs(tmp_path / "bin", lhotse=LHOTSE)
+    before = programs(tmp_path / "bin", lhotse=LHOTSE, df=ROOM)
     data = ("--data", tmp_path / "data", "--corpus-dir", replicas / "ami")
     stages = root / "egs/ami/local/data.sh"
     run(stages, *data, "--stage", 0, "--musan", "download", before=before, **calls, **real)
