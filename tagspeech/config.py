@@ -2,7 +2,8 @@
 
 One file describes one model from features to decoding. Training writes the resolved file into the
 experiment folder and into the trained model; decoding takes the model from there, and only the
-section `decode` from the recipe. `--set train.lr=1e-4` overrides any key.
+section `decode` from the recipe. `--set train.lr=1e-4` overrides any key. All keys stand here, in
+one file however long: it is the page on which users look them up.
 """
 
 from __future__ import annotations
