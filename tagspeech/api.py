@@ -208,7 +208,7 @@ def transcribe_files(
     place = usable_device(device)
     loaded = TagSpeech.from_pretrained(model, revision, DTYPES[dtype], offline).to(place)
     known = {name: enroll(loaded, path) for name, path in (enrolled or {}).items()}
-    voices = Voices(loaded.config.decode.speaker_threshold, limits or Limits(), known)
+    voices = Voices(loaded.config.decode.link_threshold, limits or Limits(), known)
     hear_meeting = partial(
         transcribe_meeting,
         loaded,

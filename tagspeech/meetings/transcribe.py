@@ -76,7 +76,7 @@ def transcribe_meeting(
     speakers      of a window: as the LLM wrote them ("llm"), or by voice ("voice")
     batch_size    windows that are computed together
     cutting       how windows are cut
-    voices        who may speak; None: any number, told apart by `decode.speaker_threshold`
+    voices        who may speak; None: any number, told apart by `decode.link_threshold`
     diarization   RTTM with the turns of the recording: they are its regions of speech, and each
                   segment is said by whom it overlaps most. Nothing is linked by voice
     journal_path  where what was heard is written down: a killed run goes on there
@@ -113,7 +113,7 @@ def transcribe_meeting(
         log.warning("%s: nobody talks in it, as far as --vad %s can tell", path, cutting.vad)
     joined = join(heard)
     if turns is None:
-        segments = link(joined, voices or Voices(model.config.decode.speaker_threshold))
+        segments = link(joined, voices or Voices(model.config.decode.link_threshold))
     else:
         segments = [_said_by(one, turns) for window in joined for one in window.segments]
     return by_time(mend(segments))
