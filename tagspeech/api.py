@@ -22,8 +22,9 @@ from tagspeech.decoding.greedy import generate, spell
 from tagspeech.decoding.transcribe import LONGEST, open_audio, read_audio, transcribe
 from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, render, write
+from tagspeech.meetings.hearing import Cutting
 from tagspeech.meetings.linking import Limits, Voices
-from tagspeech.meetings.transcribe import Cutting, enroll, transcribe_meeting
+from tagspeech.meetings.transcribe import enroll, transcribe_meeting
 from tagspeech.models.hub import find_model
 from tagspeech.models.llm import DTYPES
 from tagspeech.models.pretrained import load_pretrained, merge_lora, save_pretrained

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from tagspeech import TagSpeech
 from tagspeech.errors import InputError
 from tagspeech.meetings.heard import Heard
+from tagspeech.meetings.hearing import Cutting
 from tagspeech.meetings.linking import Limits, Voices, link
 from tagspeech.meetings.seams import join, mend
-from tagspeech.meetings.transcribe import Cutting, transcribe_meeting
+from tagspeech.meetings.transcribe import transcribe_meeting
 from tagspeech.meetings.windows import BLOCK, Span, detector, speech_regions, windows
 from tagspeech.segments import Segment
 

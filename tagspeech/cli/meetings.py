@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tagspeech.cli.arguments import add_path, add_verb
+from tagspeech.cli.arguments import (
+    add_configuration,
+    add_device,
+    add_path,
+    add_threads,
+    add_verb,
+    config_of,
+    use_threads,
+)
 
 
 def add_combine(verbs: object) -> None:
@@ -25,3 +33,36 @@ def add_combine(verbs: object) -> None:
         metavar="VIEW",
         help="file of segments, or folder: of one channel, model, or shift of the windows",
     )
+
+
+def add_meetings(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.api import DTYPES, usable_device
+        from tagspeech.meetings.evaluate import evaluate_meetings
+        from tagspeech.meetings.hearing import Cutting
+
+        use_threads(args)
+        evaluate_meetings(
+            *(args.model, args.manifests, args.output, config_of(args)),
+            max_pause=args.max_pause,
+            speakers=args.speakers,
+            cutting=Cutting(vad=args.vad),
+            device=usable_device(args.device),
+            dtype=DTYPES[args.dtype],
+        )
+
+    summary = "Decodes and scores whole meetings, beside oracle groups; resumes where it stopped."
+    parser = add_verb(verbs, "meetings", summary, run)
+    add_configuration(parser)
+    add_path(parser, "model", "folder of a trained model")
+    add_path(parser, "manifests", "PATH of PATH_recordings.jsonl.gz, PATH_supervisions.jsonl.gz")
+    add_path(parser, "output", "folder for segments, scores*.json, results.json")
+    parser.add_argument("--max-pause", type=float, default=0.0, help="seconds within oracle groups")
+    parser.add_argument(
+        *("--speakers",), choices=("llm", "voice"), default="voice", help="within a window"
+    )
+    parser.add_argument(
+        *("--vad",), choices=("silero", "energy"), default="silero", help="what tells speech"
+    )
+    add_device(parser)
+    add_threads(parser)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tagspeech.cli.arguments import (
     add_configuration,
+    add_device,
     add_model,
     add_path,
     add_threads,
@@ -48,7 +49,7 @@ def add_decode(verbs: object) -> None:
     add_path(parser, "groups", "SPLIT.jsonl.gz")
     add_path(parser, "output", "folder for SPLIT.raw.jsonl, SPLIT.{ref,hyp,hyp-voice}.seglst.json")
     _add_grammar(parser)
-    _add_device(parser)
+    add_device(parser)
     parser.add_argument(
         *("--shard",),
         metavar="K/N",
@@ -76,13 +77,6 @@ def add_merge_decoded(verbs: object) -> None:
     )
 
 
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="cpu", help="such as cpu, cuda, cuda:1, mps")
-    parser.add_argument(
-        *("--dtype",), choices=("float32", "bfloat16", "float16"), default="float32", help="of LLM"
-    )
-
-
 def _add_grammar(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         *("--grammar",),
@@ -94,8 +88,8 @@ def _add_grammar(parser: argparse.ArgumentParser) -> None:
 def add_transcribe(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.api import transcribe_files
+        from tagspeech.meetings.hearing import Cutting
         from tagspeech.meetings.linking import Limits
-        from tagspeech.meetings.transcribe import Cutting
 
         use_threads(args)
         transcribe_files(
@@ -121,7 +115,7 @@ def add_transcribe(verbs: object) -> None:
     parser.add_argument(
         *("--speakers",), choices=("llm", "voice"), default="llm", help="who decides on them"
     )
-    _add_device(parser)
+    add_device(parser)
     parser.add_argument("--batch-size", type=positive, default=1, help="recordings at a time")
     parser.add_argument("--channel", type=count, default=0, help="of recordings with several")
     _add_grammar(parser)

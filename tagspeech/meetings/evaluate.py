@@ -1,0 +1,155 @@
+"""Whole meetings of a corpus, decoded and scored: what cutting and linking each cost.
+
+    groups   oracle utterance groups, each scored for itself: nothing to link
+    linked   the same output, speakers linked over each meeting
+    whole    each recording as a user has it: windows of our own, speakers linked
+
+From `groups` to `linked` is the cost of linking, from `linked` to `whole` that of cutting.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from tagspeech.config import Config
+from tagspeech.data.batches import read_groups
+from tagspeech.data.groups import group_segments, make_groups
+from tagspeech.files import write_json
+from tagspeech.formats import write
+from tagspeech.meetings.hearing import Channels, Cutting, Ears
+from tagspeech.meetings.linking import Voices, link
+from tagspeech.meetings.seams import join, mend
+from tagspeech.meetings.windows import Span
+from tagspeech.models.pretrained import load_pretrained
+from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.report.examples import columns, percent
+from tagspeech.report.table import TIME_RATES, WORD_RATES, rates_of
+from tagspeech.scoring import score
+from tagspeech.segments import Segment, by_time
+
+TITLES = {
+    "groups": "oracle groups, each for itself",
+    "linked": "oracle groups, linked",
+    "whole": "whole meetings",
+}
+
+
+@dataclass
+class _Row:
+    """Reference and hypothesis of a row of the table."""
+
+    ref: list[Segment] = field(default_factory=list)
+    hyp: list[Segment] = field(default_factory=list)
+
+
+def evaluate_meetings(
+    model_dir: Path,
+    manifests: Path,
+    output: Path,
+    config: Config,
+    *,
+    max_pause: float,
+    speakers: str = "voice",
+    cutting: Cutting | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Decodes and scores the recordings of PATH_{recordings,supervisions}.jsonl.gz; prints a table.
+
+    manifests  that PATH
+    config     `language` and `decode` of it
+    max_pause  of the oracle groups, as stage 2 makes them; they hold the reference, without what
+               is unusable, and say which channels are heard
+    speakers   within a window: as the LLM wrote them ("llm"), or by voice ("voice")
+
+    Writes `ref`, `hyp` and `scores` of each row (`-groups`, `-linked`, none for whole meetings) and
+    `results.json` with the rates of all. Journals in `output/heard` let a killed run go on.
+    """
+    groups = _groups(manifests, output, max_pause, config.language)
+    model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
+    model.config = replace(model.config, decode=config.decode)
+    cutting = cutting or Cutting()
+    longest = cutting.longest or config.decode.max_window
+    ears = Ears(model, speakers, batch_size=max(1, int(config.decode.max_duration / longest)))
+    rows = {name: _Row() for name in TITLES}
+    for own in tqdm(groups, "whole meetings", unit=" meetings"):
+        _evaluate(ears, own, cutting, output / "heard", rows)
+    results = {}
+    for name, row in rows.items():
+        suffix = "" if name == "whole" else f"-{name}"
+        write(row.ref, output / f"ref{suffix}.seglst.json", "seglst")
+        write(row.hyp, output / f"hyp{suffix}.seglst.json", "seglst")
+        scores = score(row.ref, row.hyp, language=config.language, intervals=True)
+        write_json(output / f"scores{suffix}.json", scores)
+        results[name] = rates_of(scores["overall"])
+    write_json(output / "results.json", results)
+    print(_table(results))
+
+
+def _groups(manifests: Path, output: Path, max_pause: float, language: str) -> list[list[Any]]:
+    """The oracle groups (cuts) of each recording, in order."""
+    split = manifests.name
+    make_groups(
+        *(manifests.parent, output / "groups"),
+        rejected=output / "rejected.jsonl",
+        splits=(split,),
+        max_pause=max_pause,
+        language=language,
+        max_rejected=1.0,  # stage 2 has judged that
+    )
+    by_recording: dict[str, list[Any]] = defaultdict(list)
+    for cut in read_groups(output / "groups" / f"{split}.jsonl.gz"):
+        by_recording[cut.recording_id].append(cut)
+    return [sorted(cuts, key=lambda cut: cut.start) for cuts in by_recording.values()]
+
+
+def _evaluate(
+    ears: Ears, groups: Sequence[Any], cutting: Cutting, journals: Path, rows: dict[str, _Row]
+) -> None:
+    """Adds one meeting to all rows."""
+    first = groups[0]
+    name = first.recording_id
+    channels = first.channel if isinstance(first.channel, int) else tuple(first.channel)
+    audio = Channels(first.recording, channels)
+    voices = Voices(ears.model.config.decode.link_threshold)
+    spans = {round(cut.start, 3): cut for cut in groups}
+    oracle = list(
+        ears.hear_all(
+            audio,
+            [Span(start, round(cut.end, 3)) for start, cut in spans.items()],
+            f"oracle groups {[(cut.start, cut.end) for cut in groups]}",
+            journals / f"{name}.groups.jsonl",
+        )
+    )
+    windows = ears.windows(audio.speech(cutting.vad), cutting)
+    heard = list(ears.hear_all(audio, windows, repr(cutting), journals / f"{name}.jsonl"))
+    for window in oracle:
+        cut = spans[window.start]
+        rows["groups"].hyp += [
+            replace(one.moved(-cut.start), session=cut.id) for one in window.segments
+        ]
+    rows["linked"].hyp += link(oracle, voices)
+    rows["whole"].hyp += by_time(mend(link(join(heard), voices)))
+    for cut in groups:
+        own = group_segments(cut)
+        rows["groups"].ref += own
+        for row in (rows["linked"], rows["whole"]):
+            row.ref += [replace(one.moved(cut.start), session=name) for one in own]
+
+
+def _table(results: dict[str, dict[str, Any]]) -> str:
+    """In percent, a column for each row of results."""
+    names = {**WORD_RATES, **TIME_RATES, "der_collar_025": "DER, collar 0.25 s"}
+    names["speaker_count_accuracy"] = "speaker count right"
+    rows = [("%", *TITLES.values())]
+    rows += [
+        (name, *(percent(one[key]) for one in results.values())) for key, name in names.items()
+    ]
+    return columns(rows)
