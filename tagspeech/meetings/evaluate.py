@@ -30,15 +30,12 @@ from tagspeech.meetings.windows import Span
 from tagspeech.models.pretrained import load_pretrained
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.report.examples import columns, percent
-from tagspeech.report.table import TIME_RATES, WORD_RATES, rates_of
+from tagspeech.report.page import write_page
+from tagspeech.report.table import TIME_RATES, TITLES, WORD_RATES, rates_of
 from tagspeech.scoring import score
 from tagspeech.segments import Segment, by_time
 
-TITLES = {
-    "groups": "oracle groups, each for itself",
-    "linked": "oracle groups, linked",
-    "whole": "whole meetings",
-}
+ROWS = "groups", "linked", "whole"
 
 
 @dataclass
@@ -70,7 +67,8 @@ def evaluate_meetings(
     speakers   within a window: as the LLM wrote them ("llm"), or by voice ("voice")
 
     Writes `ref`, `hyp` and `scores` of each row (`-groups`, `-linked`, none for whole meetings) and
-    `results.json` with the rates of all. Journals in `output/heard` let a killed run go on.
+    `results.json` with the rates of all, and `report.html` to look at and to hear. Journals in
+    `output/heard` let a killed run go on.
     """
     groups = _groups(manifests, output, max_pause, config.language)
     model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
@@ -78,18 +76,26 @@ def evaluate_meetings(
     cutting = cutting or Cutting()
     longest = cutting.longest or config.decode.max_window
     ears = Ears(model, speakers, batch_size=max(1, int(config.decode.max_duration / longest)))
-    rows = {name: _Row() for name in TITLES}
+    rows = {name: _Row() for name in ROWS}
     for own in tqdm(groups, "whole meetings", unit=" meetings"):
         _evaluate(ears, own, cutting, output / "heard", rows)
-    results = {}
+    scores = {}
     for name, row in rows.items():
         suffix = "" if name == "whole" else f"-{name}"
         write(row.ref, output / f"ref{suffix}.seglst.json", "seglst")
         write(row.hyp, output / f"hyp{suffix}.seglst.json", "seglst")
-        scores = score(row.ref, row.hyp, language=config.language, intervals=True)
-        write_json(output / f"scores{suffix}.json", scores)
-        results[name] = rates_of(scores["overall"])
+        scores[name] = score(row.ref, row.hyp, language=config.language, intervals=True)
+        write_json(output / f"scores{suffix}.json", scores[name])
+    results = {name: rates_of(one["overall"]) for name, one in scores.items()}
     write_json(output / "results.json", results)
+    write_page(
+        output / "report.html",
+        f"Whole meetings of {manifests}",
+        {name: scores[name] for name in reversed(ROWS)},
+        rows["whole"].ref,
+        rows["whole"].hyp,
+        recordings={cuts[0].recording_id: cuts[0].recording.sources[0].source for cuts in groups},
+    )
     print(_table(results))
 
 
@@ -148,8 +154,6 @@ def _table(results: dict[str, dict[str, Any]]) -> str:
     """In percent, a column for each row of results."""
     names = {**WORD_RATES, **TIME_RATES, "der_collar_025": "DER, collar 0.25 s"}
     names["speaker_count_accuracy"] = "speaker count right"
-    rows = [("%", *TITLES.values())]
-    rows += [
-        (name, *(percent(one[key]) for one in results.values())) for key, name in names.items()
-    ]
+    rows = [("%", *(TITLES[row] for row in ROWS))]
+    rows += [(name, *(percent(results[row][key]) for row in ROWS)) for key, name in names.items()]
     return columns(rows)
