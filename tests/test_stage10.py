@@ -8,18 +8,22 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+from lhotse import AudioSource, RecordingSet, SupervisionSet, load_manifest
 
 from tagspeech.formats import read
 
 
-def start(model: Path, groups: Path, config: Path, output: Path) -> subprocess.Popen[str]:
+def start(model: Path, manifests: Path, config: Path, output: Path) -> subprocess.Popen[str]:
     options = {
         "config": config,
         "model": model,
-        "manifests": groups.parent / "corpus/test",
+        "manifests": manifests,
         "max-pause": 1.0,
         "output": output,
     }
@@ -41,7 +45,7 @@ def stage(
 ) -> tuple[Path, str]:
     """The folder and what was printed."""
     output = tmp_path_factory.mktemp("stage") / "meetings"
-    process = start(tiny_model_folder, tiny_groups, tiny_yaml, output)
+    process = start(tiny_model_folder, tiny_groups.parent / "corpus/test", tiny_yaml, output)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return output, out
@@ -66,6 +70,43 @@ def test_three_rows_are_scored(stage: tuple[Path, str]) -> None:
     assert by_name[last.words].start == pytest.approx(begins + last.start, abs=0.02)
 
 
+@pytest.mark.parametrize("channels", [[1], [0, 1]])
+def test_the_channels_of_the_groups_are_heard_as_far_as_all_go(
+    stage: tuple[Path, str],
+    tiny_model_folder: Path,
+    tiny_groups: Path,
+    tiny_yaml: Path,
+    tmp_path: Path,
+    channels: list[int],
+) -> None:
+    """A file for each channel: the recording itself where a group has it, otherwise noise."""
+    (one,) = load_manifest(tiny_groups.parent / "corpus/test_recordings.jsonl.gz")
+    said = load_manifest(tiny_groups.parent / "corpus/test_supervisions.jsonl.gz")
+    speech = soundfile.read(one.sources[0].source, dtype="int16")[0]
+    noise = np.random.default_rng(1).integers(-9999, 9999, len(speech) + 32000, dtype=np.int16)
+    for channel in (0, 1):
+        samples = speech if channel in channels else noise
+        soundfile.write(tmp_path / f"{channel}.wav", samples, one.sampling_rate)
+    array = replace(
+        one,
+        sources=[AudioSource("file", [n], str(tmp_path / f"{n}.wav")) for n in (0, 1)],
+        channel_ids=[0, 1],
+        num_samples=len(noise),
+        duration=len(noise) / one.sampling_rate,
+    )
+    RecordingSet.from_recordings([array]).to_file(tmp_path / "test_recordings.jsonl.gz")
+    chosen = channels[0] if len(channels) == 1 else channels
+    SupervisionSet.from_segments([replace(s, channel=chosen) for s in said]).to_file(
+        tmp_path / "test_supervisions.jsonl.gz"
+    )
+    process = start(tiny_model_folder, tmp_path / "test", tiny_yaml, tmp_path / "out")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    for name in ("hyp", "hyp-linked", "hyp-groups", "ref"):
+        ours, theirs = (folder / f"{name}.seglst.json" for folder in (tmp_path / "out", stage[0]))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+
+
 def test_killed_gives_the_same_bytes(
     stage: tuple[Path, str],
     tiny_model_folder: Path,
@@ -74,7 +115,7 @@ def test_killed_gives_the_same_bytes(
     tmp_path: Path,
 ) -> None:
     output = tmp_path / "meetings"
-    process = start(tiny_model_folder, tiny_groups, tiny_yaml, output)
+    process = start(tiny_model_folder, tiny_groups.parent / "corpus/test", tiny_yaml, output)
     deadline = time.monotonic() + 120
     while not any(path.stat().st_size for path in output.glob("heard/*.jsonl")):
         assert process.poll() is None
@@ -83,7 +124,7 @@ def test_killed_gives_the_same_bytes(
     process.kill()
     process.wait()
     assert not (output / "results.json").exists()
-    process = start(tiny_model_folder, tiny_groups, tiny_yaml, output)
+    process = start(tiny_model_folder, tiny_groups.parent / "corpus/test", tiny_yaml, output)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     for path in sorted(stage[0].glob("*.json*")):

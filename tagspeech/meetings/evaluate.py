@@ -9,6 +9,7 @@ From `groups` to `linked` is the cost of linking, from `linked` to `whole` that 
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,8 @@ from tqdm import tqdm
 
 from tagspeech.config import Config
 from tagspeech.data.batches import read_groups
-from tagspeech.data.groups import group_segments, make_groups
+from tagspeech.data.groups import audio_end, group_segments, make_groups, read_manifest
+from tagspeech.errors import InputError
 from tagspeech.files import write_json
 from tagspeech.formats import write
 from tagspeech.meetings.hearing import Channels, Cutting, Ears
@@ -34,6 +36,8 @@ from tagspeech.report.page import write_page
 from tagspeech.report.table import TIME_RATES, TITLES, WORD_RATES, rates_of
 from tagspeech.scoring import score
 from tagspeech.segments import Segment, by_time
+
+log = logging.getLogger(__name__)
 
 ROWS = "groups", "linked", "whole"
 
@@ -63,19 +67,25 @@ def evaluate_meetings(
     manifests  that PATH
     config     `language` and `decode` of it
     max_pause  of the oracle groups, as stage 2 makes them; they hold the reference, without what
-               is unusable, and say which channels are heard
+               is unusable. Of a recording the mean of all channels is heard that its groups have
     speakers   within a window: as the LLM wrote them ("llm"), or by voice ("voice")
 
     Writes `ref`, `hyp` and `scores` of each row (`-groups`, `-linked`, none for whole meetings) and
     `results.json` with the rates of all, and `report.html` to look at and to hear. Journals in
     `output/heard` let a killed run go on.
+
+    Raises `InputError` where the manifests have no recording, or no usable supervision.
     """
     groups = _groups(manifests, output, max_pause, config.language)
     model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
     model.config = replace(model.config, decode=config.decode)
     cutting = cutting or Cutting()
     longest = cutting.longest or config.decode.max_window
-    ears = Ears(model, speakers, batch_size=max(1, int(config.decode.max_duration / longest)))
+    ears = Ears(
+        *(model, speakers),
+        batch_size=max(1, int(config.decode.max_duration / longest)),
+        max_duration=config.decode.max_duration,  # a group may be longer than a window
+    )
     rows = {name: _Row() for name in ROWS}
     for own in tqdm(groups, "whole meetings", unit=" meetings"):
         _evaluate(ears, own, cutting, output / "heard", rows)
@@ -102,6 +112,10 @@ def evaluate_meetings(
 def _groups(manifests: Path, output: Path, max_pause: float, language: str) -> list[list[Any]]:
     """The oracle groups (cuts) of each recording, in order."""
     split = manifests.name
+    recordings = manifests.with_name(f"{split}_recordings.jsonl.gz")
+    names = [one.id for one in read_manifest(recordings)]
+    if not names:
+        raise InputError(f"{recordings}: has no recording; name others (run.sh: --whole NAME)")
     make_groups(
         *(manifests.parent, output / "groups"),
         rejected=output / "rejected.jsonl",
@@ -113,17 +127,27 @@ def _groups(manifests: Path, output: Path, max_pause: float, language: str) -> l
     by_recording: dict[str, list[Any]] = defaultdict(list)
     for cut in read_groups(output / "groups" / f"{split}.jsonl.gz"):
         by_recording[cut.recording_id].append(cut)
+    for name in names:
+        if name not in by_recording:
+            log.warning("%s: has no usable speech; it is not scored", name)
     return [sorted(cuts, key=lambda cut: cut.start) for cuts in by_recording.values()]
+
+
+def _audio(groups: Sequence[Any]) -> Channels:
+    """The recording of groups, as far as its audio goes, in all channels that they have."""
+    own = [[cut.channel] if isinstance(cut.channel, int) else cut.channel for cut in groups]
+    recording = groups[0].recording
+    end = audio_end(recording)
+    samples = int(end * recording.sampling_rate)
+    recording = replace(recording, duration=end, num_samples=samples)
+    return Channels(recording, tuple(sorted({channel for some in own for channel in some})))
 
 
 def _evaluate(
     ears: Ears, groups: Sequence[Any], cutting: Cutting, journals: Path, rows: dict[str, _Row]
 ) -> None:
     """Adds one meeting to all rows."""
-    first = groups[0]
-    name = first.recording_id
-    channels = first.channel if isinstance(first.channel, int) else tuple(first.channel)
-    audio = Channels(first.recording, channels)
+    name, audio = groups[0].recording_id, _audio(groups)
     voices = Voices(ears.model.config.decode.link_threshold)
     spans = {round(cut.start, 3): cut for cut in groups}
     oracle = list(
@@ -139,7 +163,7 @@ def _evaluate(
     for window in oracle:
         cut = spans[window.start]
         rows["groups"].hyp += [
-            replace(one.moved(-cut.start), session=cut.id) for one in window.segments
+            replace(one.moved(-window.start), session=cut.id) for one in window.segments
         ]
     rows["linked"].hyp += link(oracle, voices)
     rows["whole"].hyp += by_time(mend(link(join(heard), voices)))

@@ -8,11 +8,11 @@ Shape suffixes: T samples or frames, N segments, D encoder channels.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -81,15 +81,17 @@ class Channels:
 class Ears:
     """A model that hears windows.
 
-    speakers    of a window: as the LLM wrote them ("llm"), or by voice ("voice")
-    grammar     whether the LLM writes target texts alone; None: `decode.grammar` of the model
-    batch_size  windows that are computed together
+    speakers      of a window: as the LLM wrote them ("llm"), or by voice ("voice")
+    grammar       whether the LLM writes target texts alone; None: `decode.grammar` of the model
+    batch_size    windows that are computed together
+    max_duration  seconds of their audio at most, padding included, where they are several
     """
 
     model: TagSpeechModel
     speakers: str = "llm"
     grammar: bool | None = None
     batch_size: int = 1
+    max_duration: float = math.inf
 
     @cached_property
     def reader(self) -> FeatureReader:
@@ -140,7 +142,7 @@ class Ears:
                 f"{path}: was begun for another recording or model, or with other options; "
                 "delete it"
             )
-        done, left = rows[1:], iter(spans)
+        done = rows[1:]
         seconds = round(audio.recording.duration)
         with (
             journal(path) if path else nullcontext(lambda row: None) as add,
@@ -148,10 +150,7 @@ class Ears:
         ):
             if not rows:
                 add(identity)
-            for number in count():
-                batch = list(islice(left, self.batch_size))
-                if not batch:
-                    break
+            for number, batch in enumerate(self._batches(spans)):
                 if number < len(done):
                     row = done[number]
                 else:
@@ -160,6 +159,20 @@ class Ears:
                 yield from map(Heard.from_row, row["windows"])
                 bar.update(round(batch[-1].end) - bar.n)
             bar.update(seconds - bar.n)
+
+    def _batches(self, spans: Iterable[Span]) -> Iterator[list[Span]]:
+        batch: list[Span] = []
+        longest = 0.0
+        for span in spans:
+            longest = max(longest, span.end - span.start)
+            if len(batch) == self.batch_size or (
+                batch and longest * (len(batch) + 1) > self.max_duration
+            ):
+                yield batch
+                batch, longest = [], span.end - span.start
+            batch.append(span)
+        if batch:
+            yield batch
 
     def _identity(self, audio: Channels, cut_by: str) -> dict[str, object]:
         """What a journal is of."""
