@@ -291,7 +291,7 @@ else
   run_stage 10 "whole meetings" \
     --inputs "$model" "$data/manifests/$whole"_{recordings,supervisions}.jsonl.gz \
     --outputs "$exp"/meetings/{ref,hyp}{,-linked,-groups}.seglst.json \
-    "$exp"/meetings/{scores,scores-linked,scores-groups,results}.json \
+    "$exp"/meetings/{scores,scores-linked,scores-groups,results}.json "$exp/meetings/report.html" \
     --sections decode,language \
     --options "max_pause=$max_pause speakers=$whole_speakers vad=$vad" \
     --work "$exp/meetings" \

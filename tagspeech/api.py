@@ -30,6 +30,7 @@ from tagspeech.models.llm import DTYPES
 from tagspeech.models.pretrained import load_pretrained, merge_lora, save_pretrained
 from tagspeech.models.released import load_projectors, save_released
 from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.report.page import write_page
 from tagspeech.segments import Segment
 
 
@@ -192,8 +193,10 @@ def transcribe_files(
     limits: Limits | None = None,
     enrolled: Mapping[str, Path] | None = None,
     diarization: Path | None = None,
+    page: bool = False,
 ) -> None:
-    """Behind `tagspeech transcribe`: writes `output/STEM.EXTENSION` for each file and format.
+    """Behind `tagspeech transcribe`: writes `output/STEM.EXTENSION` for each file and format, and
+    with `page` a page to look at and to hear, `output/STEM.html`.
 
     Without `output` the first format goes to stdout, all files joined into one list. A recording
     of at most 80 s is heard at once, unless a diarization is given or voices are enrolled; a longer
@@ -202,6 +205,8 @@ def transcribe_files(
     before the model is loaded.
     """
     _check_names(formats, files)
+    if page and output is None:
+        raise InputError("--page: wants --output, a folder for it")
     for path in (enrolled or {}).values():
         open_audio(path)
     in_windows = bool(diarization or enrolled)
@@ -234,6 +239,9 @@ def transcribe_files(
                 if output is not None:
                     for one in formats:
                         write(segments, output / f"{path.stem}.{EXTENSIONS[one]}", one)
+                if output is not None and page:
+                    html, source = output / f"{path.stem}.html", {path.stem: str(path)}
+                    write_page(html, path.name, {}, [], segments, recordings=source)
                 if path in journals:
                     journals[path].unlink()
             bar.update(len(batch))

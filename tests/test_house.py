@@ -110,7 +110,8 @@ for path in {{
     "meetings": [*(f"{{side}}{{row}}.seglst.json" for side in ("ref", "hyp")
                    for row in ("", "-linked", "-groups")),
                  *(f"{{name}}.json" for name in
-                   ("scores", "scores-linked", "scores-groups", "results"))],
+                   ("scores", "scores-linked", "scores-groups", "results")),
+                 "report.html"],
 }}[verb]:
     write(output / path if path else output)
 if "--page" in options:

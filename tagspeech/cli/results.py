@@ -106,12 +106,16 @@ def add_transcribe(verbs: object) -> None:
             limits=Limits(args.num_speakers, args.min_speakers, args.max_speakers),
             enrolled=dict(args.enroll),
             diarization=args.diarization,
+            page=args.page,
         )
 
     parser = add_verb(verbs, "transcribe", "Transcribes recordings with a trained model.", run)
     add_model(parser)
     parser.add_argument("--format", default="seglst", help="formats, separated by commas")
     add_path(parser, "output", "folder; without it the first format goes to stdout", required=False)
+    parser.add_argument(
+        "--page", action="store_true", help="writes OUTPUT/STEM.html to look at too"
+    )
     parser.add_argument(
         *("--speakers",), choices=("llm", "voice"), default="llm", help="who decides on them"
     )

@@ -32,17 +32,14 @@ from tagspeech.meetings.windows import Span
 from tagspeech.models.pretrained import load_pretrained
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.report.examples import columns, percent
-from tagspeech.report.table import TIME_RATES, WORD_RATES, rates_of
+from tagspeech.report.page import write_page
+from tagspeech.report.table import TIME_RATES, TITLES, WORD_RATES, rates_of
 from tagspeech.scoring import score
 from tagspeech.segments import Segment, by_time
 
 log = logging.getLogger(__name__)
 
-TITLES = {
-    "groups": "oracle groups, each for itself",
-    "linked": "oracle groups, linked",
-    "whole": "whole meetings",
-}
+ROWS = "groups", "linked", "whole"
 
 
 @dataclass
@@ -74,7 +71,8 @@ def evaluate_meetings(
     speakers   within a window: as the LLM wrote them ("llm"), or by voice ("voice")
 
     Writes `ref`, `hyp` and `scores` of each row (`-groups`, `-linked`, none for whole meetings) and
-    `results.json` with the rates of all. Journals in `output/heard` let a killed run go on.
+    `results.json` with the rates of all, and `report.html` to look at and to hear. Journals in
+    `output/heard` let a killed run go on.
 
     Raises `InputError` where the manifests have no recording, or no usable supervision.
     """
@@ -88,18 +86,26 @@ def evaluate_meetings(
         batch_size=max(1, int(config.decode.max_duration / longest)),
         max_duration=config.decode.max_duration,  # a group may be longer than a window
     )
-    rows = {name: _Row() for name in TITLES}
+    rows = {name: _Row() for name in ROWS}
     for own in tqdm(groups, "whole meetings", unit=" meetings"):
         _evaluate(ears, own, cutting, output / "heard", rows)
-    results = {}
+    scores = {}
     for name, row in rows.items():
         suffix = "" if name == "whole" else f"-{name}"
         write(row.ref, output / f"ref{suffix}.seglst.json", "seglst")
         write(row.hyp, output / f"hyp{suffix}.seglst.json", "seglst")
-        scores = score(row.ref, row.hyp, language=config.language, intervals=True)
-        write_json(output / f"scores{suffix}.json", scores)
-        results[name] = rates_of(scores["overall"])
+        scores[name] = score(row.ref, row.hyp, language=config.language, intervals=True)
+        write_json(output / f"scores{suffix}.json", scores[name])
+    results = {name: rates_of(one["overall"]) for name, one in scores.items()}
     write_json(output / "results.json", results)
+    write_page(
+        output / "report.html",
+        f"Whole meetings of {manifests}",
+        {name: scores[name] for name in reversed(ROWS)},
+        rows["whole"].ref,
+        rows["whole"].hyp,
+        recordings={cuts[0].recording_id: _file(cuts) for cuts in groups},
+    )
     print(_table(results))
 
 
@@ -127,14 +133,25 @@ def _groups(manifests: Path, output: Path, max_pause: float, language: str) -> l
     return [sorted(cuts, key=lambda cut: cut.start) for cuts in by_recording.values()]
 
 
-def _audio(groups: Sequence[Any]) -> Channels:
-    """The recording of groups, as far as its audio goes, in all channels that they have."""
+def _channels(groups: Sequence[Any]) -> tuple[int, ...]:
+    """All that the groups of a recording have."""
     own = [[cut.channel] if isinstance(cut.channel, int) else cut.channel for cut in groups]
+    return tuple(sorted({channel for some in own for channel in some}))
+
+
+def _file(groups: Sequence[Any]) -> str:
+    """That of the first of these channels."""
+    first = _channels(groups)[0]
+    found: str = next(s.source for s in groups[0].recording.sources if first in s.channels)
+    return found
+
+
+def _audio(groups: Sequence[Any]) -> Channels:
+    """The recording of groups in these channels, as far as its audio goes."""
     recording = groups[0].recording
     end = audio_end(recording)
     samples = int(end * recording.sampling_rate)
-    recording = replace(recording, duration=end, num_samples=samples)
-    return Channels(recording, tuple(sorted({channel for some in own for channel in some})))
+    return Channels(replace(recording, duration=end, num_samples=samples), _channels(groups))
 
 
 def _evaluate(
@@ -172,8 +189,6 @@ def _table(results: dict[str, dict[str, Any]]) -> str:
     """In percent, a column for each row of results."""
     names = {**WORD_RATES, **TIME_RATES, "der_collar_025": "DER, collar 0.25 s"}
     names["speaker_count_accuracy"] = "speaker count right"
-    rows = [("%", *TITLES.values())]
-    rows += [
-        (name, *(percent(one[key]) for one in results.values())) for key, name in names.items()
-    ]
+    rows = [("%", *(TITLES[row] for row in ROWS))]
+    rows += [(name, *(percent(results[row][key]) for row in ROWS)) for key, name in names.items()]
     return columns(rows)

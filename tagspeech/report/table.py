@@ -21,7 +21,13 @@ TIME_RATES = {
 MAIN_RATES = {"cpwer": "cpWER", "wer": "WER", "der": "DER"}  # where there is room for few
 ERROR_KINDS = ("insertions", "deletions", "substitutions")
 TIME_KINDS = ("missed", "false_alarm", "confusion")
-TITLES = {"test": "speakers by LLM", "test_voice": "speakers by voice"}
+TITLES = {
+    "test": "speakers by LLM",
+    "test_voice": "speakers by voice",
+    "groups": "oracle groups, each for itself",
+    "linked": "oracle groups, linked",
+    "whole": "whole meetings",
+}
 NORMALISERS = {"en": "lower case, no symbols, words", "zh": "no symbols, characters"}
 
 
