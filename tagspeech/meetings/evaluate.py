@@ -104,7 +104,7 @@ def evaluate_meetings(
         {name: scores[name] for name in reversed(ROWS)},
         rows["whole"].ref,
         rows["whole"].hyp,
-        recordings={cuts[0].recording_id: cuts[0].recording.sources[0].source for cuts in groups},
+        recordings={cuts[0].recording_id: _file(cuts) for cuts in groups},
     )
     print(_table(results))
 
@@ -133,14 +133,25 @@ def _groups(manifests: Path, output: Path, max_pause: float, language: str) -> l
     return [sorted(cuts, key=lambda cut: cut.start) for cuts in by_recording.values()]
 
 
-def _audio(groups: Sequence[Any]) -> Channels:
-    """The recording of groups, as far as its audio goes, in all channels that they have."""
+def _channels(groups: Sequence[Any]) -> tuple[int, ...]:
+    """All that the groups of a recording have."""
     own = [[cut.channel] if isinstance(cut.channel, int) else cut.channel for cut in groups]
+    return tuple(sorted({channel for some in own for channel in some}))
+
+
+def _file(groups: Sequence[Any]) -> str:
+    """That of the first of these channels."""
+    first = _channels(groups)[0]
+    found: str = next(s.source for s in groups[0].recording.sources if first in s.channels)
+    return found
+
+
+def _audio(groups: Sequence[Any]) -> Channels:
+    """The recording of groups in these channels, as far as its audio goes."""
     recording = groups[0].recording
     end = audio_end(recording)
     samples = int(end * recording.sampling_rate)
-    recording = replace(recording, duration=end, num_samples=samples)
-    return Channels(recording, tuple(sorted({channel for some in own for channel in some})))
+    return Channels(replace(recording, duration=end, num_samples=samples), _channels(groups))
 
 
 def _evaluate(
