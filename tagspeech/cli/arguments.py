@@ -68,6 +68,15 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_grammar(parser: argparse.ArgumentParser) -> None:
+    """The option --grammar."""
+    parser.add_argument(
+        *("--grammar",),
+        choices=("on", "off"),
+        help="on: the LLM can write target texts alone (default: as configured, on); off: anything",
+    )
+
+
 def count(text: str) -> int:
     """A whole number from 0."""
     if not text.isdecimal():

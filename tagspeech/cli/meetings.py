@@ -37,9 +37,10 @@ def add_combine(verbs: object) -> None:
 
 def add_meetings(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.api import DTYPES, usable_device
+        from tagspeech.api import usable_device
         from tagspeech.meetings.evaluate import evaluate_meetings
         from tagspeech.meetings.hearing import Cutting
+        from tagspeech.models.llm import DTYPES
 
         use_threads(args)
         evaluate_meetings(

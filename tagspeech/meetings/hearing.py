@@ -106,9 +106,15 @@ class Ears:
 
     def hear(self, audio: Channels, spans: Sequence[Span]) -> Iterator[Heard]:
         """What is heard in windows that are computed together; nothing of silent ones."""
-        rate, name = self.reader.sampling_rate, audio.recording.id
-        pairs = [(span, audio.samples(rate, span)) for span in spans]
-        pairs = [(span, samples) for span, samples in pairs if sounds(samples)]
+        rate = self.reader.sampling_rate
+        windows = [(span, audio.samples(rate, span)) for span in spans]
+        return self.hear_samples(audio.recording.id, windows)
+
+    def hear_samples(
+        self, name: str, windows: Sequence[tuple[Span, NDArray[np.float32]]]
+    ) -> Iterator[Heard]:
+        """The same for windows in memory: samples (T,) at the rate of the `reader`."""
+        pairs = [(span, samples) for span, samples in windows if sounds(samples)]
         if not pairs:
             return
         told = hear(

@@ -148,14 +148,14 @@ def _without_few(clusters_U: NDArray[np.int32], units: Sequence[_Unit]) -> list[
         return clusters_U.tolist()
     sums_UD = np.stack([unit.sum_D for unit in units])
     sums_KD = np.stack([sums_UD[clusters_U == cluster].sum(axis=0) for cluster in large])
-    nearest_U = large[_distances(sums_UD, sums_KD).argmin(axis=1)]
+    nearest_U = large[distances(sums_UD, sums_KD).argmin(axis=1)]
     kept: list[int] = np.where(np.isin(clusters_U, large), clusters_U, nearest_U).tolist()
     return kept
 
 
 def _assign(units: Sequence[_Unit], sums_KD: NDArray[np.float32]) -> list[int]:
     """The cluster of each speaker of one window: different ones while there are as many."""
-    distance_UK = _distances(np.stack([unit.sum_D for unit in units]), sums_KD)
+    distance_UK = distances(np.stack([unit.sum_D for unit in units]), sums_KD)
     nearest: list[int] = distance_UK.argmin(axis=1).tolist()
     if len(units) <= len(sums_KD):
         seconds_U1 = np.array([[unit.seconds] for unit in units])
@@ -167,7 +167,7 @@ def _enrolled(sums_KD: NDArray[np.float32], voices: Voices) -> dict[str, str]:
     """Names of clusters whose voice is enrolled."""
     if not voices.enrolled:
         return {}
-    distance_KE = _distances(sums_KD, np.stack(list(voices.enrolled.values())))
+    distance_KE = distances(sums_KD, np.stack(list(voices.enrolled.values())))
     names = list(voices.enrolled)
     return {
         str(k): names[e]
@@ -176,7 +176,8 @@ def _enrolled(sums_KD: NDArray[np.float32], voices: Voices) -> dict[str, str]:
     }
 
 
-def _distances(a_UD: NDArray[np.float32], b_KD: NDArray[np.float32]) -> NDArray[np.float64]:
+def distances(a_UD: NDArray[np.float32], b_KD: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Cosine distances (U, K), 0 to 2."""
     return _known(cdist(a_UD, b_KD, "cosine"))
 
 
