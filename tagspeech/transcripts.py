@@ -124,20 +124,21 @@ def follow_stream(
     idle  seconds without growth after which a file is at its end
 
     An interrupt (SIGINT, SIGTERM) ends the stream: what was read until then is printed. Raises
-    `InputError` for another format, an unusable stream or voice, before the model is loaded.
+    `InputError` for another format, an unusable stream or voice, before the model is loaded; and
+    for a file that is removed, replaced or cut off, after what it held has been printed.
     """
     if form not in LINE_FORMATS:
         raise InputError(f"--format {form}: --follow prints lines of {', '.join(LINE_FORMATS)}")
     for one in (enrolled or {}).values():
         open_audio(one)
     stream = PcmStream(path, sampling_rate, channel, idle)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stream.stop())
     place = usable_device(device)
     loaded = TagSpeech.from_pretrained(model, revision, DTYPES[dtype], offline).to(place)
     decode, cutting = loaded.config.decode, cutting or Cutting()
     known = {name: enroll(loaded, one) for name, one in (enrolled or {}).items()}
     cutter = Cutter(stream.rate, cutting, cutting.longest or decode.max_window)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stream.stop())
     told = follow(
         Ears(loaded, speakers, grammar),
         "live" if path == "-" else Path(path).stem,
@@ -148,6 +149,8 @@ def follow_stream(
     for segments in told:
         for segment in segments:
             print(line_of(segment, form), flush=True)
+    if stream.problem:
+        raise stream.problem
 
 
 def _check_names(formats: Sequence[str], files: Sequence[Path]) -> None:

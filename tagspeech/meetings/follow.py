@@ -22,6 +22,7 @@ import numpy as np
 from lhotse.augmentation import Resample
 from numpy.typing import NDArray
 
+from tagspeech.errors import InputError
 from tagspeech.formats import render
 from tagspeech.meetings.hearing import Cutting, Ears
 from tagspeech.meetings.identities import Identities
@@ -41,16 +42,24 @@ log = logging.getLogger(__name__)
 
 LINE_FORMATS = ("seglst", "rttm", "stm")  # of which one segment is one line
 SECONDS = BLOCK / SAMPLING_RATE  # of a block
+LEAST_WINDOW = 1.0  # seconds; less holds hardly a word
 
 
 class Cutter:
     """Cuts a stream of blocks into windows.
 
     sampling_rate  of the stream
-    cutting        `longest`, `max_pause` and `vad` of it; windows share nothing
+    cutting        `max_pause` and `vad` of it; windows share nothing
+    longest        seconds of a window at most
+
+    Raises `InputError` for windows of less than `LEAST_WINDOW` seconds and a negative pause.
     """
 
     def __init__(self, sampling_rate: int, cutting: Cutting, longest: float) -> None:
+        if longest < LEAST_WINDOW:
+            raise InputError(f"max_window: wants {LEAST_WINDOW:g} s or more, found {longest:g}")
+        if cutting.max_pause < 0:
+            raise InputError(f"max_pause: wants 0 s or more, found {cutting.max_pause:g}")
         self.probability = detector(cutting.vad)
         self.rate, self.max_pause, self.longest = sampling_rate, cutting.max_pause, longest
         self.resample = Resample(sampling_rate, SAMPLING_RATE)

@@ -1,10 +1,11 @@
 """16-bit PCM that is still being written: a growing file, or standard input.
 
-Shape suffix: T samples.
+Shape suffixes: T samples, C channels.
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import threading
@@ -20,6 +21,10 @@ from tagspeech.errors import InputError
 
 POLL = 0.1  # seconds between two looks at a file that has not grown
 SAMPLE = 2  # bytes
+READ = 1 << 16  # bytes read at once at most
+LOWEST_RATE = 4000  # hertz; less is no speech
+# What a file begins with that is something else. Samples of speech hardly begin so by chance.
+OTHERS = {b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF", b"RF64": "RF64", b"ID3": "MP3"}
 
 
 class PcmStream:
@@ -30,65 +35,100 @@ class PcmStream:
     channel        of a WAV with several
     idle           seconds without growth after which a file is at its end
 
-    Raises `InputError` for a path that is no file, and a WAV of anything but 16-bit PCM.
+    A thread reads from the beginning on: whoever writes into a pipe need not wait while a model is
+    loaded or a window decoded. `problem` is what ended the stream before its time, if anything did:
+    a file that is gone, replaced or shorter than before, an error of the disk.
+
+    Raises `InputError` for a path that is no file, and for what is no 16-bit PCM with this channel.
     """
 
     def __init__(self, path: str, sampling_rate: int, channel: int, idle: float) -> None:
         self.path, self.rate, self.channel, self.channels = path, sampling_rate, channel, 1
         self.idle = None if path == "-" else idle
+        self.problem: InputError | OSError | None = None
         if path != "-" and not Path(path).is_file():
             raise InputError(f"{path}: is no file; --follow wants one that grows, or - for a pipe")
         # Without a buffer: the end of the program must not wait for a reader's lock.
         self._file = FileIO(sys.stdin.fileno() if path == "-" else path, closefd=path != "-")
-        self._blocks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._ahead = b""  # read to see what it is
-        self._ahead = self._read(4)
-        if self._ahead == b"RIFF":
-            self._ahead = b""
+        begin = self._read(4)
+        if begin == b"RIFF":
+            begin = b""
             self._read_header()
+        for magic, name in OTHERS.items():
+            if begin.startswith(magic):
+                raise InputError(f"{path}: is {name}; --follow wants 16-bit PCM, bare or as WAV")
+        if channel >= self.channels:
+            has = list(range(self.channels))
+            raise InputError(f"{path}: has no channel {channel}; it has {has}")
+        if self.rate < LOWEST_RATE:
+            raise InputError(f"{path}: {self.rate} Hz: --follow wants {LOWEST_RATE} Hz or more")
+        self._pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        if begin:
+            self._pieces.put(begin)
+        threading.Thread(target=self._fill, daemon=True).start()
 
     def blocks(self, size: int) -> Iterator[NDArray[np.float32]]:
-        """Samples (T,) from -1 to 1, `size` at a time, the last block perhaps shorter.
-
-        A thread reads, so that whoever writes into a pipe need not wait while a window is decoded.
-        """
-        count = size * self.channels * SAMPLE
-        threading.Thread(target=self._fill, args=(count,), daemon=True).start()
-        for block in iter(self._blocks.get, b""):
-            whole = block[: len(block) // (SAMPLE * self.channels) * SAMPLE * self.channels]
-            if whole:  # half a sample may be left at the end
-                samples_TC = np.frombuffer(whole, "<i2").reshape(-1, self.channels)
-                yield samples_TC[:, self.channel].astype(np.float32) / np.float32(2**15)
-        self._file.close()
+        """Samples (T,) from -1 to 1, `size` at a time, the last block perhaps shorter."""
+        frame = SAMPLE * self.channels
+        rest = b""
+        for piece in iter(self._pieces.get, b""):
+            rest += piece
+            whole = len(rest) // (size * frame) * size * frame
+            for start in range(0, whole, size * frame):
+                yield self._samples(rest[start : start + size * frame])
+            rest = rest[whole:]
+        if whole := len(rest) // frame * frame:  # half a sample may be left at the end
+            yield self._samples(rest[:whole])
 
     def stop(self) -> None:
         """Takes what has been read for all there is."""
-        self._blocks.put(b"")
+        self._pieces.put(b"")
 
-    def _fill(self, size: int) -> None:
-        while len(data := self._read(size)) == size:
-            self._blocks.put(data)
-        if data:
-            self._blocks.put(data)
-        self._blocks.put(b"")
+    def _samples(self, data: bytes) -> NDArray[np.float32]:
+        samples_TC = np.frombuffer(data, "<i2").reshape(-1, self.channels)
+        return samples_TC[:, self.channel].astype(np.float32) / np.float32(2**15)
+
+    def _fill(self) -> None:
+        try:
+            while data := self._more(READ):
+                self._pieces.put(data)
+        except (InputError, OSError) as error:
+            self.problem = error
+        self._pieces.put(b"")
 
     def _read(self, size: int) -> bytes:
         """So many bytes, or less at the end."""
-        data, self._ahead = self._ahead[:size], self._ahead[size:]
-        grew = time.monotonic()
-        while len(data) < size:
-            more = self._file.read(size - len(data))
-            if more:
-                data, grew = data + more, time.monotonic()
-            elif self.idle is None or time.monotonic() - grew >= self.idle:
-                break
-            else:
-                time.sleep(POLL)
+        data = b""
+        while len(data) < size and (more := self._more(size - len(data))):
+            data += more
         return data
+
+    def _more(self, size: int) -> bytes:
+        """The next bytes, one to `size`, as soon as there are any; none at the end."""
+        since = time.monotonic()
+        while not (data := self._file.read(size)):
+            if self.idle is None:
+                break
+            self._check_file()
+            if time.monotonic() - since >= self.idle:
+                break
+            time.sleep(POLL)
+        return data or b""
+
+    def _check_file(self) -> None:
+        """Raises `InputError` where the file cannot grow any more."""
+        own = os.fstat(self._file.fileno())
+        if not Path(self.path).exists():
+            raise InputError(f"{self.path}: was removed while it was followed")
+        if not os.path.samestat(own, os.stat(self.path)):
+            raise InputError(f"{self.path}: was replaced while it was followed; follow it anew")
+        if own.st_size < self._file.tell():
+            raise InputError(f"{self.path}: became shorter while it was followed; follow it anew")
 
     def _read_header(self) -> None:
         """Of a WAV, up to its samples."""
-        self._read(8)
+        if self._read(8)[4:] != b"WAVE":
+            raise InputError(f"{self.path}: is RIFF, but no WAV")
         while (name := self._read(4)) != b"data":
             size = int.from_bytes(self._read(4), "little")
             chunk = self._read(size + size % 2)
@@ -104,7 +144,3 @@ class PcmStream:
                         f"{self.path}: --follow wants 16-bit PCM, found {bits} bits, format {kind}"
                     )
         self._read(4)
-        if self.channel >= self.channels:
-            raise InputError(
-                f"{self.path}: has no channel {self.channel}; it has {list(range(self.channels))}"
-            )
