@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,7 +27,7 @@ from tagspeech.meetings.heard import Heard
 from tagspeech.meetings.hearing import Cutting
 from tagspeech.meetings.identities import Identities
 from tagspeech.meetings.linking import Limits, Voices
-from tagspeech.meetings.pcm import PcmStream
+from tagspeech.meetings.pcm import LOWEST_RATE, PcmStream
 from tagspeech.meetings.windows import Span
 from tagspeech.segments import Segment
 
@@ -120,6 +122,77 @@ def test_a_wav_says_what_it_is(tmp_path: Path) -> None:
         PcmStream(str(tmp_path / "a.wav"), 16000, 2, idle=0.1)
     with pytest.raises(InputError, match="is no file; --follow wants one that grows"):
         PcmStream(str(tmp_path / "gone.wav"), 16000, 0, idle=0.1)
+    soundfile.write(tmp_path / "c.flac", samples, 8000)
+    with pytest.raises(InputError, match=r"c\.flac: is FLAC; --follow wants 16-bit PCM"):
+        PcmStream(str(tmp_path / "c.flac"), 16000, 0, idle=0.1)
+    (tmp_path / "d.raw").write_bytes(samples.tobytes())
+    with pytest.raises(InputError, match=r"d\.raw: has no channel 1; it has \[0\]"):
+        PcmStream(str(tmp_path / "d.raw"), 16000, 1, idle=0.1)
+    with pytest.raises(InputError, match=rf"10 Hz: --follow wants {LOWEST_RATE} Hz or more"):
+        PcmStream(str(tmp_path / "d.raw"), 10, 0, idle=0.1)
+
+
+@pytest.mark.parametrize("size", [1, 777, 10**6])
+def test_a_pipe_gives_the_same_blocks_in_pieces_of_any_size(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = np.random.default_rng(2).integers(-999, 999, 5000, dtype=np.int16)
+    data = samples.tobytes() + b"x"  # half a sample
+    reads, writes = os.pipe()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.FileIO(reads)))
+
+    def write() -> None:
+        for start in range(0, len(data), size):
+            os.write(writes, data[start : start + size])
+        os.close(writes)
+
+    threading.Thread(target=write).start()
+    blocks = list(PcmStream("-", RATE, 0, idle=0.1).blocks(512))
+    assert [len(one) for one in blocks] == [512] * 9 + [392]
+    assert np.array_equal(np.concatenate(blocks) * 2**15, samples)
+
+
+def test_what_a_file_held_comes_before_its_end_is_mourned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    path = tmp_path / "a.raw"
+
+    def truncate() -> None:
+        os.truncate(path, 100)
+
+    def replace() -> None:
+        (tmp_path / "b.raw").write_bytes(b"")
+        (tmp_path / "b.raw").replace(path)
+
+    for end, words in (
+        (truncate, "became shorter"),
+        (replace, "was replaced"),
+        (path.unlink, "was removed"),
+    ):
+        path.write_bytes(bytes(9000))
+        stream = PcmStream(str(path), RATE, 0, idle=60)
+        blocks = stream.blocks(1000)
+        first = next(blocks)
+        end()
+        assert sum(map(len, blocks)) + len(first) == 4500
+        assert words in str(stream.problem)
+    path.write_bytes(bytes(9000))
+    stream = PcmStream(str(path), RATE, 0, idle=60)
+    blocks = stream.blocks(1000)
+    next(blocks)
+    stream.stop()
+    assert sum(map(len, blocks)) == 3500
+    time.sleep(0.3)  # the reader looks again
+    assert stream.problem is None
+    assert not failed
+
+
+def test_windows_of_no_length_are_refused() -> None:
+    for cutting, longest in ((Cutting("energy"), 0.5), (Cutting("energy", max_pause=-1), 9.0)):
+        with pytest.raises(InputError, match="s or more, found"):
+            Cutter(RATE, cutting, longest)
 
 
 def start(model: Path, audio: object, *args: str) -> subprocess.Popen[bytes]:
@@ -171,6 +244,27 @@ def test_a_growing_file_ends_when_it_no_longer_grows(
     told = formats.read(tmp_path / "talk.rttm")
     assert {one.session for one in told} == {"talk"}
     assert max(one.end for one in told) > 3
+
+
+def test_a_wav_that_is_removed_while_it_is_written(
+    tiny_model_folder: Path, speech: tuple[NDArray[np.int16], Turns], tmp_path: Path
+) -> None:
+    path, voice = tmp_path / "talk.wav", tmp_path / "ann.wav"
+    soundfile.write(voice, speech[0][: 8 * RATE], RATE)
+    soundfile.write(path, speech[0][:0], RATE)  # the header says that there is nothing yet
+    options = "--idle", "60", "--max-window", "3", "--enroll", f"ann={voice}"
+    process = start(tiny_model_folder, path, *options)
+    with path.open("ab") as file:
+        file.write(speech[0][: 8 * RATE].tobytes())
+    assert process.stderr
+    for line in process.stderr:
+        if b"decoded in" in line:
+            break
+    path.unlink()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert f"{path}: was removed while it was followed" in err.decode()
+    assert "ann" in {json.loads(line)["speaker"] for line in out.splitlines()}
 
 
 def test_what_does_not_go_with_it_is_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
