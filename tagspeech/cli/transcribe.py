@@ -115,7 +115,8 @@ def _add_follow(parser: argparse.ArgumentParser) -> None:
     live = parser.add_argument_group(
         "live use",
         "A line for each segment is printed at most --max-window seconds after it began, and what "
-        "decoding takes; earlier where nobody talks for --max-pause seconds. None is taken back.",
+        "decoding takes, which must keep up; earlier where nobody talks for --max-pause seconds. "
+        "None is taken back. --min-speakers and --window-overlap have no effect.",
     )
     live.add_argument(
         *("--follow",),
