@@ -29,6 +29,7 @@ VERBS = (
     ablations.add_ablation_tables,
     results.add_transcribe,
     meetings.add_combine,
+    meetings.add_page,
     corpus.add_convert,
     training.add_config,
     training.add_export,

@@ -25,3 +25,23 @@ def add_combine(verbs: object) -> None:
         metavar="VIEW",
         help="file of segments, or folder: of one channel, model, or shift of the windows",
     )
+
+
+def add_page(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.report.meeting import meeting_page
+
+        meeting_page(args.hyp, args.output, args.ref, args.audio)
+
+    summary = "Writes a page of whole meetings to look at, to search and to listen to."
+    parser = add_verb(verbs, "page", summary, run)
+    add_path(parser, "hyp", "segments, as transcribe writes them: a file, or a folder of files")
+    add_path(parser, "ref", "reference segments, to be shown above them", required=False)
+    add_path(parser, "output", "such as meeting.html")
+    parser.add_argument(
+        *("audio",),
+        nargs="*",
+        type=Path,
+        metavar="AUDIO",
+        help="recordings, named after their sessions; the page links to them",
+    )
