@@ -10,7 +10,7 @@
 #
 #   --recipe NAME       the folder egs/NAME (default: mini)
 #   --stage N           starts at stage N and does it even if it is done (default: all that is not done)
-#   --stop-stage N      the last stage (default: 9)
+#   --stop-stage N      the last stage (default: 10)
 #   --set KEY=VALUE     changes a key of the recipe's tagspeech.yaml; may be repeated
 #   --offline true      asks nothing of the Hugging Face Hub; takes what was downloaded before
 #   --from-scratch true uses nothing that was trained before, and conf/scratch.yaml if there is one
@@ -29,8 +29,8 @@
 # output), --semantic-encoder (instead of stage 3), --voice-init, --voice-encoder (the same for stage 4).
 #
 # Stages: 0 download or simulate, 1 manifests, 2 utterance groups, 3 semantic encoder, 4 voice encoder,
-# 5 speaker embeddings, 6 TagSpeech, 7 decode, 8 score, 9 report. A stage is skipped if its inputs and
-# options are those it was done with. Paths are relative to the root of the repository.
+# 5 speaker embeddings, 6 TagSpeech, 7 decode, 8 score, 9 report, 10 whole meetings. A stage is skipped if
+# its inputs and options are those it was done with. Paths are relative to the root of the repository.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . utils/log.sh
@@ -47,7 +47,7 @@ done
 
 install=true
 stage=""
-stop_stage=9
+stop_stage=10
 data=egs/$recipe/data
 exp=egs/$recipe/exp
 config=""
@@ -59,13 +59,17 @@ pretrained="" llm="" init_from=""
 semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
 left_out=""
 protocol=all
+whole="test"
+whole_speakers=voice
+vad=silero
 set_args=()
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
 . "$_help_file"
 . utils/parse_options.sh
-[[ ${stage:-0} =~ ^[0-9]$ ]] || die "--stage wants a number from 0 to 9, not '$stage'" 2
-[[ $stop_stage =~ ^[0-9]$ ]] || die "--stop-stage wants a number from 0 to 9, not '$stop_stage'" 2
+[[ ${stage:-0} =~ ^([0-9]|10)$ ]] || die "--stage wants a number from 0 to 10, not '$stage'" 2
+[[ $stop_stage =~ ^([0-9]|10)$ ]] ||
+  die "--stop-stage wants a number from 0 to 10, not '$stop_stage'" 2
 
 [[ $install == false ]] || utils/install.sh
 . ./path.sh
@@ -279,3 +283,19 @@ run_stage 9 "report" \
   --ref "$greedy/test.ref.seglst.json" --hyp "$greedy/test.hyp.seglst.json" \
   --seconds "$(mark seconds {"$data","$encoders","$exp"}/.stages)" --output "$exp/results.json" \
   --page "$exp/report.html" --groups "$data/groups/test.jsonl.gz" --exp "$exp"
+
+# Without oracle segmentation; beside it oracle groups, so that cutting and linking show what they cost
+if [[ -z $whole ]]; then
+  ((stop_stage < 10)) || log "stage 10: whole meetings: this recipe has none"
+else
+  run_stage 10 "whole meetings" \
+    --inputs "$model" "$data/manifests/$whole"_{recordings,supervisions}.jsonl.gz \
+    --outputs "$exp"/meetings/{ref,hyp}{,-linked,-groups}.seglst.json \
+    "$exp"/meetings/{scores,scores-linked,scores-groups,results}.json "$exp/meetings/report.html" \
+    --sections decode,language \
+    --options "max_pause=$max_pause speakers=$whole_speakers vad=$vad" \
+    --work "$exp/meetings" \
+    -- tagspeech meetings "${with_config[@]}" --model "$model" --manifests "$data/manifests/$whole" \
+    --max-pause "$max_pause" --speakers "$whole_speakers" --vad "$vad" --output "$exp/meetings" \
+    --threads "$threads"
+fi

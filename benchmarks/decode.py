@@ -6,8 +6,8 @@ measures, each in a process of its own, (a) `generate` of `transformers` on prom
 length, as the released system decodes, and (b) ours, held to the target language; from frames to
 the token ids, with the same weights. Both write the same target texts, of 68 to 402 tokens, since a
 random LLM would write none: what it is to choose is told to both. The last line is JSON: CPU
-seconds, forward passes, tokens, peak memory above the loaded model, and (b) over (a) as
-`time_ratio` and `memory_ratio`. Wants Linux, whose /proc tells the peak.
+seconds, forward passes, tokens, peak memory above the loaded model, each the median of three runs,
+and (b) over (a) as `time_ratio` and `memory_ratio`. Wants Linux, whose /proc tells the peak.
 
     python benchmarks/decode.py --model egs/mini/exp/tagspeech/pretrained --set target.time_grid=0.1
 
@@ -24,7 +24,9 @@ import random
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from train_step import GIB, VOCABULARY, WORDS, make_model, memory
@@ -184,9 +186,9 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
 
 def compare(args: argparse.Namespace) -> dict[str, float]:
-    """Both sides and their ratios."""
-    figures: dict[str, float] = {}
-    for side in ("plain", "ours"):
+    """Both sides by turns, the median of each figure, and their ratios."""
+    measured: dict[str, list[float]] = defaultdict(list)
+    for side in ("plain", "ours") * args.repeats:
         command = [sys.executable, __file__, "--side", side, "--vocabulary", str(args.vocabulary)]
         command += ["--model", str(args.model)] if args.model else []
         for one in args.set:
@@ -196,7 +198,9 @@ def compare(args: argparse.Namespace) -> dict[str, float]:
         )
         own = json.loads(done.stdout.splitlines()[-1])
         print(f"{side}: {own}", flush=True)
-        figures |= {f"{side}_{name}": value for name, value in own.items()}
+        for name, value in own.items():
+            measured[f"{side}_{name}"].append(value)
+    figures = {name: median(values) for name, values in measured.items()}
     figures["time_ratio"] = round(figures["ours_seconds"] / figures["plain_seconds"], 3)
     figures["memory_ratio"] = round(figures["ours_gib"] / figures["plain_gib"], 3)
     return figures
@@ -207,6 +211,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--side", choices=("both", "plain", "ours"), default="both")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
     parser.add_argument("--model", type=Path, help="folder of a trained model")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")

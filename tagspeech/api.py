@@ -5,10 +5,7 @@ Shape suffixes: B batch, T frames of features (100 Hz), F mel bins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from functools import partial
-from itertools import groupby, islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, overload
 
@@ -16,16 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from tagspeech.decoding.greedy import generate, spell
-from tagspeech.decoding.transcribe import LONGEST, open_audio, read_audio, transcribe
+from tagspeech.decoding.transcribe import read_audio, transcribe
 from tagspeech.errors import InputError
-from tagspeech.formats import EXTENSIONS, FORMATS, render, write
-from tagspeech.meetings.linking import Limits, Voices
-from tagspeech.meetings.transcribe import Cutting, enroll, transcribe_meeting
 from tagspeech.models.hub import find_model
-from tagspeech.models.llm import DTYPES
 from tagspeech.models.pretrained import load_pretrained, merge_lora, save_pretrained
 from tagspeech.models.released import load_projectors, save_released
 from tagspeech.models.tagspeech import TagSpeechModel
@@ -171,90 +163,6 @@ def usable_device(name: str | torch.device) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise InputError(f"device {name}: cannot be used here: {reason}") from error
     return device
-
-
-def transcribe_files(
-    model: str,
-    files: Sequence[Path],
-    formats: Sequence[str],
-    output: Path | None,
-    *,
-    speakers: str = "llm",
-    revision: str | None = None,
-    offline: bool = False,
-    device: str = "cpu",
-    dtype: str = "float32",
-    batch_size: int = 1,
-    channel: int = 0,
-    grammar: bool | None = None,
-    cutting: Cutting | None = None,
-    limits: Limits | None = None,
-    enrolled: Mapping[str, Path] | None = None,
-    diarization: Path | None = None,
-) -> None:
-    """Behind `tagspeech transcribe`: writes `output/STEM.EXTENSION` for each file and format.
-
-    Without `output` the first format goes to stdout, all files joined into one list. A recording
-    of at most 80 s is heard at once, unless a diarization is given or voices are enrolled; a longer
-    one in windows (`transcribe_meeting`), with a journal in `output` until it is done. Two files
-    with one stem, an unknown format, and a file that cannot be transcribed are an `InputError`
-    before the model is loaded.
-    """
-    _check_names(formats, files)
-    for path in (enrolled or {}).values():
-        open_audio(path)
-    in_windows = bool(diarization or enrolled)
-    long = {p for p in files if open_audio(p, channel).duration > LONGEST or in_windows}
-    place = usable_device(device)
-    loaded = TagSpeech.from_pretrained(model, revision, DTYPES[dtype], offline).to(place)
-    known = {name: enroll(loaded, path) for name, path in (enrolled or {}).items()}
-    voices = Voices(loaded.config.decode.speaker_threshold, limits or Limits(), known)
-    hear_meeting = partial(
-        transcribe_meeting,
-        loaded,
-        channel=channel,
-        speakers=speakers,
-        grammar=grammar,
-        batch_size=batch_size,
-        cutting=cutting,
-        voices=voices,
-        diarization=diarization,
-    )
-    journals = {one: output / f"{one.stem}.journal.jsonl" for one in long} if output else {}
-    everything: list[Segment] = []
-    with tqdm(total=len(files), desc="transcribe", unit=" files", disable=len(files) < 2) as bar:
-        for batch in _batches(files, long, batch_size):
-            if batch[0] in long:
-                told = [hear_meeting(batch[0], journal_path=journals.get(batch[0]))]
-            else:
-                told = loaded.transcribe(batch, channel, speakers, batch_size, grammar=grammar)
-            for path, segments in zip(batch, told, strict=True):
-                everything += segments
-                if output is not None:
-                    for one in formats:
-                        write(segments, output / f"{path.stem}.{EXTENSIONS[one]}", one)
-                if path in journals:
-                    journals[path].unlink()
-            bar.update(len(batch))
-    if output is None:  # one list: two of them in a row would be no JSON
-        print(render(everything, formats[0]), end="")
-
-
-def _check_names(formats: Sequence[str], files: Sequence[Path]) -> None:
-    unknown = [one for one in formats if one not in FORMATS]
-    if unknown:
-        raise InputError(f"--format {unknown[0]}: unknown; choose from {', '.join(FORMATS)}")
-    stems = [path.stem for path in files]
-    doubled = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if doubled is not None:
-        raise InputError(f"two inputs are named {doubled}; their outputs would be one file")
-
-
-def _batches(files: Sequence[Path], long: AbstractSet[Path], size: int) -> Iterator[list[Path]]:
-    """Long files one by one, runs of others up to `size` together; in their order."""
-    for is_long, run in groupby(files, long.__contains__):
-        while batch := list(islice(run, 1 if is_long else size)):
-            yield batch
 
 
 def export_released(model: str, revision: str | None, offline: bool, output: Path) -> None:

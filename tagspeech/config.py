@@ -291,6 +291,7 @@ class DecodeConfig:
     grammar: bool = True  # the LLM can write only target texts (paper: anything)
     max_duration: float = 400.0  # seconds of audio in a batch
     speaker_threshold: float = 0.5  # cosine distance from which on two voices are two speakers
+    link_threshold: float = 0.5  # the same for voices of different windows of a recording
     max_window: float = 80.0  # seconds that are heard at once of a longer recording
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
 GENDERS = ("m", "f", "u")
@@ -49,6 +49,11 @@ class Segment:
     def duration(self) -> float:
         """Seconds."""
         return self.end - self.start
+
+    def moved(self, seconds: float) -> Segment:
+        """So much later, in whole milliseconds."""
+        start, end = (round(one + seconds, 3) for one in (self.start, self.end))
+        return replace(self, start=start, end=end)
 
     @property
     def confidence(self) -> float | None:

@@ -107,6 +107,11 @@ for path in {{
                *(f"test.{{name}}.seglst.json" for name in ("hyp", "hyp-voice", "ref"))],
     "score": [""],
     "report": [""],
+    "meetings": [*(f"{{side}}{{row}}.seglst.json" for side in ("ref", "hyp")
+                   for row in ("", "-linked", "-groups")),
+                 *(f"{{name}}.json" for name in
+                   ("scores", "scores-linked", "scores-groups", "results")),
+                 "report.html"],
 }}[verb]:
     write(output / path if path else output)
 if "--page" in options:
@@ -116,7 +121,7 @@ if "--page" in options:
 GIVEN = ("--install", "false", "--from-scratch", "true")  # what comes later counts
 ALL_VERBS = [
     *("simulate", "groups", "train-semantic", "train-voice", "embed", "new-llm"),
-    *("train-tagspeech", "decode", "score", "score", "report"),
+    *("train-tagspeech", "decode", "score", "score", "report", "meetings"),
 ]
 EXP = "egs/mini/exp"
 DATA = "egs/mini/data"
@@ -215,8 +220,8 @@ def test_finished_run_does_nothing(finished: House, spent: Callable[[], float]) 
     messages = finished.run()
     assert spent() < 5
     assert finished.calls() == []
-    assert finished.marks() == list(range(10))
-    assert messages.count("done already") == 10
+    assert finished.marks() == list(range(11))
+    assert messages.count("done already") == 11
 
 
 def test_mark_names_inputs_options_outputs_and_time(finished: House) -> None:
@@ -239,7 +244,7 @@ def test_seconds_of_all_stages(finished: House) -> None:
             finished.folder / EXP / ".stages",
         ]
     )
-    assert list(json.loads(answer)) == [str(number) for number in range(10)]
+    assert list(json.loads(answer)) == [str(number) for number in range(11)]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +255,7 @@ def test_seconds_of_all_stages(finished: House) -> None:
         (["--stage=3"], "unknown option '--stage=3'"),
         (["--stage"], "option '--stage' wants a value"),
         (["--stage", "--stop-stage", "3"], "option '--stage' wants a value"),
-        (["--stage", "ten"], "--stage wants a number from 0 to 9, not 'ten'"),
+        (["--stage", "ten"], "--stage wants a number from 0 to 10, not 'ten'"),
         (["--stop-stage", "12"], "--stop-stage wants a number"),
         (["--install", "no"], "option '--install' wants true or false, not 'no'"),
         (["--recipe", "other"], "no recipe 'other'; there are: mini"),
@@ -301,9 +306,9 @@ def test_options_redo_only_what_depends_on_them(finished: House) -> None:
     finished.run("--protocol", "paper", "--stop-stage", "8")
     assert finished.calls() == ["score", "score"]
     finished.run("--set", "decode.x=2")
-    assert finished.calls() == ALL_VERBS[-4:]
+    assert finished.calls() == ALL_VERBS[-5:]
     finished.run("--set", "decode.x=2", "--set", "semantic.anchor_interval=5")
-    assert finished.calls() == ALL_VERBS[-6:]
+    assert finished.calls() == ALL_VERBS[-7:]
     messages = finished.run("--max-pause", "0.5")
     assert finished.calls() == ALL_VERBS[1:]
     assert "stage 2: utterance groups (begin: its options changed)" in messages
@@ -355,7 +360,7 @@ def test_changed_input_redoes_what_follows(finished: House) -> None:
 def test_changed_weights_are_noticed(finished: House) -> None:
     (finished.folder / EXP / "tagspeech/pretrained/model.safetensors").write_text("others\n")
     finished.run()
-    assert finished.calls() == ALL_VERBS[-4:]
+    assert finished.calls() == ALL_VERBS[-5:]
 
 
 def test_missing_output_is_made_again(finished: House) -> None:
@@ -466,7 +471,7 @@ def test_killed_run_leaves_no_mark_and_goes_on(house: House, hanging: Callable) 
     assert not is_alive(pid)
     assert "stage 3: semantic encoder (continue)" in messages
     assert (house.folder / EXP / "semantic/partial").exists()
-    assert house.marks() == list(range(10))
+    assert house.marks() == list(range(11))
 
 
 def test_killed_stage_begins_anew_when_asked_otherwise(house: House, hanging: Callable) -> None:

@@ -20,7 +20,7 @@ LAYERS = (
     {"models"},
     {"training", "decoding"},
     {"report", "meetings"},
-    {"cli", "api", "__main__", "__init__"},
+    {"cli", "api", "transcripts", "__main__", "__init__"},
 )
 HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
 

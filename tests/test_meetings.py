@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from tagspeech import TagSpeech
 from tagspeech.errors import InputError
 from tagspeech.meetings.heard import Heard
+from tagspeech.meetings.hearing import Cutting
 from tagspeech.meetings.linking import Limits, Voices, link
 from tagspeech.meetings.seams import join, mend
-from tagspeech.meetings.transcribe import Cutting, transcribe_meeting
+from tagspeech.meetings.transcribe import transcribe_meeting
 from tagspeech.meetings.windows import BLOCK, Span, detector, speech_regions, windows
 from tagspeech.segments import Segment
 
@@ -110,15 +111,21 @@ def test_two_of_a_window_are_two_and_the_number_is_kept(people: list[list[str]],
         vectors_ND /= np.linalg.norm(vectors_ND, axis=1, keepdims=True)
         rows.append(heard(20.0 * number, 20.0 * number + 9, *segments, vectors=vectors_ND))
     most = max((len(names) for names in people), default=0)
-    linked = link(rows, Voices(2.0))
+    linked = link(rows, Voices(0.0))
     assert len(linked) == sum(map(len, people))
-    for number, names in enumerate(people):
-        own = {one.speaker for one in linked if one.start == 20.0 * number}
-        assert len(own) == len(names)
+    assert {(one.start, one.words) for one in linked} == {
+        (one.start, one.words) for row in rows for one in row.segments
+    }
+    for start in {one.start for one in linked}:
+        own = [one.speaker for one in linked if one.start == start]
+        assert len(set(own)) == len(own)
     if people:
         assert len({one.speaker for one in linked}) >= most
         alone = link(rows[:1], Voices(0.0))
         assert [one.speaker for one in alone] == [str(n + 1) for n in range(len(people[0]))]
+    for number in range(1, min(4, sum(map(len, people))) + 1):
+        told = link(rows, Voices(0.5, Limits(number=number)))
+        assert len({one.speaker for one in told}) <= number
 
 
 def test_voices_that_return_keep_their_names() -> None:
@@ -137,9 +144,40 @@ def test_voices_that_return_keep_their_names() -> None:
     for voices in (Voices(0.5), Voices(0.01, Limits(number=4)), Voices(2.0, Limits(minimum=4))):
         pairs = {(one.words, one.speaker) for one in link(rows, voices)}
         assert len(pairs) == len({words for words, _ in pairs}) == 4
-    known = Voices(0.5, enrolled={"ann": centres[3].astype(np.float32)})
-    named = {one.words for one in link(rows, known) if one.speaker == "ann"}
-    assert named == {"p3"}
+    strange = np.linalg.qr(rng.normal(size=(64, 64)))[0][0]
+    ann, bob = (one.astype(np.float32) for one in (centres[3], strange))
+    known = Voices(0.5, Limits(number=4), {"bob": bob, "ann": ann})
+    named = {(one.speaker, one.words) for one in link(rows, known)}
+    assert ("ann", "p3") in named
+    assert sorted(name for name, _ in named) == ["1", "2", "3", "ann"]  # bob was not there
+
+
+def test_a_window_that_takes_one_voice_for_two_founds_no_speaker() -> None:
+    rng = np.random.default_rng(4)
+    centres = np.eye(64)[:2]
+    rows = []
+    for number in range(20):
+        people = [0, 1, 1] if number == 7 else [0, 1]  # bob is two there, for a moment
+        vectors_ND = centres[people] + rng.normal(0, 0.03, (len(people), 64))
+        vectors_ND /= np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+        start = 20.0 * number
+        segments = [
+            said(start + 2 * n, start + 2 * n + 1.8, f"p{who}", str(n + 1))
+            for n, who in enumerate(people)
+        ]
+        rows.append(heard(start, start + 9, *segments, vectors=vectors_ND))
+    assert len({one.speaker for one in link(rows, Voices(0.5))}) == 2
+
+
+def test_who_says_a_word_once_founds_no_speaker() -> None:
+    ann, bob = np.eye(2)
+    rows = [
+        heard(20.0 * n, 20.0 * n + 9, said(20.0 * n, 20.0 * n + 5), vectors=ann) for n in range(9)
+    ]
+    rows.append(heard(200, 209, said(200, 201), vectors=bob))
+    assert {one.speaker for one in link(rows, Voices(0.5))} == {"1"}
+    rows.append(heard(220, 229, said(220, 229), vectors=bob))
+    assert [one.speaker for one in link(rows, Voices(0.5))][-2:] == ["2", "2"]
 
 
 def test_where_nobody_talks_nobody_is_named() -> None:

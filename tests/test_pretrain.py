@@ -77,7 +77,7 @@ def test_on_pretrained_parts_only_projectors_learn(
     }
     words = [word for name, path in given.items() for word in (f"--{name}", str(path))]
     command = [root / "run.sh", *options(tmp_path, tiny_yaml), "--test-groups", "10", "--meetings"]
-    command += ["0", *words, "--set", "llm.trainable=none"]
+    command += ["0", "--whole", "", *words, "--set", "llm.trainable=none"]
     process = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "stage 4: voice encoder" in process.stderr
     verify_checksums(parts)

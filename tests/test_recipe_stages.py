@@ -98,7 +98,7 @@ def finished(
         pytest.importorskip("textgrid", reason="Lhotse reads AliMeeting with the package textgrid")
     folder = tmp_path_factory.mktemp(request.param)
     recipe = Recipe(root, request.param, replicas / request.param, folder)
-    assert recipe.run().count("(begin: not done yet)") == 10
+    assert recipe.run().count("(begin: not done yet)") == 11
     return recipe
 
 
@@ -107,7 +107,7 @@ def test_every_stage_runs_and_ends_in_scores(finished: Recipe) -> None:
     groups = finished.groups("test")
     assert results["test"]["sessions"] == results["test_voice"]["sessions"] == len(groups) > 3
     assert all(0 <= results["test"][key] < 20 for key in ("wer", "cpwer", "der"))
-    assert finished.run().count("done already") == 10
+    assert finished.run().count("done already") == 11
 
 
 def test_what_the_corpus_loses_is_listed(finished: Recipe) -> None:
@@ -154,7 +154,7 @@ def test_a_missing_output_redoes_its_stage_alone_although_killed(finished: Recip
     assert "left_out.jsonl is missing" in said
     said = finished.run()
     assert "stage 1: manifests (continue)" in said
-    assert said.count("done already") == 9
+    assert said.count("done already") == 10
     assert finished.results() == before
 
 
@@ -170,6 +170,7 @@ SIGNS = (
     "exp/tagspeech/greedy/test.raw.jsonl",
     "exp/tagspeech/greedy/scores.json",
     "exp/.stages/09-report.begun",
+    "exp/meetings/groups/test.jsonl.gz",
 )
 
 
@@ -184,9 +185,12 @@ def test_killed_in_every_stage_gives_the_same(finished: Recipe, tmp_path: Path) 
         assert said.count("done already") == max(stage - 1, 0)
         assert said.count("(continue)") == min(stage, 1)
     said = killed.run()
-    assert "stage 9: report (continue)" in said
-    assert said.count("done already") == 9
+    assert "stage 10: whole meetings (continue)" in said
+    assert said.count("done already") == 10
     assert killed.results() == finished.results()
+    for name in ("results.json", "hyp.seglst.json", "scores-linked.json"):
+        ours, theirs = (one.folder / "exp/meetings" / name for one in (killed, finished))
+        assert ours.read_bytes() == theirs.read_bytes(), name
     for name in (
         "pretrained/model.safetensors",
         "pretrained/llm/model.safetensors",

@@ -68,7 +68,7 @@ while read -r variant seed encoders; do
   file=egs/$recipe/conf/ablations/$variant.yaml
   [[ -f $file ]] || file=local/ablations/$variant.yaml
   cell=(./run.sh --recipe "$recipe" --install false ${config:+--config "$config"} --variant "$file"
-    --exp "$exp/$variant/seed-$seed" --encoders "$exp/encoders-$encoders"
+    --exp "$exp/$variant/seed-$seed" --encoders "$exp/encoders-$encoders" --stop-stage 9
     --set decode.grammar=false # free to write anything, as in the paper
     --set "train.seed=$seed" --set "llm.new.seed=$seed" --set "llm.new.train.seed=$seed"
     ${others[@]+"${others[@]}"})

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tagspeech.cli import ablations, corpus, meetings, results, training
+from tagspeech.cli import ablations, corpus, meetings, results, training, transcribe
 from tagspeech.errors import InputError
 
 VERBS = (
@@ -27,9 +27,9 @@ VERBS = (
     results.add_plot,
     ablations.add_ablation_cells,
     ablations.add_ablation_tables,
-    results.add_transcribe,
+    transcribe.add_transcribe,
     meetings.add_combine,
-    meetings.add_page,
+    meetings.add_meetings,
     corpus.add_convert,
     training.add_config,
     training.add_export,

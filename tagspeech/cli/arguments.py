@@ -60,6 +60,23 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The options --device and --dtype."""
+    parser.add_argument("--device", default="cpu", help="such as cpu, cuda, cuda:1, mps")
+    parser.add_argument(
+        *("--dtype",), choices=("float32", "bfloat16", "float16"), default="float32", help="of LLM"
+    )
+
+
+def add_grammar(parser: argparse.ArgumentParser) -> None:
+    """The option --grammar."""
+    parser.add_argument(
+        *("--grammar",),
+        choices=("on", "off"),
+        help="on: the LLM can write target texts alone (default: as configured, on); off: anything",
+    )
+
+
 def count(text: str) -> int:
     """A whole number from 0."""
     if not text.isdecimal():

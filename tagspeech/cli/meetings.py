@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tagspeech.cli.arguments import add_path, add_verb
+from tagspeech.cli.arguments import (
+    add_configuration,
+    add_device,
+    add_path,
+    add_threads,
+    add_verb,
+    config_of,
+    use_threads,
+)
 
 
 def add_combine(verbs: object) -> None:
@@ -27,21 +35,35 @@ def add_combine(verbs: object) -> None:
     )
 
 
-def add_page(verbs: object) -> None:
+def add_meetings(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.report.meeting import meeting_page
+        from tagspeech.api import usable_device
+        from tagspeech.meetings.evaluate import evaluate_meetings
+        from tagspeech.meetings.hearing import Cutting
+        from tagspeech.models.llm import DTYPES
 
-        meeting_page(args.hyp, args.output, args.ref, args.audio)
+        use_threads(args)
+        evaluate_meetings(
+            *(args.model, args.manifests, args.output, config_of(args)),
+            max_pause=args.max_pause,
+            speakers=args.speakers,
+            cutting=Cutting(vad=args.vad),
+            device=usable_device(args.device),
+            dtype=DTYPES[args.dtype],
+        )
 
-    summary = "Writes a page of whole meetings to look at, to search and to listen to."
-    parser = add_verb(verbs, "page", summary, run)
-    add_path(parser, "hyp", "segments, as transcribe writes them: a file, or a folder of files")
-    add_path(parser, "ref", "reference segments, to be shown above them", required=False)
-    add_path(parser, "output", "such as meeting.html")
+    summary = "Decodes and scores whole meetings, beside oracle groups; resumes where it stopped."
+    parser = add_verb(verbs, "meetings", summary, run)
+    add_configuration(parser)
+    add_path(parser, "model", "folder of a trained model")
+    add_path(parser, "manifests", "PATH of PATH_recordings.jsonl.gz, PATH_supervisions.jsonl.gz")
+    add_path(parser, "output", "folder for segments, scores*.json, results.json")
+    parser.add_argument("--max-pause", type=float, default=0.0, help="seconds within oracle groups")
     parser.add_argument(
-        *("audio",),
-        nargs="*",
-        type=Path,
-        metavar="AUDIO",
-        help="recordings, named after their sessions; the page links to them",
+        *("--speakers",), choices=("llm", "voice"), default="voice", help="within a window"
     )
+    parser.add_argument(
+        *("--vad",), choices=("silero", "energy"), default="silero", help="what tells speech"
+    )
+    add_device(parser)
+    add_threads(parser)

@@ -10,22 +10,23 @@ from pathlib import Path
 
 from tagspeech.cli.arguments import (
     add_configuration,
-    add_model,
+    add_device,
+    add_grammar,
     add_path,
     add_threads,
     add_verb,
     config_of,
     count,
-    positive,
     use_threads,
 )
 
 
 def add_decode(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.api import DTYPES, usable_device
+        from tagspeech.api import usable_device
         from tagspeech.decoding.decode import decode
         from tagspeech.decoding.shards import Shard
+        from tagspeech.models.llm import DTYPES
 
         use_threads(args)
         config = config_of(args).decode
@@ -47,8 +48,8 @@ def add_decode(verbs: object) -> None:
     add_path(parser, "model", "folder of a trained model")
     add_path(parser, "groups", "SPLIT.jsonl.gz")
     add_path(parser, "output", "folder for SPLIT.raw.jsonl, SPLIT.{ref,hyp,hyp-voice}.seglst.json")
-    _add_grammar(parser)
-    _add_device(parser)
+    add_grammar(parser)
+    add_device(parser)
     parser.add_argument(
         *("--shard",),
         metavar="K/N",
@@ -74,101 +75,6 @@ def add_merge_decoded(verbs: object) -> None:
         metavar="FOLDER",
         help="where SPLIT.K-of-N.raw.jsonl are (default: that of --output)",
     )
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="cpu", help="such as cpu, cuda, cuda:1, mps")
-    parser.add_argument(
-        *("--dtype",), choices=("float32", "bfloat16", "float16"), default="float32", help="of LLM"
-    )
-
-
-def _add_grammar(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        *("--grammar",),
-        choices=("on", "off"),
-        help="on: the LLM can write target texts alone (default: as configured, on); off: anything",
-    )
-
-
-def add_transcribe(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.api import transcribe_files
-        from tagspeech.meetings.linking import Limits
-        from tagspeech.meetings.transcribe import Cutting
-
-        use_threads(args)
-        transcribe_files(
-            *(args.model, args.audio, args.format.split(","), args.output),
-            speakers=args.speakers,
-            revision=args.revision,
-            offline=args.offline,
-            device=args.device,
-            dtype=args.dtype,
-            batch_size=args.batch_size,
-            channel=args.channel,
-            grammar=None if args.grammar is None else args.grammar == "on",
-            cutting=Cutting(args.vad, args.max_window, args.window_overlap, args.max_pause),
-            limits=Limits(args.num_speakers, args.min_speakers, args.max_speakers),
-            enrolled=dict(args.enroll),
-            diarization=args.diarization,
-        )
-
-    parser = add_verb(verbs, "transcribe", "Transcribes recordings with a trained model.", run)
-    add_model(parser)
-    parser.add_argument("--format", default="seglst", help="formats, separated by commas")
-    add_path(parser, "output", "folder; without it the first format goes to stdout", required=False)
-    parser.add_argument(
-        *("--speakers",), choices=("llm", "voice"), default="llm", help="who decides on them"
-    )
-    _add_device(parser)
-    parser.add_argument("--batch-size", type=positive, default=1, help="recordings at a time")
-    parser.add_argument("--channel", type=count, default=0, help="of recordings with several")
-    _add_grammar(parser)
-    _add_windows(parser)
-    add_threads(parser)
-    parser.add_argument("audio", nargs="+", type=Path, metavar="AUDIO")
-
-
-def _add_windows(parser: argparse.ArgumentParser) -> None:
-    """How a recording of more than 80 s is cut, and who may speak in it."""
-    windows = parser.add_argument_group("recordings of more than 80 s")
-    windows.add_argument(
-        *("--vad",), choices=("silero", "energy"), default="silero", help="what tells speech"
-    )
-    windows.add_argument(
-        "--max-window", type=float, help="seconds heard at once (default: decode.max_window)"
-    )
-    windows.add_argument(
-        *("--window-overlap",),
-        type=float,
-        default=2.0,
-        help="seconds that windows share where there is no pause",
-    )
-    windows.add_argument(
-        *("--max-pause",), type=float, default=1.0, help="seconds without speech that end a window"
-    )
-    windows.add_argument("--num-speakers", type=positive, help="where their number is known")
-    windows.add_argument("--min-speakers", type=positive, default=1)
-    windows.add_argument("--max-speakers", type=positive)
-    windows.add_argument(
-        *("--enroll",),
-        action="append",
-        default=[],
-        type=_name_and_file,
-        metavar="NAME=FILE",
-        help="somebody by his voice alone in a file; may be given again",
-    )
-    windows.add_argument(
-        *("--diarization",), type=Path, metavar="RTTM", help="who speaks when, by another system"
-    )
-
-
-def _name_and_file(text: str) -> tuple[str, Path]:
-    name, equals, file = text.partition("=")
-    if not (name and equals and file):
-        raise argparse.ArgumentTypeError(f"wants NAME=FILE, found {text!r}")
-    return name, Path(file)
 
 
 def add_score(verbs: object) -> None:

@@ -95,7 +95,7 @@ def _usable(
     split: str, recordings: RecordingSet, supervisions: SupervisionSet, language: str
 ) -> Iterator[SupervisionSegment | Row]:
     """Each supervision that can be used, text normalised; a row for what cannot."""
-    ends = {recording.id: _end(recording) for recording in recordings}
+    ends = {recording.id: audio_end(recording) for recording in recordings}
     for recording in recordings:
         if recording.duration - ends[recording.id] >= 1 / recording.sampling_rate:
             yield {
@@ -120,8 +120,11 @@ def _usable(
             yield {"split": split, "reason": reason, "seconds": seconds, **supervision.to_dict()}
 
 
-def _end(recording: Recording) -> float:
-    """Where the audio really ends, in seconds: that of the shortest of its files."""
+def audio_end(recording: Recording) -> float:
+    """Where the audio really ends, in seconds: that of the shortest of its files.
+
+    Raises `InputError` where a file cannot be read.
+    """
     ends = [recording.duration]
     for source in recording.sources:
         if source.type == "file":

@@ -23,28 +23,27 @@ _GROWTH = 1.5  # what a row's memory grows by when it is full
 
 
 class Row:
-    """Keys and values of one row, layer by layer, (G, capacity, D) each."""
+    """Keys and values of one row, layer by layer, (2, G, capacity, D) each."""
 
     def __init__(self) -> None:
         self.length = 0
-        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self.layers: dict[int, Tensor] = {}
 
-    def add(self, layer: int, key_GKD: Tensor, value_GKD: Tensor) -> tuple[Tensor, Tensor]:
+    def add(self, layer: int, new_2GKD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (G, L, D) of a layer, those of new positions included."""
-        stop = self.length + key_GKD.shape[1]
-        pair = self.layers.get(layer)
-        if pair is None or pair[0].shape[1] < stop:
-            capacity = stop if pair is None else int(_GROWTH * stop)
-            grown = tuple(
-                one.new_empty(one.shape[0], capacity, one.shape[2]) for one in (key_GKD, value_GKD)
+        stop = self.length + new_2GKD.shape[2]
+        kept = self.layers.get(layer)
+        if kept is None or kept.shape[2] < stop:
+            two, heads, _, size = new_2GKD.shape
+            grown = new_2GKD.new_empty(
+                two, heads, stop if kept is None else int(_GROWTH * stop), size
             )
-            if pair is not None:
-                for new, old in zip(grown, pair, strict=True):
-                    new[:, : self.length] = old[:, : self.length]
-            pair = self.layers[layer] = (grown[0], grown[1])
-        for kept, new in zip(pair, (key_GKD, value_GKD), strict=True):
-            kept[:, self.length : stop] = new
-        return pair[0][:, :stop], pair[1][:, :stop]
+            if kept is not None:
+                grown[:, :, : self.length] = kept[:, :, : self.length]
+            kept = self.layers[layer] = grown
+        kept[:, :, self.length : stop] = new_2GKD
+        key_GLD, value_GLD = kept[:, :, :stop].unbind()
+        return key_GLD, value_GLD
 
 
 def forward(llm: Any, rows: Sequence[Row], inputs: Sequence[Tensor]) -> Tensor:
@@ -98,22 +97,24 @@ def _attention(
 
     query (1, G x Q, N, D), key and value (1, G, N, D); gives (1, N, G x Q, D).
     """
-    groups = key.shape[1]
-    outputs, start = [], 0
-    for row, count in tagspeech_rows:
-        here = slice(start, start + count)
-        key_GLD, value_GLD = row.add(module.layer_idx, key[0, :, here], value[0, :, here])
+    counts = [count for _, count in tagspeech_rows]
+    new_2GND = torch.cat([key, value])
+    query_GQND = query[0].unflatten(0, (key.shape[1], -1))
+    outputs = []
+    for (row, count), new_2GKD, query_GQKD in zip(
+        tagspeech_rows, new_2GND.split(counts, 2), query_GQND.split(counts, 2), strict=True
+    ):
+        key_GLD, value_GLD = row.add(module.layer_idx, new_2GKD)
         # Heads that share keys are queries of one head: nothing is repeated.
-        query_GKD = query[0, :, here].unflatten(0, (groups, -1)).flatten(1, 2)
+        query_GKD = query_GQKD.flatten(1, 2)
         mask = _mask(count, key_GLD.shape[1], sliding_window, query.device)
         if mask is not None:
-            mask = mask.repeat(query_GKD.shape[1] // count, 1)
+            mask = mask.repeat(query_GQKD.shape[1], 1)
         attended_GKD = nn.functional.scaled_dot_product_attention(
             query_GKD[None], key_GLD[None], value_GLD[None], attn_mask=mask, scale=scaling
         )[0]
-        outputs.append(attended_GKD.unflatten(1, (-1, count)).flatten(0, 1))
-        start += count
-    return torch.cat(outputs, dim=1).transpose(0, 1)[None], None
+        outputs.append(attended_GKD.unflatten(1, (-1, count)))
+    return torch.cat(outputs, dim=2).flatten(0, 1).transpose(0, 1)[None], None
 
 
 def _mask(count: int, keys: int, window: int | None, device: torch.device) -> Tensor | None:

@@ -1,6 +1,6 @@
 """Who is who over all windows of a recording, by voice.
 
-Shape suffixes: N speakers of windows, D encoder channels, K speakers of the recording.
+Shape suffixes: U speakers of windows, D encoder channels, K speakers of the recording, E enrolled.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import cut_tree, fcluster, linkage
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist, pdist
 
+from tagspeech.decoding.speakers import FARTHEST
 from tagspeech.errors import InputError
 from tagspeech.meetings.heard import Heard
-from tagspeech.segments import Segment
+from tagspeech.segments import Segment, by_time
 
-SHORT = 1.0  # seconds; the voice of who talks less in a window tells little: he founds no speaker
-NEVER = np.inf  # distance of two who differ in any case
+FOUNDING = 1.5  # seconds of speech in a window from which on a voice is known well enough
+FEW_SECONDS, FEW_SHARE = 8.0, 0.03  # of speech: who has less than both is no speaker of his own
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class Voices:
 
     threshold  mean cosine distance (0 to 2) up to which speakers of windows are one
     limits     of their number
-    enrolled   voices by name, (D,), unit length: who is near one has his name
+    enrolled   voices by name, (D,), unit length: the speaker nearest to one, and as near as
+               `threshold`, has its name
     """
 
     threshold: float
@@ -58,111 +63,125 @@ class Voices:
     enrolled: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Unit:
+    """A speaker of one window: the sum of his vectors, his seconds of speech."""
+
+    window: int
+    name: str
+    sum_D: NDArray[np.float32]
+    seconds: float
+
+
 def link(heard: Sequence[Heard], voices: Voices) -> list[Segment]:
-    """The segments of all windows with speakers of the recording: "1", "2", ... by first
+    """The segments of all windows, by time, with speakers of the recording: "1", "2", ... by first
     appearance, or the name of an enrolled voice.
 
-    Two speakers of one window are two speakers of the recording, and so are two enrolled voices;
-    there may be more than `voices` says where a window has more. Who talks for a second or more is
-    clustered by average linkage (distances of N speakers of windows: N^2 numbers, 0.1 GB for
-    5,000); the others then go to the nearest of those speakers.
+    Who talks for `FOUNDING` seconds in a window is clustered by average linkage. Two of one window
+    are as far apart as voices can be; what all other windows say may outweigh that, since a window
+    alone takes one voice for two now and then. A cluster of little speech joins the nearest other.
+    Then the speakers of each window, those of a few words too, go to the clusters that fit best in
+    all, no two to one as long as there are enough.
     """
-    vectors: dict[tuple[int, str], NDArray[np.float32]] = {}
-    seconds: dict[tuple[int, str], float] = defaultdict(float)
-    for number, window in enumerate(heard):
-        for segment, vector_D in zip(window.segments, window.vectors, strict=True):
-            who = number, segment.speaker
-            vectors[who] = vectors.get(who, 0) + vector_D * np.float32(segment.duration)
-            seconds[who] += segment.duration
-    if not vectors:
+    units = [unit for number, window in enumerate(heard) for unit in _units(number, window)]
+    if not units:
         return []
-    sure = [who for who in vectors if seconds[who] >= SHORT] or list(vectors)
-    unit = {who: _unit(vector_D) for who, vector_D in vectors.items()}
-    enrolled = list(voices.enrolled)
-    labels = _cluster(
-        np.stack([*voices.enrolled.values(), *(unit[who] for who in sure)]),
-        [-1] * len(enrolled) + [window for window, _ in sure],
-        voices,
+    founders = [unit for unit in units if unit.seconds >= FOUNDING] or units
+    clusters = _cluster(founders, voices)
+    sums_KD = np.zeros((max(clusters) + 1, len(units[0].sum_D)), dtype=np.float32)
+    for unit, cluster in zip(founders, clusters, strict=True):
+        sums_KD[cluster] += unit.sum_D
+    windows: dict[int, list[_Unit]] = defaultdict(list)
+    for unit in units:
+        windows[unit.window].append(unit)
+    labels: dict[tuple[int, str], int] = {}
+    for window, own in windows.items():
+        for unit, cluster in zip(own, _assign(own, sums_KD), strict=True):
+            labels[window, unit.name] = cluster
+    linked = by_time(
+        [
+            replace(segment, speaker=str(labels[number, segment.speaker]))
+            for number, window in enumerate(heard)
+            for segment in window.segments
+        ]
     )
-    of = dict(zip(sure, labels[len(enrolled) :], strict=True))
-    _place_others(of, unit, seconds)
-    names: dict[int, str] = dict(zip(labels, enrolled, strict=False))
-    taken = set(enrolled)
-    segments = []
-    for number, window in enumerate(heard):
-        for one in window.segments:
-            label = of[number, one.speaker]
-            if label not in names:
-                free = (str(n) for n in range(1, len(names) + len(taken) + 2))
-                names[label] = next(name for name in free if name not in taken)
-                taken.add(names[label])
-            segments.append(replace(one, speaker=names[label]))
-    return segments
+    names = _enrolled(sums_KD, voices)
+    free = (str(n + 1) for n in range(len(linked) + len(names)))
+    for one in linked:
+        if one.speaker not in names:
+            names[one.speaker] = next(name for name in free if name not in voices.enrolled)
+    return [replace(one, speaker=names[one.speaker]) for one in linked]
 
 
-def _unit(vector_D: NDArray[np.float32]) -> NDArray[np.float32]:
-    norm = np.linalg.norm(vector_D)
-    return vector_D / norm if norm else vector_D
+def _units(number: int, window: Heard) -> list[_Unit]:
+    sums: dict[str, NDArray[np.float32]] = {}
+    seconds: dict[str, float] = defaultdict(float)
+    for segment, vector_D in zip(window.segments, window.vectors, strict=True):
+        who = segment.speaker
+        sums[who] = sums.get(who, 0) + vector_D * np.float32(segment.duration)
+        seconds[who] += segment.duration
+    return [_Unit(number, name, sum_D, seconds[name]) for name, sum_D in sums.items()]
 
 
-def _cluster(unit_ND: NDArray[np.float32], windows: Sequence[int], voices: Voices) -> list[int]:
-    """A label for each vector. Average linkage in which two of one window never meet: scipy's knows
-    no such constraint. A mean with `NEVER` is `NEVER`, so it passes on to what is merged."""
-    distance_NN = (1 - unit_ND @ unit_ND.T).astype(np.float32)
-    same = np.equal.outer(windows, windows)
-    distance_NN[same] = NEVER
-    labels = list(range(len(unit_ND)))
-    sizes = np.ones(len(unit_ND), dtype=np.float32)
-    nearest_N = distance_NN.min(1, initial=NEVER)
-    limits = voices.limits
-    count = len(labels)
-    while count > limits.least:
-        first = int(nearest_N.argmin())
-        shortest = nearest_N[first]
-        enough = limits.most is None or count <= limits.most
-        told_apart = limits.number is None and shortest > voices.threshold
-        if shortest == NEVER or (told_apart and enough):
-            break
-        second = int(distance_NN[first].argmin())
-        first, second = min(first, second), max(first, second)
-        total = sizes[first] + sizes[second]
-        merged_N = (sizes[first] * distance_NN[first] + sizes[second] * distance_NN[second]) / total
-        merged_N[[first, second]] = NEVER
-        stale = nearest_N >= np.minimum(distance_NN[:, first], distance_NN[:, second])
-        distance_NN[first], distance_NN[:, first] = merged_N, merged_N
-        distance_NN[second], distance_NN[:, second] = NEVER, NEVER
-        sizes[first] = total
-        stale[[first, second]] = True
-        nearest_N[stale] = distance_NN[stale].min(1, initial=NEVER)
-        nearest_N = np.minimum(nearest_N, merged_N)
-        nearest_N[first] = merged_N.min()
-        nearest_N[second] = NEVER
-        labels = [first if label == second else label for label in labels]
-        count -= 1
-    return labels
+def _cluster(units: Sequence[_Unit], voices: Voices) -> list[int]:
+    """The cluster of each unit, from 0."""
+    if len(units) == 1:
+        return [0]
+    distances = _known(pdist(np.stack([unit.sum_D for unit in units]), "cosine"))
+    distances[pdist([[unit.window] for unit in units]) == 0] = FARTHEST
+    tree = linkage(distances, "average")
+    found = _without_few(fcluster(tree, voices.threshold, "distance") - 1, units)
+    least, most = voices.limits.least, voices.limits.most or len(units)
+    count = min(max(len(set(found)), least), most, len(units))
+    if count != len(set(found)):
+        found = cut_tree(tree, count)[:, 0].tolist()
+    numbers = {cluster: number for number, cluster in enumerate(sorted(set(found)))}
+    return [numbers[cluster] for cluster in found]
 
 
-def _place_others(
-    of: dict[tuple[int, str], int],
-    unit: Mapping[tuple[int, str], NDArray[np.float32]],
-    seconds: Mapping[tuple[int, str], float],
-) -> None:
-    """Gives who talks little to the nearest speaker that his window does not have yet; to a new
-    one where it has all."""
-    sums: dict[int, NDArray[np.float32]] = {}
-    for who, label in of.items():
-        sums[label] = sums.get(label, 0) + unit[who] * np.float32(seconds[who])
-    centres = {label: _unit(vector_D) for label, vector_D in sums.items()}
-    fresh = max(of.values(), default=-1) + len(unit) + 1
-    there: dict[int, set[int]] = defaultdict(set)
-    for (window, _), label in of.items():
-        there[window].add(label)
-    others = [who for who in unit if who not in of]
-    for who in sorted(others, key=lambda who: -seconds[who]):
-        free = [label for label in centres if label not in there[who[0]]]
-        if free:
-            of[who] = max(free, key=lambda label: float(centres[label] @ unit[who]))
-        else:
-            of[who], fresh = fresh, fresh + 1
-            centres[of[who]] = unit[who]
-        there[who[0]].add(of[who])
+def _without_few(clusters_U: NDArray[np.int32], units: Sequence[_Unit]) -> list[int]:
+    """The clusters; the units of those with little speech are in the nearest of the others."""
+    seconds_U = np.array([unit.seconds for unit in units])
+    seconds_K = np.bincount(clusters_U, seconds_U)
+    large = np.flatnonzero(seconds_K >= min(FEW_SECONDS, FEW_SHARE * seconds_U.sum()))
+    if not len(large):
+        return clusters_U.tolist()
+    sums_UD = np.stack([unit.sum_D for unit in units])
+    sums_KD = np.stack([sums_UD[clusters_U == cluster].sum(axis=0) for cluster in large])
+    nearest_U = large[distances(sums_UD, sums_KD).argmin(axis=1)]
+    kept: list[int] = np.where(np.isin(clusters_U, large), clusters_U, nearest_U).tolist()
+    return kept
+
+
+def _assign(units: Sequence[_Unit], sums_KD: NDArray[np.float32]) -> list[int]:
+    """The cluster of each speaker of one window: different ones while there are as many."""
+    distance_UK = distances(np.stack([unit.sum_D for unit in units]), sums_KD)
+    nearest: list[int] = distance_UK.argmin(axis=1).tolist()
+    if len(units) <= len(sums_KD):
+        seconds_U1 = np.array([[unit.seconds] for unit in units])
+        nearest = linear_sum_assignment(distance_UK * seconds_U1)[1].tolist()
+    return nearest
+
+
+def _enrolled(sums_KD: NDArray[np.float32], voices: Voices) -> dict[str, str]:
+    """Names of clusters whose voice is enrolled."""
+    if not voices.enrolled:
+        return {}
+    distance_KE = distances(sums_KD, np.stack(list(voices.enrolled.values())))
+    names = list(voices.enrolled)
+    return {
+        str(k): names[e]
+        for k, e in zip(*linear_sum_assignment(distance_KE), strict=True)
+        if distance_KE[k, e] <= voices.threshold
+    }
+
+
+def distances(a_UD: NDArray[np.float32], b_KD: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Cosine distances (U, K), 0 to 2."""
+    return _known(cdist(a_UD, b_KD, "cosine"))
+
+
+def _known(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where there was no frame to hear a voice in, its vector is 0 and its distance no number: it
+    is no nearer to one than to another."""
+    return np.nan_to_num(distances, nan=1.0)

@@ -24,7 +24,9 @@ from tagspeech.errors import InputError
 SAMPLING_RATE = 16000  # of the audio that speech is looked for in
 BLOCK = 512  # samples that one answer is for: what silero-vad takes
 BEGINS, GOES_ON = 0.5, 0.35  # probabilities from which speech begins, and does not end
-PADDING = 0.2  # seconds kept before and after speech
+PADDING = (
+    0.1  # seconds kept before and after speech; models learn from groups that begin with a word
+)
 SHORTEST_PAUSE = 0.3  # seconds; shorter ones stay in a region
 FLOOR_SECONDS = 20.0  # of the past in which the noise of a recording is looked for
 OVER_NOISE = 10.0  # decibels over it that are speech

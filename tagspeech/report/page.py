@@ -22,6 +22,7 @@ from tagspeech.scoring.alignment import align
 from tagspeech.scoring.files import folded
 from tagspeech.segments import Segment, by_time
 
+UNSURE = 0.5  # confidence; the page names less
 BREAKDOWNS = {  # title and first column
     "by_duration": ("By duration", "seconds"),
     "by_speakers": ("By number of speakers in the reference", "speakers"),
@@ -36,14 +37,17 @@ def write_page(
     hyp: Sequence[Segment],
     *,
     groups: str | Path | None = None,
+    recordings: Mapping[str, str] | None = None,
     audio: int = 0,
     experiment: str | Path | None = None,
 ) -> None:
     """Writes the page: one file that needs no other and no net, save for linked audio.
 
-    scores      as for `tagspeech.report.table.results`; its first has the scores of `hyp`
+    scores      as for `tagspeech.report.table.results`; its first has the scores of `hyp`. Empty
+                where there is no reference: the page shows what was heard
     groups      the Lhotse cuts of the test set. The worst `audio` sessions have their audio inside,
                 the others link to the recording, relative to `output`
+    recordings  instead of groups: the audio file of each session, to which the page links
     experiment  folder whose FOLDER/curve.jsonl are the training curves, and whose
                 tagspeech/pretrained/config.json says where anchors stand
 
@@ -51,18 +55,21 @@ def write_page(
 
     Raises `InputError` when a session is not in `groups`, or its audio cannot be read.
     """
-    first = next(iter(scores.values()))
-    is_folded = bool(first["overall"].get("folded"))
+    first = next(iter(scores.values()), None)
+    is_folded = bool(first and first["overall"].get("folded"))
     if is_folded:
         ref, hyp = folded(ref), folded(hyp)
-    rows = _sessions(first, ref, hyp)
+    rows = _sessions(first, ref, hyp) if first else _heard(hyp)
     if groups is not None:
         _add_audio(rows, Path(groups), audio, Path(output).parent)
+    if recordings is not None:
+        for row in rows:
+            row.update(audio=_link(recordings[row["name"]], Path(output).parent), begins=0.0)
     folder = Path(experiment) if experiment is not None else None
     content = {
         "title": title,
         "tables": metric_tables(scores),
-        "breakdowns": [_breakdown(first, key) for key in BREAKDOWNS],
+        "breakdowns": [_breakdown(first, key) for key in BREAKDOWNS] if first else [],
         "curves": _curves(folder) if folder is not None else [],
         "anchors": _anchor_seconds(folder) if folder is not None else None,
         "folded": is_folded,
@@ -70,8 +77,13 @@ def write_page(
     }
     # "</script>" in a transcript must not end the element that holds it
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    template = files("tagspeech.report").joinpath("page.html").read_text(encoding="utf-8")
-    write_text(output, template.replace("{{data}}", data, 1))
+    html, style, script = (
+        files("tagspeech.report").joinpath(name).read_text(encoding="utf-8")
+        for name in ("page.html", "page.css", "page.js")
+    )
+    for mark, text in (("style", style), ("script", script), ("data", data)):
+        html = html.replace(f"{{{{{mark}}}}}", text, 1)
+    write_text(output, html)
 
 
 def _sessions(
@@ -96,18 +108,40 @@ def _sessions(
                 "malformed": bool(metrics.get("malformed_rate")),
                 "errors": metrics["cpwer"]["errors"],
                 **{key: metrics[key]["error_rate"] for key in MAIN_RATES},
-                **{
-                    side: [
-                        [s.speaker, s.start, s.end, s.words]
-                        + ([] if s.confidence is None else [s.confidence])
-                        for s in segments
-                    ]
-                    for side, segments in own.items()
-                },
+                **{side: [_segment(one) for one in segments] for side, segments in own.items()},
                 "pairs": [[pair.ref, pair.hyp, pair.words] for pair in pairs],
             }
         )
     return sorted(rows, key=_badness)
+
+
+def _heard(hyp: Sequence[Segment]) -> list[dict[str, Any]]:
+    """What the page shows of each session that has no reference, in order."""
+    rows: dict[str, dict[str, Any]] = {}
+    for one in by_time(list(hyp)):
+        blank = {"name": one.session, "seconds": 0.0, "malformed": False, "ref": [], "hyp": []}
+        row = rows.setdefault(one.session, {**blank, "pairs": []})
+        row["seconds"] = max(row["seconds"], one.end)
+        row["hyp"].append(_segment(one))
+        if one.speaker not in (speaker for _, speaker, _ in row["pairs"]):
+            row["pairs"].append([None, one.speaker, []])
+        words = next(words for _, speaker, words in row["pairs"] if speaker == one.speaker)
+        words += [[word, word] for word in one.words.split()]
+    return list(rows.values())
+
+
+def _segment(one: Segment) -> list[Any]:
+    """Speaker, start, end, words; confidence and the words below `UNSURE`, where they are known."""
+    row: list[Any] = [one.speaker, one.start, one.end, one.words]
+    if one.confidence is None or one.word_confidences is None:
+        return row
+    words = zip(one.words.split(), one.word_confidences, strict=True)
+    unsure = [[word, sure] for word, sure in words if sure < UNSURE]
+    return [*row, one.confidence, *([unsure] if unsure else [])]
+
+
+def _link(source: str, folder: Path) -> str:
+    return Path(os.path.relpath(source, folder)).as_posix()
 
 
 def _badness(row: Mapping[str, Any]) -> tuple[float, int, str]:
@@ -165,8 +199,8 @@ def _add_audio(rows: list[dict[str, Any]], groups_path: Path, embed: int, folder
         if number < embed:
             row.update(audio=_audio_inside(group), begins=0.0)
         else:
-            source = os.path.relpath(group.recording.sources[0].source, folder)
-            row.update(audio=Path(source).as_posix(), begins=group.start)
+            source = group.recording.sources[0].source
+            row.update(audio=_link(source, folder), begins=group.start)
 
 
 def _audio_inside(group: Any) -> str:

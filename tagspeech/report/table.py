@@ -21,7 +21,13 @@ TIME_RATES = {
 MAIN_RATES = {"cpwer": "cpWER", "wer": "WER", "der": "DER"}  # where there is room for few
 ERROR_KINDS = ("insertions", "deletions", "substitutions")
 TIME_KINDS = ("missed", "false_alarm", "confusion")
-TITLES = {"test": "speakers by LLM", "test_voice": "speakers by voice"}
+TITLES = {
+    "test": "speakers by LLM",
+    "test_voice": "speakers by voice",
+    "groups": "oracle groups, each for itself",
+    "linked": "oracle groups, linked",
+    "whole": "whole meetings",
+}
 NORMALISERS = {"en": "lower case, no symbols, words", "zh": "no symbols, characters"}
 
 
@@ -38,7 +44,7 @@ def results(
         "recipe": recipe,
         "commit": commit,
         "seconds": dict(seconds),
-        **{key: _rates(metrics) for key, (_, metrics) in _parts(scores).items()},
+        **{key: rates_of(metrics) for key, (_, metrics) in _parts(scores).items()},
     }
 
 
@@ -55,7 +61,8 @@ def _parts(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, Mapp
     return parts
 
 
-def _rates(overall: Mapping[str, Any]) -> dict[str, Any]:
+def rates_of(overall: Mapping[str, Any]) -> dict[str, Any]:
+    """What results.json has of the metrics of some sessions."""
     return {
         "sessions": overall["sessions"],
         **{key: overall[key] for key in ("malformed_rate",) if key in overall},
@@ -83,7 +90,7 @@ def render_table(results: Mapping[str, Any], scores: Mapping[str, Mapping[str, A
 
 def metric_tables(scores: Mapping[str, Mapping[str, Any]]) -> list[list[tuple[str, ...]]]:
     """The rows of a table for each part of `scores`, its heads first; the title is the first."""
-    return [_metric_rows(title, _rates(part), part) for title, part in _parts(scores).values()]
+    return [_metric_rows(title, rates_of(part), part) for title, part in _parts(scores).values()]
 
 
 def _metric_rows(

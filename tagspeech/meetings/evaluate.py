@@ -1,0 +1,194 @@
+"""Whole meetings of a corpus, decoded and scored: what cutting and linking each cost.
+
+    groups   oracle utterance groups, each scored for itself: nothing to link
+    linked   the same output, speakers linked over each meeting
+    whole    each recording as a user has it: windows of our own, speakers linked
+
+From `groups` to `linked` is the cost of linking, from `linked` to `whole` that of cutting.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from tagspeech.config import Config
+from tagspeech.data.batches import read_groups
+from tagspeech.data.groups import audio_end, group_segments, make_groups, read_manifest
+from tagspeech.errors import InputError
+from tagspeech.files import write_json
+from tagspeech.formats import write
+from tagspeech.meetings.hearing import Channels, Cutting, Ears
+from tagspeech.meetings.linking import Voices, link
+from tagspeech.meetings.seams import join, mend
+from tagspeech.meetings.windows import Span
+from tagspeech.models.pretrained import load_pretrained
+from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.report.examples import columns, percent
+from tagspeech.report.page import write_page
+from tagspeech.report.table import TIME_RATES, TITLES, WORD_RATES, rates_of
+from tagspeech.scoring import score
+from tagspeech.segments import Segment, by_time
+
+log = logging.getLogger(__name__)
+
+ROWS = "groups", "linked", "whole"
+
+
+@dataclass
+class _Row:
+    """Reference and hypothesis of a row of the table."""
+
+    ref: list[Segment] = field(default_factory=list)
+    hyp: list[Segment] = field(default_factory=list)
+
+
+def evaluate_meetings(
+    model_dir: Path,
+    manifests: Path,
+    output: Path,
+    config: Config,
+    *,
+    max_pause: float,
+    speakers: str = "voice",
+    cutting: Cutting | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Decodes and scores the recordings of PATH_{recordings,supervisions}.jsonl.gz; prints a table.
+
+    manifests  that PATH
+    config     `language` and `decode` of it
+    max_pause  of the oracle groups, as stage 2 makes them; they hold the reference, without what
+               is unusable. Of a recording the mean of all channels is heard that its groups have
+    speakers   within a window: as the LLM wrote them ("llm"), or by voice ("voice")
+
+    Writes `ref`, `hyp` and `scores` of each row (`-groups`, `-linked`, none for whole meetings) and
+    `results.json` with the rates of all, and `report.html` to look at and to hear. Journals in
+    `output/heard` let a killed run go on.
+
+    Raises `InputError` where the manifests have no recording, or no usable supervision.
+    """
+    groups = _groups(manifests, output, max_pause, config.language)
+    model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
+    model.config = replace(model.config, decode=config.decode)
+    cutting = cutting or Cutting()
+    longest = cutting.longest or config.decode.max_window
+    ears = Ears(
+        *(model, speakers),
+        batch_size=max(1, int(config.decode.max_duration / longest)),
+        max_duration=config.decode.max_duration,  # a group may be longer than a window
+    )
+    rows = {name: _Row() for name in ROWS}
+    for own in tqdm(groups, "whole meetings", unit=" meetings"):
+        _evaluate(ears, own, cutting, output / "heard", rows)
+    scores = {}
+    for name, row in rows.items():
+        suffix = "" if name == "whole" else f"-{name}"
+        write(row.ref, output / f"ref{suffix}.seglst.json", "seglst")
+        write(row.hyp, output / f"hyp{suffix}.seglst.json", "seglst")
+        scores[name] = score(row.ref, row.hyp, language=config.language, intervals=True)
+        write_json(output / f"scores{suffix}.json", scores[name])
+    results = {name: rates_of(one["overall"]) for name, one in scores.items()}
+    write_json(output / "results.json", results)
+    write_page(
+        output / "report.html",
+        f"Whole meetings of {manifests}",
+        {name: scores[name] for name in reversed(ROWS)},
+        rows["whole"].ref,
+        rows["whole"].hyp,
+        recordings={cuts[0].recording_id: _file(cuts) for cuts in groups},
+    )
+    print(_table(results))
+
+
+def _groups(manifests: Path, output: Path, max_pause: float, language: str) -> list[list[Any]]:
+    """The oracle groups (cuts) of each recording, in order."""
+    split = manifests.name
+    recordings = manifests.with_name(f"{split}_recordings.jsonl.gz")
+    names = [one.id for one in read_manifest(recordings)]
+    if not names:
+        raise InputError(f"{recordings}: has no recording; name others (run.sh: --whole NAME)")
+    make_groups(
+        *(manifests.parent, output / "groups"),
+        rejected=output / "rejected.jsonl",
+        splits=(split,),
+        max_pause=max_pause,
+        language=language,
+        max_rejected=1.0,  # stage 2 has judged that
+    )
+    by_recording: dict[str, list[Any]] = defaultdict(list)
+    for cut in read_groups(output / "groups" / f"{split}.jsonl.gz"):
+        by_recording[cut.recording_id].append(cut)
+    for name in names:
+        if name not in by_recording:
+            log.warning("%s: has no usable speech; it is not scored", name)
+    return [sorted(cuts, key=lambda cut: cut.start) for cuts in by_recording.values()]
+
+
+def _channels(groups: Sequence[Any]) -> tuple[int, ...]:
+    """All that the groups of a recording have."""
+    own = [[cut.channel] if isinstance(cut.channel, int) else cut.channel for cut in groups]
+    return tuple(sorted({channel for some in own for channel in some}))
+
+
+def _file(groups: Sequence[Any]) -> str:
+    """That of the first of these channels."""
+    first = _channels(groups)[0]
+    found: str = next(s.source for s in groups[0].recording.sources if first in s.channels)
+    return found
+
+
+def _audio(groups: Sequence[Any]) -> Channels:
+    """The recording of groups in these channels, as far as its audio goes."""
+    recording = groups[0].recording
+    end = audio_end(recording)
+    samples = int(end * recording.sampling_rate)
+    return Channels(replace(recording, duration=end, num_samples=samples), _channels(groups))
+
+
+def _evaluate(
+    ears: Ears, groups: Sequence[Any], cutting: Cutting, journals: Path, rows: dict[str, _Row]
+) -> None:
+    """Adds one meeting to all rows."""
+    name, audio = groups[0].recording_id, _audio(groups)
+    voices = Voices(ears.model.config.decode.link_threshold)
+    spans = {round(cut.start, 3): cut for cut in groups}
+    oracle = list(
+        ears.hear_all(
+            audio,
+            [Span(start, round(cut.end, 3)) for start, cut in spans.items()],
+            f"oracle groups {[(cut.start, cut.end) for cut in groups]}",
+            journals / f"{name}.groups.jsonl",
+        )
+    )
+    windows = ears.windows(audio.speech(cutting.vad), cutting)
+    heard = list(ears.hear_all(audio, windows, repr(cutting), journals / f"{name}.jsonl"))
+    for window in oracle:
+        cut = spans[window.start]
+        rows["groups"].hyp += [
+            replace(one.moved(-window.start), session=cut.id) for one in window.segments
+        ]
+    rows["linked"].hyp += link(oracle, voices)
+    rows["whole"].hyp += by_time(mend(link(join(heard), voices)))
+    for cut in groups:
+        own = group_segments(cut)
+        rows["groups"].ref += own
+        for row in (rows["linked"], rows["whole"]):
+            row.ref += [replace(one.moved(cut.start), session=name) for one in own]
+
+
+def _table(results: dict[str, dict[str, Any]]) -> str:
+    """In percent, a column for each row of results."""
+    names = {**WORD_RATES, **TIME_RATES, "der_collar_025": "DER, collar 0.25 s"}
+    names["speaker_count_accuracy"] = "speaker count right"
+    rows = [("%", *(TITLES[row] for row in ROWS))]
+    rows += [(name, *(percent(results[row][key]) for row in ROWS)) for key, name in names.items()]
+    return columns(rows)

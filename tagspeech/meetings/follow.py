@@ -1,0 +1,132 @@
+"""Live use: audio that is still being made, segments as soon as their window ends.
+
+    audio     ....speech speech......speech speech speech speech speech.....
+    windows       |-------------|    |--------------------|------------|
+    printed                       ^                        ^             ^
+
+A window ends at a pause, or when it is as long as one may be, at its quietest place. So what is
+said is printed at most that long after it began, and what decoding takes. Nothing printed is taken
+back: the speakers of a window get their names when it is decoded.
+
+Shape suffix: T samples.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from lhotse.augmentation import Resample
+from numpy.typing import NDArray
+
+from tagspeech.formats import render
+from tagspeech.meetings.hearing import Cutting, Ears
+from tagspeech.meetings.identities import Identities
+from tagspeech.meetings.linking import Voices
+from tagspeech.meetings.windows import (
+    BEGINS,
+    BLOCK,
+    GOES_ON,
+    PADDING,
+    SAMPLING_RATE,
+    Span,
+    detector,
+)
+from tagspeech.segments import Segment
+
+log = logging.getLogger(__name__)
+
+LINE_FORMATS = ("seglst", "rttm", "stm")  # of which one segment is one line
+SECONDS = BLOCK / SAMPLING_RATE  # of a block
+
+
+class Cutter:
+    """Cuts a stream of blocks into windows.
+
+    sampling_rate  of the stream
+    cutting        `longest`, `max_pause` and `vad` of it; windows share nothing
+    """
+
+    def __init__(self, sampling_rate: int, cutting: Cutting, longest: float) -> None:
+        self.probability = detector(cutting.vad)
+        self.rate, self.max_pause, self.longest = sampling_rate, cutting.max_pause, longest
+        self.resample = Resample(sampling_rate, SAMPLING_RATE)
+        self.kept: list[tuple[NDArray[np.float32], bool]] = []  # blocks since `begin`, speech
+        self.begin = 0.0  # seconds
+        self.speaking = False
+
+    @property
+    def block(self) -> int:
+        """Samples of a block."""
+        return round(SECONDS * self.rate)
+
+    def add(self, block_T: NDArray[np.float32]) -> Iterator[tuple[Span, NDArray[np.float32]]]:
+        """The next block; gives a window that ends with it, and its samples (T,)."""
+        heard_T = self.resample(block_T[None])[0][:BLOCK]
+        heard_T = np.pad(heard_T, (0, BLOCK - len(heard_T))).astype(np.float32)
+        self.speaking = self.probability(heard_T) >= (GOES_ON if self.speaking else BEGINS)
+        self.kept.append((block_T, self.speaking))
+        speech = [number for number, (_, is_speech) in enumerate(self.kept) if is_speech]
+        padding = round(PADDING / SECONDS)
+        if not speech:
+            self._drop(max(0, len(self.kept) - padding))
+        elif (len(self.kept) - 1 - speech[-1]) * SECONDS > self.max_pause:
+            yield self._take(min(len(self.kept), speech[-1] + 1 + padding))
+        elif (len(self.kept) + 1) * SECONDS > self.longest:
+            yield self._take(self._quietest())
+
+    def end(self) -> Iterator[tuple[Span, NDArray[np.float32]]]:
+        """What is left, if somebody talks in it."""
+        if any(is_speech for _, is_speech in self.kept):
+            yield self._take(len(self.kept))
+
+    def _quietest(self) -> int:
+        """The block after which a full window is cut: of least power, in its last third."""
+        power = [float(np.square(block_T).mean()) for block_T, _ in self.kept]
+        around = np.convolve(power, np.ones(3), "same")[:-1]  # a block alone may lie in a closure
+        first = 2 * len(around) // 3
+        return first + int(np.argmin(around[first:])) + 1
+
+    def _take(self, count: int) -> tuple[Span, NDArray[np.float32]]:
+        samples_T = np.concatenate([block_T for block_T, _ in self.kept[:count]])
+        span = Span(self.begin, self.begin + len(samples_T) / self.rate)
+        self._drop(count)
+        return span, samples_T
+
+    def _drop(self, count: int) -> None:
+        self.begin += sum(len(block_T) for block_T, _ in self.kept[:count]) / self.rate
+        del self.kept[:count]
+
+
+def follow(
+    ears: Ears, session: str, blocks: Iterable[NDArray[np.float32]], cutter: Cutter, voices: Voices
+) -> Iterator[list[Segment]]:
+    """The segments of each window as soon as it is decoded, in seconds from the start.
+
+    blocks  (T,) of `cutter.block` samples each; only the last may be shorter
+    """
+    identities = Identities(voices)
+    resample = Resample(cutter.rate, ears.reader.sampling_rate)
+
+    def told(windows: Iterable[tuple[Span, NDArray[np.float32]]]) -> Iterator[list[Segment]]:
+        for span, samples_T in windows:
+            began = time.monotonic()
+            own_T = np.asarray(resample(samples_T[None])[0], dtype=np.float32)
+            for heard in ears.hear_samples(session, [(span, own_T)]):
+                yield identities.name(heard)
+            log.info("%.1f-%.1f s: decoded in %.1f s", *span, time.monotonic() - began)
+
+    for block_T in blocks:
+        yield from told(cutter.add(block_T))
+    yield from told(cutter.end())
+
+
+def line_of(segment: Segment, name: str) -> str:
+    """A segment as one line: "seglst" an entry of SegLST as JSON, "rttm" and "stm" theirs."""
+    if name == "seglst":
+        (entry,) = json.loads(render([segment], name))
+        return json.dumps(entry, ensure_ascii=False)
+    return render([segment], name).rstrip("\n")

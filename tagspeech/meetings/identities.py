@@ -1,0 +1,71 @@
+"""Who is who while a recording goes on: names that are given once and never taken back.
+
+Shape suffixes: S speakers of a window, D encoder channels, K identities.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from tagspeech.decoding.speakers import FARTHEST
+from tagspeech.meetings.heard import Heard
+from tagspeech.meetings.linking import FOUNDING, Voices, distances
+from tagspeech.segments import Segment
+
+
+class Identities:
+    """The voices heard so far, one sum of vectors for each name."""
+
+    def __init__(self, voices: Voices) -> None:
+        self.voices = voices
+        self.names: list[str] = list(voices.enrolled)
+        self.sums_KD: list[NDArray[np.float32]] = list(voices.enrolled.values())
+
+    def name(self, heard: Heard) -> list[Segment]:
+        """The segments of a window with the names of its speakers: "1", "2", ... by first
+        appearance in the recording, or that of an enrolled voice.
+
+        Two speakers of one window have two names. They go to those known in the way of least
+        distance in all; who is farther than `threshold` from all is new, unless he talks for less
+        than `FOUNDING` seconds, or there are as many as `limits` says and enough for the window.
+        """
+        vectors: dict[str, NDArray[np.float32]] = {}
+        seconds: dict[str, float] = defaultdict(float)
+        for segment, vector_D in zip(heard.segments, heard.vectors, strict=True):
+            who = segment.speaker
+            vectors[who] = vectors.get(who, 0) + vector_D * np.float32(segment.duration)
+            seconds[who] += segment.duration
+        if not vectors:
+            return []
+        places = self._places(np.stack(list(vectors.values())), [seconds[who] for who in vectors])
+        names = {who: self.names[place] for who, place in zip(vectors, places, strict=True)}
+        return [replace(one, speaker=names[one.speaker]) for one in heard.segments]
+
+    def _places(self, vectors_SD: NDArray[np.float32], seconds_S: list[float]) -> list[int]:
+        """Places of a window's speakers among the names, which become more where one is new."""
+        known, count = len(self.names), len(vectors_SD)
+        most = self.voices.limits.most
+        fresh = count if most is None else max(0, min(count, max(most, count) - known))
+        # To be new costs as much as the threshold, so that whoever is farther from all is new.
+        costs_SK = np.full((count, known + fresh), self.voices.threshold)
+        costs_SK[np.array(seconds_S) < FOUNDING] = FARTHEST
+        if known:
+            costs_SK[:, :known] = distances(vectors_SD, np.stack(self.sums_KD))
+        places = []
+        _, columns = linear_sum_assignment(costs_SK)
+        for column, vector_D in zip(columns.tolist(), vectors_SD, strict=True):
+            place = column if column < known else self._new()
+            self.sums_KD[place] = self.sums_KD[place] + vector_D
+            places.append(place)
+        return places
+
+    def _new(self) -> int:
+        free = (str(number) for number in range(1, len(self.names) + 2))
+        self.names.append(next(name for name in free if name not in self.names))
+        self.sums_KD.append(np.float32(0))
+        return len(self.names) - 1
