@@ -23,6 +23,7 @@ VERBS = (
     results.add_merge_decoded,
     results.add_score,
     results.add_report,
+    results.add_page,
     results.add_examples,
     results.add_plot,
     ablations.add_ablation_cells,

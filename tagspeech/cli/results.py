@@ -142,6 +142,23 @@ def add_report(verbs: object) -> None:
     add_path(parser, "exp", "page: folder of the experiment, for its curves", required=False)
 
 
+def add_page(verbs: object) -> None:
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.report.page import write_page_of
+
+        write_page_of(args.output, args.hyp, args.ref, args.audio, language=args.language)
+
+    summary = "Writes a page of segments in any format, to look at and to hear."
+    parser = add_verb(verbs, "page", summary, run)
+    add_path(parser, "hyp", "segments: a file, or a folder of files")
+    add_path(parser, "ref", "reference segments, where there are any", required=False)
+    parser.add_argument("--language", choices=("en", "zh"), default="en")
+    add_path(parser, "output", "page.html")
+    parser.add_argument(
+        "audio", nargs="*", type=Path, metavar="AUDIO", help="recordings, named as their sessions"
+    )
+
+
 def add_examples(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.report.examples import write_examples

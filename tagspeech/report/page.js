@@ -1,6 +1,6 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const PAGE = 50, UNSURE = 0.5, COLOURS = ["#9ecbff", "#ffd8a8", "#b2f2bb", "#fcc2d7", "#d0bfff", "#ffec99", "#99e9f2", "#ced4da"];
+const PAGE = 50, UNSURE = 0.5, COLOURS = ["#9ecbff", "#ffd8a8", "#b2f2bb", "#fcc2d7", "#d0bfff", "#ffec99", "#99e9f2", "#ced4da", "#ffc9c9", "#c0eb75"];
 const LONG = 80; // seconds from which on a session is shown whole at first
 const CLOSEST = 200, CLOSE = 60; // pixels of a second
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];

@@ -12,14 +12,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from tagspeech import formats
 from tagspeech.config import SemanticConfig
 from tagspeech.config_file import from_tree
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, read_json, write_text
 from tagspeech.report.examples import percent
 from tagspeech.report.table import MAIN_RATES, metric_tables
+from tagspeech.scoring import score
 from tagspeech.scoring.alignment import align
-from tagspeech.scoring.files import folded
+from tagspeech.scoring.files import folded, read_side
 from tagspeech.segments import Segment, by_time
 
 UNSURE = 0.5  # confidence; the page names less
@@ -53,7 +55,7 @@ def write_page(
 
     Where Chinese was scored with its characters folded, the page shows them folded.
 
-    Raises `InputError` when a session is not in `groups`, or its audio cannot be read.
+    Raises `InputError` when a session is in neither, or its audio cannot be read.
     """
     first = next(iter(scores.values()), None)
     is_folded = bool(first and first["overall"].get("folded"))
@@ -64,7 +66,10 @@ def write_page(
         _add_audio(rows, Path(groups), audio, Path(output).parent)
     if recordings is not None:
         for row in rows:
-            row.update(audio=_link(recordings[row["name"]], Path(output).parent), begins=0.0)
+            name = row["name"]
+            if name not in recordings:
+                raise InputError(f"{output}: no audio of session {name}; there is {[*recordings]}")
+            row.update(audio=_link(recordings[name], Path(output).parent), begins=0.0)
     folder = Path(experiment) if experiment is not None else None
     content = {
         "title": title,
@@ -84,6 +89,21 @@ def write_page(
     for mark, text in (("style", style), ("script", script), ("data", data)):
         html = html.replace(f"{{{{{mark}}}}}", text, 1)
     write_text(output, html)
+
+
+def write_page_of(
+    output: Path, hyp: Path, ref: Path | None, audio: Sequence[Path], *, language: str = "en"
+) -> None:
+    """`tagspeech page`: the page of segments in files, beside a reference where there is one.
+
+    audio  recordings whose stems are the sessions; none: a page without sound
+    """
+    single = hyp.is_file() and (ref is None or ref.is_file())
+    heard, _ = read_side(hyp, formats.split_name(ref or hyp)[0] if single else None)
+    said = read_side(ref)[0] if ref is not None else []
+    scores = {"whole": score(said, heard, language=language, intervals=True)} if said else {}
+    recordings = {one.stem: str(one) for one in audio} or None
+    write_page(output, hyp.name, scores, said, heard, recordings=recordings)
 
 
 def _sessions(
