@@ -21,7 +21,7 @@ from tagspeech.meetings.heard import Heard
 from tagspeech.segments import Segment, by_time
 
 FOUNDING = 1.5  # seconds of speech in a window from which on a voice is known well enough
-FEW_SECONDS, FEW_SHARE = 8.0, 0.03  # of speech: who has less than both is no speaker of his own
+FEW = 0.04  # of the speech: who has less is no speaker of his own
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _without_few(clusters_U: NDArray[np.int32], units: Sequence[_Unit]) -> list[
     """The clusters; the units of those with little speech are in the nearest of the others."""
     seconds_U = np.array([unit.seconds for unit in units])
     seconds_K = np.bincount(clusters_U, seconds_U)
-    large = np.flatnonzero(seconds_K >= min(FEW_SECONDS, FEW_SHARE * seconds_U.sum()))
+    large = np.flatnonzero(seconds_K >= FEW * seconds_U.sum())
     if not len(large):
         return clusters_U.tolist()
     sums_UD = np.stack([unit.sum_D for unit in units])
