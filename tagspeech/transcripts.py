@@ -87,16 +87,23 @@ def transcribe_files(
             for path, segments in zip(batch, told, strict=True):
                 everything += segments
                 if output is not None:
-                    for one in formats:
-                        write(segments, output / f"{path.stem}.{EXTENSIONS[one]}", one)
-                if output is not None and page:
-                    html, source = output / f"{path.stem}.html", {path.stem: str(path)}
-                    write_page(html, path.name, {}, [], segments, recordings=source)
+                    _write(segments, path, output, formats, page)
                 if path in journals:
                     journals[path].unlink()
             bar.update(len(batch))
     if output is None:  # one list: two of them in a row would be no JSON
         print(render(everything, formats[0]), end="")
+
+
+def _write(
+    segments: list[Segment], audio: Path, output: Path, formats: Sequence[str], page: bool
+) -> None:
+    """The transcript of one recording in all formats, and its page."""
+    for one in formats:
+        write(segments, output / f"{audio.stem}.{EXTENSIONS[one]}", one)
+    if page:
+        html = output / f"{audio.stem}.html"
+        write_page(html, audio.name, {}, [], segments, recordings={audio.stem: str(audio)})
 
 
 def follow_stream(

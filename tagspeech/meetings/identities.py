@@ -5,7 +5,6 @@ Shape suffixes: S speakers of a window, D encoder channels, K identities.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from tagspeech.decoding.speakers import FARTHEST
 from tagspeech.meetings.heard import Heard
-from tagspeech.meetings.linking import FOUNDING, Voices, distances
+from tagspeech.meetings.linking import FOUNDING, Voices, distances, units
 from tagspeech.segments import Segment
 
 
@@ -34,16 +33,11 @@ class Identities:
         distance in all; who is farther than `threshold` from all is new, unless he talks for less
         than `FOUNDING` seconds, or there are as many as `limits` says and enough for the window.
         """
-        vectors: dict[str, NDArray[np.float32]] = {}
-        seconds: dict[str, float] = defaultdict(float)
-        for segment, vector_D in zip(heard.segments, heard.vectors, strict=True):
-            who = segment.speaker
-            vectors[who] = vectors.get(who, 0) + vector_D * np.float32(segment.duration)
-            seconds[who] += segment.duration
-        if not vectors:
+        own = units(0, heard)
+        if not own:
             return []
-        places = self._places(np.stack(list(vectors.values())), [seconds[who] for who in vectors])
-        names = {who: self.names[place] for who, place in zip(vectors, places, strict=True)}
+        places = self._places(np.stack([one.sum_D for one in own]), [one.seconds for one in own])
+        names = {one.name: self.names[place] for one, place in zip(own, places, strict=True)}
         return [replace(one, speaker=names[one.speaker]) for one in heard.segments]
 
     def _places(self, vectors_SD: NDArray[np.float32], seconds_S: list[float]) -> list[int]:

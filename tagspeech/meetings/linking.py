@@ -64,7 +64,7 @@ class Voices:
 
 
 @dataclass(frozen=True)
-class _Unit:
+class Unit:
     """A speaker of one window: the sum of his vectors, his seconds of speech."""
 
     window: int
@@ -83,16 +83,16 @@ def link(heard: Sequence[Heard], voices: Voices) -> list[Segment]:
     Then the speakers of each window, those of a few words too, go to the clusters that fit best in
     all, no two to one as long as there are enough.
     """
-    units = [unit for number, window in enumerate(heard) for unit in _units(number, window)]
-    if not units:
+    everybody = [unit for number, window in enumerate(heard) for unit in units(number, window)]
+    if not everybody:
         return []
-    founders = [unit for unit in units if unit.seconds >= FOUNDING] or units
+    founders = [unit for unit in everybody if unit.seconds >= FOUNDING] or everybody
     clusters = _cluster(founders, voices)
-    sums_KD = np.zeros((max(clusters) + 1, len(units[0].sum_D)), dtype=np.float32)
+    sums_KD = np.zeros((max(clusters) + 1, len(founders[0].sum_D)), dtype=np.float32)
     for unit, cluster in zip(founders, clusters, strict=True):
         sums_KD[cluster] += unit.sum_D
-    windows: dict[int, list[_Unit]] = defaultdict(list)
-    for unit in units:
+    windows: dict[int, list[Unit]] = defaultdict(list)
+    for unit in everybody:
         windows[unit.window].append(unit)
     labels: dict[tuple[int, str], int] = {}
     for window, own in windows.items():
@@ -113,17 +113,18 @@ def link(heard: Sequence[Heard], voices: Voices) -> list[Segment]:
     return [replace(one, speaker=names[one.speaker]) for one in linked]
 
 
-def _units(number: int, window: Heard) -> list[_Unit]:
+def units(number: int, window: Heard) -> list[Unit]:
+    """The speakers of a window, by first appearance."""
     sums: dict[str, NDArray[np.float32]] = {}
     seconds: dict[str, float] = defaultdict(float)
     for segment, vector_D in zip(window.segments, window.vectors, strict=True):
         who = segment.speaker
         sums[who] = sums.get(who, 0) + vector_D * np.float32(segment.duration)
         seconds[who] += segment.duration
-    return [_Unit(number, name, sum_D, seconds[name]) for name, sum_D in sums.items()]
+    return [Unit(number, name, sum_D, seconds[name]) for name, sum_D in sums.items()]
 
 
-def _cluster(units: Sequence[_Unit], voices: Voices) -> list[int]:
+def _cluster(units: Sequence[Unit], voices: Voices) -> list[int]:
     """The cluster of each unit, from 0."""
     if len(units) == 1:
         return [0]
@@ -139,7 +140,7 @@ def _cluster(units: Sequence[_Unit], voices: Voices) -> list[int]:
     return [numbers[cluster] for cluster in found]
 
 
-def _without_few(clusters_U: NDArray[np.int32], units: Sequence[_Unit]) -> list[int]:
+def _without_few(clusters_U: NDArray[np.int32], units: Sequence[Unit]) -> list[int]:
     """The clusters; the units of those with little speech are in the nearest of the others."""
     seconds_U = np.array([unit.seconds for unit in units])
     seconds_K = np.bincount(clusters_U, seconds_U)
@@ -153,7 +154,7 @@ def _without_few(clusters_U: NDArray[np.int32], units: Sequence[_Unit]) -> list[
     return kept
 
 
-def _assign(units: Sequence[_Unit], sums_KD: NDArray[np.float32]) -> list[int]:
+def _assign(units: Sequence[Unit], sums_KD: NDArray[np.float32]) -> list[int]:
     """The cluster of each speaker of one window: different ones while there are as many."""
     distance_UK = distances(np.stack([unit.sum_D for unit in units]), sums_KD)
     nearest: list[int] = distance_UK.argmin(axis=1).tolist()
