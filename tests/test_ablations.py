@@ -69,6 +69,7 @@ elif verb in made:
 else:
     os.execv(sys.executable, [sys.executable, "-m", "tagspeech", *args])
 """
+RECIPES = ("ami", "alimeeting")
 TABLES = """\
 - name: anchor_form
   title: Form
@@ -82,13 +83,14 @@ TABLES = """\
 @pytest.fixture
 def house(root: Path, tmp_path: Path) -> Path:
     """The repository's shell parts and configurations, with a table of two variants."""
-    names = ("run.sh", "path.sh", "local", "utils", "egs/ami/run.sh", "egs/ami/conf")
-    for name in (*names, "egs/ami/local", "egs/template/conf"):
+    recipes = [f"egs/{one}/{part}" for one in RECIPES for part in ("run.sh", "conf", "local")]
+    for name in ("run.sh", "path.sh", "local", "utils", *recipes, "egs/template/conf"):
         copy = shutil.copytree if (root / name).is_dir() else shutil.copy2
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         copy(root / name, tmp_path / name)
     (tmp_path / "local/ablations/tables.yaml").write_text(TABLES)
-    (tmp_path / "egs/ami/RESULTS.md").write_text("# Results\n\nBefore.\n")
+    for one in RECIPES:
+        (tmp_path / "egs" / one / "RESULTS.md").write_text("# Results\n\nBefore.\n")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/tagspeech").write_text(STAND_IN.format(python=sys.executable))
     (tmp_path / "bin/tagspeech").chmod(0o755)
@@ -96,13 +98,15 @@ def house(root: Path, tmp_path: Path) -> Path:
 
 
 def run(house: Path, root: Path, corpus: Path) -> list[str]:
-    """Runs the ablation; gives the verbs, those that only look left out."""
+    """Runs the ablation of the recipe that `corpus` is named for; gives the verbs, those that only
+    look left out."""
+    recipe = corpus.name
     calls = house / "calls"
     calls.write_text("")
     here = str(Path(sys.executable).parent)
-    words = f"--recipe ami --corpus-dir {corpus} --install false --from-scratch true"
+    words = f"--recipe {recipe} --corpus-dir {corpus} --install false --from-scratch true"
     done = subprocess.run(
-        [house / "utils/ablations.sh", *words.split(), "--config", "egs/ami/conf/tiny.yaml"],
+        [house / "utils/ablations.sh", *words.split(), "--config", f"egs/{recipe}/conf/tiny.yaml"],
         env={
             **os.environ,
             "PATH": os.pathsep.join([str(house / "bin"), here, os.environ["PATH"]]),
@@ -124,13 +128,16 @@ def rows(results: Path) -> dict[str, list[str]]:
     return {cells[1]: cells[2:-1] for cells in (re.split(r" *\| *", line) for line in lines)}
 
 
-CELL = ["new-llm", "train tagspeech", "decode", "score", "score", "report"]
+CELL = ["train tagspeech", "decode", "score", "score", "report"]
 
 
-def test_tables_of_ami_by_one_command(house: Path, root: Path, replicas: Path) -> None:
-    results, experiments = house / "egs/ami/RESULTS.md", house / "egs/ami/exp-ablations"
-    calls = run(house, root, replicas / "ami")
-    assert calls == ["groups", "train semantic", "train voice", "embed", *2 * CELL]
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_tables_by_one_command(house: Path, root: Path, replicas: Path, recipe: str) -> None:
+    folder = house / "egs" / recipe
+    results, experiments = folder / "RESULTS.md", folder / "exp-ablations"
+    calls = run(house, root, replicas / recipe)
+    shared = ["groups", "train semantic", "train voice", "embed", "new-llm"]
+    assert calls == [*shared, *2 * CELL]
     path = experiments / "numeric/seed-1/tagspeech/greedy/scores.json"
     scores = json.loads(path.read_text())
     table = rows(results)
@@ -147,13 +154,13 @@ def test_tables_of_ami_by_one_command(house: Path, root: Path, replicas: Path) -
     assert ", at abc; " in filled
     assert "DER, overlapped" in filled
     assert "By duration in seconds (groups: " in filled
-    plot = house / "egs/ami/ablations-anchor_form.svg"
+    plot = folder / "ablations-anchor_form.svg"
     assert f"]({plot.name})" in filled
     assert "missed" in plot.read_text()
 
-    assert run(house, root, replicas / "ami") == []
+    assert run(house, root, replicas / recipe) == []
     shutil.rmtree(experiments / "numeric")
-    assert run(house, root, replicas / "ami") == CELL
+    assert run(house, root, replicas / recipe) == CELL
     assert results.read_text() == filled
 
     scores["overall"]["der"]["error_rate"] = 0.1

@@ -13,7 +13,8 @@
 #   --seeds N        seeds 1 to N of TagSpeech and of a new LLM (default: 1); encoders have one
 #   --config FILE    what variants are laid over (default: egs/NAME/conf/ablations.yaml where there is one,
 #                    otherwise that of ./run.sh)
-#   --exp DIR        DIR/VARIANT/seed-N, and DIR/encoders-* with stages 3 to 5, which variants share
+#   --exp DIR        DIR/VARIANT/seed-N, and what variants share: DIR/encoders-* with stages 3 to 5, and
+#                    DIR/llm/seed-N with a new LLM that has learnt from texts alone
 #                    (default: egs/NAME/exp-ablations)
 #   --results FILE   the Markdown file with the tables (default: egs/NAME/RESULTS.md)
 #   --install false  uses the environment as it is, without utils/install.sh
@@ -68,7 +69,8 @@ while read -r variant seed encoders; do
   file=egs/$recipe/conf/ablations/$variant.yaml
   [[ -f $file ]] || file=local/ablations/$variant.yaml
   cell=(./run.sh --recipe "$recipe" --install false ${config:+--config "$config"} --variant "$file"
-    --exp "$exp/$variant/seed-$seed" --encoders "$exp/encoders-$encoders" --stop-stage 9
+    --exp "$exp/$variant/seed-$seed" --encoders "$exp/encoders-$encoders"
+    --new-llm "$exp/llm/seed-$seed" --stop-stage 9
     --set decode.grammar=false # free to write anything, as in the paper
     --set "train.seed=$seed" --set "llm.new.seed=$seed" --set "llm.new.train.seed=$seed"
     ${others[@]+"${others[@]}"})

@@ -36,14 +36,15 @@ from tagspeech.training.reading import Batch
 class TextTask:
     """Cross entropy of the speaker block, given the text block and a prompt with empty streams."""
 
-    sections = ("prompt", "llm", "target")
+    sections = ("llm", "target")
 
     def __init__(
         self, config: Config, llm: Any, tokenizer: Any, groups: CutSet, dev: CutSet
     ) -> None:
         self.config, self.train = config, config.llm.new.train
         self.llm, self.tokenizer = llm, tokenizer
-        self.prompt = build_prompt(tokenizer, config.prompt.voice)
+        # that of two streams always: one LLM serves variants of the prompt (utils/ablations.sh)
+        self.prompt = build_prompt(tokenizer, voice=True)
         self.groups, self.dev = groups, dev
 
     @property
