@@ -22,7 +22,6 @@
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
 #   --exp DIR           models, results, logs (default: egs/NAME/exp)
 #   --encoders DIR      what stages 3 to 5 make, for several experiments (default: that of --exp)
-#   --new-llm DIR       the LLM that stage 6 makes where none is named, likewise (default: llm in that of --exp)
 #   --install false     uses the environment as it is, without utils/install.sh
 #
 # What was trained before stands in tagspeech.yaml (parts, llm). Paths or names on the Hugging Face Hub
@@ -53,7 +52,7 @@ data=egs/$recipe/data
 exp=egs/$recipe/exp
 config=""
 variant=""
-encoders="" new_llm=""
+encoders=""
 offline=false
 from_scratch=false
 pretrained="" llm="" init_from=""
@@ -122,15 +121,15 @@ fi
 [[ -n $init_from && $offline == false ]] || export HF_HUB_OFFLINE=1
 
 # The configuration as the stages get it, and resolved: a stage is redone when its sections change.
-own_llm=() # of this experiment: made anew whenever stage 6 is
+new_llm=false
+if [[ -z $llm && -z $init_from ]]; then
+  new_llm=true
+  llm=$exp/llm/pretrained
+  with_config+=(--set "llm.name=$llm")
+fi
 llm_folder="" # what stage 6 depends on; an LLM of the Hub is known by name and commit
-if [[ -n $llm || -n $init_from ]]; then
-  new_llm=""
-  [[ ! -d $llm ]] || llm_folder=$llm
-else
-  [[ -n $new_llm ]] || own_llm=("$exp/llm")
-  new_llm=${new_llm:-$exp/llm}
-  with_config+=(--set "llm.name=$new_llm/pretrained")
+if [[ $new_llm == false && -d $llm ]]; then
+  llm_folder=$llm
 fi
 resolved=$(tagspeech config "${with_config[@]}")
 
@@ -231,8 +230,8 @@ run_stage 5 "speaker embeddings" \
   --jobs "$jobs" --threads "$threads"
 
 train_tagspeech() {
-  if [[ -n $new_llm && ! -f $new_llm/pretrained/config.json ]]; then
-    tagspeech new-llm "${with_config[@]}" --groups "$encoders/embeddings" --output "$new_llm" \
+  if [[ $new_llm == true ]]; then
+    tagspeech new-llm "${with_config[@]}" --groups "$encoders/embeddings" --output "$exp/llm" \
       --processes "$processes" --threads "$threads"
   fi
   tagspeech train tagspeech "${with_config[@]}" --groups "$encoders/embeddings" \
@@ -245,7 +244,7 @@ run_stage 6 "TagSpeech" \
   --outputs "$model/config.json" "$model/model.safetensors" \
   --sections language,features,semantic.stack,semantic.anchor_interval,semantic.tune_lr,voice.stack,voice.anchor_interval,voice.tune_lr,prompt,llm,target,loss,drop,train \
   --options "processes=$processes" \
-  --work ${own_llm[@]+"${own_llm[@]}"} "$exp/tagspeech" \
+  --work "$exp/llm" "$exp/tagspeech" \
   -- train_tagspeech
 
 run_stage 7 "decode" \

@@ -13,15 +13,15 @@
 #   --seeds N        seeds 1 to N of TagSpeech and of a new LLM (default: 1); encoders have one
 #   --config FILE    what variants are laid over (default: egs/NAME/conf/ablations.yaml where there is one,
 #                    otherwise that of ./run.sh)
-#   --exp DIR        DIR/VARIANT/seed-N, and what variants share: DIR/encoders-* with stages 3 to 5, and
-#                    DIR/llm/seed-N with a new LLM that has learnt from texts alone
+#   --exp DIR        DIR/VARIANT/seed-N, and what variants share: DIR/encoders-* with stages 3 to 5, DIR/llm
 #                    (default: egs/NAME/exp-ablations)
 #   --results FILE   the Markdown file with the tables (default: egs/NAME/RESULTS.md)
 #   --install false  uses the environment as it is, without utils/install.sh
 #   --name VALUE     any other option of ./run.sh, also --set KEY=VALUE
 #
 # Rows, variants and the paper's figures: local/ablations/tables.yaml. Each variant is a YAML file there, or
-# in egs/NAME/conf/ablations; the log says the command that runs it alone.
+# in egs/NAME/conf/ablations; the log says the command that runs it alone. Where there is a llm.yaml, a
+# TagSpeech is trained with it first, whose LLM is what all variants begin with.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . utils/log.sh
@@ -64,18 +64,26 @@ fill_tables() {
   tagspeech ablation-tables "${tables[@]}" --exp "$exp" --results "$results" --command "$command"
 }
 
+# train NAME FOLDER ENCODERS [OPTIONS OF run.sh...]: one experiment
+train() {
+  local file=egs/$recipe/conf/ablations/$1.yaml
+  [[ -f $file ]] || file=local/ablations/$1.yaml
+  local call=(./run.sh --recipe "$recipe" --install false ${config:+--config "$config"} --variant "$file"
+    --exp "$exp/$2" --encoders "$exp/encoders-$3" "${@:4}" ${others[@]+"${others[@]}"})
+  log "$2: ${call[*]}"
+  "${call[@]}" </dev/null
+}
+
+llm=()
+if [[ -f egs/$recipe/conf/ablations/llm.yaml ]]; then
+  train llm llm sot --stop-stage 6
+  llm=(--llm "$exp/llm/tagspeech/pretrained/llm")
+fi
 cells=$(tagspeech ablation-cells "${tables[@]}")
+free=(--set decode.grammar=false) # to write anything, as in the paper
 while read -r variant seed encoders; do
-  file=egs/$recipe/conf/ablations/$variant.yaml
-  [[ -f $file ]] || file=local/ablations/$variant.yaml
-  cell=(./run.sh --recipe "$recipe" --install false ${config:+--config "$config"} --variant "$file"
-    --exp "$exp/$variant/seed-$seed" --encoders "$exp/encoders-$encoders"
-    --new-llm "$exp/llm/seed-$seed" --stop-stage 9
-    --set decode.grammar=false # free to write anything, as in the paper
+  train "$variant" "$variant/seed-$seed" "$encoders" --stop-stage 9 ${llm[@]+"${llm[@]}"} "${free[@]}" \
     --set "train.seed=$seed" --set "llm.new.seed=$seed" --set "llm.new.train.seed=$seed"
-    ${others[@]+"${others[@]}"})
-  log "$variant, seed $seed: ${cell[*]}"
-  "${cell[@]}" </dev/null
   fill_tables
 done <<<"$cells"
 log "the tables are in $results"

@@ -36,15 +36,14 @@ from tagspeech.training.reading import Batch
 class TextTask:
     """Cross entropy of the speaker block, given the text block and a prompt with empty streams."""
 
-    sections = ("llm", "target")
+    sections = ("prompt", "llm", "target")
 
     def __init__(
         self, config: Config, llm: Any, tokenizer: Any, groups: CutSet, dev: CutSet
     ) -> None:
         self.config, self.train = config, config.llm.new.train
         self.llm, self.tokenizer = llm, tokenizer
-        # that of two streams always: one LLM serves variants of the prompt (utils/ablations.sh)
-        self.prompt = build_prompt(tokenizer, voice=True)
+        self.prompt = build_prompt(tokenizer, config.prompt.voice)
         self.groups, self.dev = groups, dev
 
     @property
