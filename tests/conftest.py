@@ -63,7 +63,7 @@ def shared() -> Path:
     It lies beside the repository, or where TAGSPEECH_SHARED says; tests that need it are skipped,
     visibly, where it is absent.
     """
-    folder = Path(os.environ.get("TAGSPEECH_SHARED", ROOT.parent / "shared"))
+    folder = Path(os.environ.get("TAGSPEECH_SHARED") or ROOT.parent / "shared")
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: no reference vectors to compare with")
     return folder

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-GOLDEN = Path(os.environ.get("TAGSPEECH_SHARED", Path(__file__).parents[2] / "shared")) / "golden"
+GOLDEN = Path(os.environ.get("TAGSPEECH_SHARED") or Path(__file__).parents[2] / "shared") / "golden"
 DATA = GOLDEN.parent / "data"
 WAVS = ("alimeeting/R8009_M8028-11-0-116.wav", "ami/EN2002c-12-0-35.wav")  # golden-0, golden-1
 

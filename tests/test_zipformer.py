@@ -24,7 +24,7 @@ from tagspeech.models.zipformer import (
 from tagspeech.models.zipformer_attention import MASKED, AttentionWeights, relative_positions
 from tagspeech.models.zipformer_layers import swoosh_l, swoosh_r
 
-GOLDEN = Path(os.environ.get("TAGSPEECH_SHARED", Path(__file__).parents[2] / "shared")) / "golden"
+GOLDEN = Path(os.environ.get("TAGSPEECH_SHARED") or Path(__file__).parents[2] / "shared") / "golden"
 PADDING = -23.02585  # log(1e-10), as the released code pads
 
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="no golden data beside the checkout")
