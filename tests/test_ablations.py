@@ -204,8 +204,10 @@ def test_every_variant_differs_from_the_system_in_what_it_is_named_for(
         assert (
             same_encoder == (found["numeric"].semantic.sot, found["numeric"].semantic.train)
         ) is (name != "without-sot")
+    assert found["numeric"].llm.name != "egs/mini/pretrained/llm"
     if own.exists():  # its LLM has learnt with numeric anchors: variants begin with another
         begin = load_config(own, variant=conf / "ablations/llm.yaml")
+        assert begin.llm.name == "egs/mini/pretrained/llm"
         assert begin.prompt.anchors == "none"
         assert begin.drop.voice == 0.5
 
