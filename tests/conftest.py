@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from reference import SHARED
 
 from tagspeech.config import Config
 from tagspeech.config_file import load_config
@@ -63,10 +64,9 @@ def shared() -> Path:
     It lies beside the repository, or where TAGSPEECH_SHARED says; tests that need it are skipped,
     visibly, where it is absent.
     """
-    folder = Path(os.environ.get("TAGSPEECH_SHARED") or ROOT.parent / "shared")
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent: no reference vectors to compare with")
-    return folder
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is absent: no reference vectors to compare with")
+    return SHARED
 
 
 # A TagSpeech of some ten thousand weights, trained for a few steps: nothing learns, all runs.

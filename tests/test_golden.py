@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from reference import GOLDEN
 
-GOLDEN = Path(os.environ.get("TAGSPEECH_SHARED") or Path(__file__).parents[2] / "shared") / "golden"
 DATA = GOLDEN.parent / "data"
 WAVS = ("alimeeting/R8009_M8028-11-0-116.wav", "ami/EN2002c-12-0-35.wav")  # golden-0, golden-1
 

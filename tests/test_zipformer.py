@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from reference import GOLDEN
 from torch.nn.functional import cross_entropy
 
 from tagspeech.config import ZipformerConfig
@@ -24,7 +24,6 @@ from tagspeech.models.zipformer import (
 from tagspeech.models.zipformer_attention import MASKED, AttentionWeights, relative_positions
 from tagspeech.models.zipformer_layers import swoosh_l, swoosh_r
 
-GOLDEN = Path(os.environ.get("TAGSPEECH_SHARED") or Path(__file__).parents[2] / "shared") / "golden"
 PADDING = -23.02585  # log(1e-10), as the released code pads
 
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="no golden data beside the checkout")
