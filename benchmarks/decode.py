@@ -129,9 +129,9 @@ def ours(model: Any, frames: Any, wanted: list[list[int]]) -> tuple[list[list[in
     """(b): the ids of each item, and forward passes."""
     from unittest.mock import patch
 
-    from tagspeech.decoding import greedy
+    from tagspeech.inference import generate as generating
 
-    passes, choose, step = 0, greedy._Writer.choose, greedy._step
+    passes, choose, step = 0, generating._Writer.choose, generating._step
     left = iter(wanted)
     rows: dict[int, list[int]] = {}
 
@@ -146,13 +146,13 @@ def ours(model: Any, frames: Any, wanted: list[list[int]]) -> tuple[list[list[in
         return step(*args)
 
     with (
-        patch.object(greedy._Writer, "choose", told),
+        patch.object(generating._Writer, "choose", told),
         # A trained LLM's likeliest token nearly always fits; a random one's never.
-        patch.object(greedy.Vocabulary, "best", lambda _, state, log_probs_V, likely: likely),
-        patch.object(greedy, "_step", counted),
+        patch.object(generating.Vocabulary, "best", lambda _, state, log_probs_V, likely: likely),
+        patch.object(generating, "_step", counted),
     ):
         seconds = [float(one) for one in SECONDS[: len(wanted)]]
-        outputs = greedy.generate(model, frames, 1000, seconds)
+        outputs = generating.generate(model, frames, 1000, seconds)
     return [one.ids for one in outputs], passes
 
 

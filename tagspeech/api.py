@@ -6,21 +6,26 @@ Shape suffixes: B batch, T frames of features (100 Hz), F mel bins.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tagspeech.decoding.greedy import generate, spell
-from tagspeech.decoding.transcribe import read_audio, transcribe
+from tagspeech.audio.sources import ArrayAudio, Audio, open_audio
 from tagspeech.errors import InputError
+from tagspeech.inference.generate import generate, spell
+from tagspeech.inference.meeting import transcribe
+from tagspeech.inference.recognizer import Recognizer
 from tagspeech.models.hub import find_model
+from tagspeech.models.llm import usable_device
 from tagspeech.models.pretrained import load_pretrained, merge_lora, save_pretrained
 from tagspeech.models.released import load_projectors, save_released
 from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.options import TranscribeOptions
 from tagspeech.segments import Segment
 
 
@@ -120,49 +125,42 @@ class TagSpeech(TagSpeechModel):
     def transcribe(
         self,
         audio: Sequence[str | Path | NDArray[np.float32]],
-        channel: int = 0,
-        speakers: str = "llm",
-        batch_size: int = 1,
+        options: TranscribeOptions | None = None,
+        *,
         device: str | torch.device | None = None,
-        grammar: bool | None = None,
+        **overrides: Any,
     ) -> list[list[Segment]]:
-        """Segments of each recording: a path, or an array (T,) at the model's sampling rate.
+        """Transcribes recordings of any length.
 
-        channel     of files with several
-        speakers    those that the LLM wrote ("llm"), or by clustering voice frames ("voice")
-        batch_size  recordings that are computed together
-        device      where the model is moved to first; None: it stays where it is
-        grammar     whether nothing but target texts can be written; None: `decode.grammar` decides
+        >>> model.transcribe(["meeting.wav"], speakers="voice", num_speakers=4)
 
-        The session of a path is its stem, that of an array its place in the list. Recordings of
-        silence have no segments. Raises `InputError` for a recording over 80 s, for what is no
-        audio, and where half precision overflows.
+        Args:
+            audio: Paths, or arrays (T,) at the model's sampling rate.
+            options: How to transcribe; None: the defaults of `TranscribeOptions`.
+            device: Where the model is moved to first; None: it stays where it is.
+            overrides: Fields of `TranscribeOptions` that replace those of `options`.
+
+        Returns:
+            The segments of each recording, in order of time. The session of a path is its stem,
+            that of an array its place in the list.
+
+        Raises:
+            InputError: A file cannot be read, an array is not audio, an option is out of its range,
+                or half precision overflows.
         """
         if isinstance(audio, (str, Path, np.ndarray)):
-            raise InputError("audio: wants a list of recordings, found one; put it in brackets")
+            raise InputError("audio: must be a list of recordings, got one; put it in brackets")
+        options = replace(options or TranscribeOptions(), **overrides)
         if device is not None:
             self.to(usable_device(device))
         rate = self.config.features.sampling_rate
-        sessions = [
-            Path(one).stem if isinstance(one, (str, Path)) else str(place)
-            for place, one in enumerate(audio)
+        inputs: list[Sequence[Audio]] = [
+            open_audio(Path(recording), options.channel)
+            if isinstance(recording, (str, Path))
+            else [ArrayAudio(str(place), recording, rate)]
+            for place, recording in enumerate(audio)
         ]
-        arrays = (
-            read_audio(Path(one), rate, channel) if isinstance(one, (str, Path)) else one
-            for one in audio
-        )
-        return list(transcribe(self, arrays, sessions, speakers, batch_size, grammar))
-
-
-def usable_device(name: str | torch.device) -> torch.device:
-    """The device of this name. Raises `InputError` where torch knows none, or finds none here."""
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"device {name}: cannot be used here: {reason}") from error
-    return device
+        return list(transcribe(Recognizer(self, options), inputs))
 
 
 def export_released(model: str, revision: str | None, offline: bool, output: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 import soundfile
 
 from tagspeech.cli import main
-from tagspeech.decoding.greedy import Output
 from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, read, write
+from tagspeech.inference.generate import Output
 from tagspeech.models.prompt import encode_text
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
@@ -71,7 +71,7 @@ def tell(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         ids = encode_text(model.tokenizer, text)
         return [Output(ids, [-0.1] * len(ids))]
 
-    monkeypatch.setattr("tagspeech.decoding.transcribe.generate", told)
+    monkeypatch.setattr("tagspeech.inference.recognizer.generate", told)
 
 
 # Parsing
@@ -245,7 +245,7 @@ def test_speakers_by_anything_else_are_refused(tiny_model_folder: Path, wav: Pat
     from tagspeech import TagSpeech
 
     model = TagSpeech.from_pretrained(tiny_model_folder)
-    with pytest.raises(InputError, match="speakers: wants llm or voice, found 'face'"):
+    with pytest.raises(InputError, match="speakers: must be llm or voice, got 'face'"):
         model.transcribe([wav], speakers="face")
 
 

@@ -13,8 +13,8 @@ from statistics import median
 import pytest
 
 from tagspeech import formats
-from tagspeech.meetings.combine import combine
 from tagspeech.scoring import score
+from tagspeech.scoring.combine import combine
 from tagspeech.segments import Segment, by_time
 
 SPEAKERS = ("ann", "bob", "cleo", "dan")

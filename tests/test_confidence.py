@@ -20,11 +20,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from tagspeech.config import DecodeConfig
-from tagspeech.decoding.confidence import line_confidences, token_spans
-from tagspeech.decoding.decode import decode
-from tagspeech.decoding.greedy import spell
 from tagspeech.errors import InputError
 from tagspeech.formats import read, render, write
+from tagspeech.inference.confidence import line_confidences, token_spans
+from tagspeech.inference.decode import decode
+from tagspeech.inference.generate import spell
 from tagspeech.segments import Segment
 from tagspeech.serialize import parse_target, to_target
 

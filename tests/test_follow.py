@@ -21,14 +21,14 @@ from lhotse import load_manifest
 from numpy.typing import NDArray
 
 from tagspeech import formats
+from tagspeech.audio.pcm import LOWEST_RATE, PcmStream
+from tagspeech.audio.sources import Span
 from tagspeech.errors import InputError
-from tagspeech.meetings.follow import Cutter
-from tagspeech.meetings.heard import Heard
-from tagspeech.meetings.hearing import Cutting
-from tagspeech.meetings.identities import Identities
-from tagspeech.meetings.linking import Limits, Voices
-from tagspeech.meetings.pcm import LOWEST_RATE, PcmStream
-from tagspeech.meetings.windows import Span
+from tagspeech.inference.linking import Voices
+from tagspeech.inference.live import Cutter
+from tagspeech.inference.live_speakers import Identities
+from tagspeech.inference.recognizer import WindowResult
+from tagspeech.options import Limits, TranscribeOptions
 from tagspeech.segments import Segment
 
 RATE = 16000
@@ -63,7 +63,7 @@ def test_windows_hold_all_speech_and_end_in_time(
     speech: tuple[NDArray[np.int16], Turns], longest: float
 ) -> None:
     samples, turns = speech
-    cutter = Cutter(RATE, Cutting(max_pause=0.6), longest)
+    cutter = Cutter(RATE, TranscribeOptions(max_pause=0.6, max_window=longest))
     spans = []
     for span, window_T in cut(cutter, samples):
         place = round(span.start * RATE)
@@ -77,14 +77,14 @@ def test_windows_hold_all_speech_and_end_in_time(
         assert heard > 0.7 * (end - start), (start, end)
 
 
-def heard(*spoken: tuple[str, list[float], float]) -> Heard:
+def heard(*spoken: tuple[str, list[float], float]) -> WindowResult:
     """A window of (speaker, voice, seconds), one after another."""
     segments = tuple(
         Segment("m", name, 10.0 * n, 10.0 * n + seconds, "x")
         for n, (name, _, seconds) in enumerate(spoken)
     )
     vectors = np.array([voice for _, voice, _ in spoken], np.float32)
-    return Heard(0, 99, segments, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    return WindowResult(0, 99, segments, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 def test_names_last() -> None:
@@ -102,7 +102,7 @@ def test_names_last() -> None:
     few = Identities(Voices(0.5, Limits(maximum=2)))
     for voice in (ann, bob, cleo):
         assert {one.speaker for one in few.name(heard(("1", voice, 2)))} <= {"1", "2"}
-    assert few.name(Heard(0, 1, (), np.zeros((0, 3), np.float32))) == []
+    assert few.name(WindowResult(0, 1, (), np.zeros((0, 3), np.float32))) == []
     known = Identities(Voices(0.5, enrolled={"ann": np.array(ann, np.float32)}))
     spoken = ("1", bob, 2.0), ("2", ann, 2.0)
     assert [one.speaker for one in known.name(heard(*spoken))] == ["1", "ann"]
@@ -190,9 +190,11 @@ def test_what_a_file_held_comes_before_its_end_is_mourned(
 
 
 def test_windows_of_no_length_are_refused() -> None:
-    for cutting, longest in ((Cutting("energy"), 0.5), (Cutting("energy", max_pause=-1), 9.0)):
-        with pytest.raises(InputError, match="s or more, found"):
-            Cutter(RATE, cutting, longest)
+    for window, pause in ((0.5, 1.0), (9.0, -1.0), (float("inf"), 1.0), (9.0, float("nan"))):
+        with pytest.raises(InputError, match=r"must be [01] or more, got"):
+            Cutter(RATE, TranscribeOptions(max_window=window, max_pause=pause))
+    with pytest.raises(InputError, match="--vad none"):
+        Cutter(RATE, TranscribeOptions(vad="none", max_window=9.0))
 
 
 def start(model: Path, audio: object, *args: str) -> subprocess.Popen[bytes]:
@@ -270,7 +272,7 @@ def test_a_wav_that_is_removed_while_it_is_written(
 def test_what_does_not_go_with_it_is_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
     for args, words in (
         (["--format", "ctm"], "--follow prints lines of seglst, rttm, stm"),
-        (["--output", str(tmp_path)], "--output: not with --follow"),
+        (["--output", str(tmp_path)], "--output: has no effect with --follow"),
     ):
         process = start(tiny_model_folder, "-", *args)
         _, err = process.communicate(timeout=120)

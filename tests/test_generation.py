@@ -15,11 +15,11 @@ pytest.importorskip("torch")
 import torch
 from transformers import GenerationConfig
 
-from tagspeech.decoding import greedy
-from tagspeech.decoding.greedy import generate, generate_texts, spell
-from tagspeech.decoding.vocabulary import Vocabulary
 from tagspeech.errors import InputError
 from tagspeech.grammar import State, begin, is_target
+from tagspeech.inference import generate as generating
+from tagspeech.inference.constraint import Vocabulary
+from tagspeech.inference.generate import generate, generate_texts, spell
 from tagspeech.models.pretrained import load_pretrained
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 from tagspeech.segments import Segment
@@ -137,14 +137,14 @@ def test_out_of_memory_halves_the_batch(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     whole = generate_texts(model, frames, 60, SECONDS)
-    step = greedy._step
+    step = generating._step
 
-    def small(model: TagSpeechModel, writers: list[greedy._Writer]) -> None:
+    def small(model: TagSpeechModel, writers: list[generating._Writer]) -> None:
         if len(writers) > 1:
             raise error
         step(model, writers)
 
-    monkeypatch.setattr(greedy, "_step", small)
+    monkeypatch.setattr(generating, "_step", small)
     with caplog.at_level(logging.WARNING):
         assert generate_texts(model, frames, 60, SECONDS) == whole
     assert "out of memory with 3 rows" in caplog.text

@@ -161,11 +161,12 @@ def test_trainer_checkpoint(golden, model):
 
 @pytest.mark.parametrize("item", [0, 1])
 def test_features_of_the_real_recordings(golden, item):
+    from tagspeech.audio.sources import Span, open_audio
     from tagspeech.config import FeatureConfig
     from tagspeech.data.batches import FeatureReader
-    from tagspeech.decoding.transcribe import read_audio
 
-    samples = read_audio(DATA / WAVS[item], 16000)
+    (audio,) = open_audio(DATA / WAVS[item])
+    samples = audio.samples(16000, Span(0.0, audio.duration))
     features, lens = FeatureReader(FeatureConfig()).of_samples([samples])
     theirs = golden[0][f"single{item}_fbank_alone"]
     assert lens.item() == len(theirs)

@@ -13,14 +13,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tagspeech"
 
 # From the lowest to the highest. A part may import parts of its own layer and of those below.
 LAYERS = (
-    {"segments", "text", "config", "config_file", "errors", "files"},
-    {"serialize", "formats", "grammar"},
-    {"scoring"},
+    {"segments", "text", "config", "config_file", "errors", "files", "options"},
+    {"serialize", "grammar", "formats"},
+    {"scoring", "audio"},
     {"data"},
     {"models"},
-    {"training", "decoding"},
-    {"report", "meetings"},
-    {"cli", "api", "transcripts", "__main__", "__init__"},
+    {"inference"},
+    {"training", "report"},
+    {"cli", "api", "__main__", "__init__"},
 )
 HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
 

@@ -16,7 +16,7 @@ from tagspeech.config import Config, DecodeConfig
 from tagspeech.data.batches import read_groups
 from tagspeech.data.groups import make_groups
 from tagspeech.data.units import train_units
-from tagspeech.decoding.decode import decode
+from tagspeech.inference.decode import decode
 from tagspeech.models.pretrained import load_pretrained
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.scoring import score_files

@@ -18,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagspeech import TagSpeech
+from tagspeech.audio.sources import Span, open_audio
 from tagspeech.errors import InputError
-from tagspeech.meetings.heard import Heard
-from tagspeech.meetings.hearing import Cutting
-from tagspeech.meetings.linking import Limits, Voices, link
-from tagspeech.meetings.seams import join, mend
-from tagspeech.meetings.transcribe import transcribe_meeting
-from tagspeech.meetings.windows import BLOCK, Span, detector, speech_regions, windows
+from tagspeech.inference.linking import Voices, link
+from tagspeech.inference.meeting import transcribe
+from tagspeech.inference.recognizer import Recognizer, WindowResult
+from tagspeech.inference.stitching import join, mend
+from tagspeech.inference.windows import BLOCK, detector, speech_regions, windows
+from tagspeech.options import Limits, TranscribeOptions
 from tagspeech.segments import Segment
 
 RATE = 16000
@@ -34,10 +35,10 @@ def said(start: float, end: float, words: str = "one two three", speaker: str = 
     return Segment("m", speaker, start, end, words)
 
 
-def heard(start: float, end: float, *segments: Segment, vectors: object = None) -> Heard:
+def heard(start: float, end: float, *segments: Segment, vectors: object = None) -> WindowResult:
     given = np.eye(4, dtype=np.float32)[[int(one.speaker) - 1 for one in segments]]
     vectors_ND = given if vectors is None else np.array(vectors, dtype=np.float32)
-    return Heard(start, end, segments, vectors_ND.reshape(len(segments), -1))
+    return WindowResult(start, end, segments, vectors_ND.reshape(len(segments), -1))
 
 
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(1, 400)), max_size=20))
@@ -187,13 +188,19 @@ def test_where_nobody_talks_nobody_is_named() -> None:
 def test_a_journal_of_another_model_is_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
     model = TagSpeech.from_pretrained(tiny_model_folder)
     audio, row = meeting(tmp_path / "m.wav", 12), tmp_path / "journal.jsonl"
-    energy = Cutting(vad="energy")
-    first = transcribe_meeting(model, audio, cutting=energy, journal_path=row)
-    assert transcribe_meeting(model, audio, cutting=energy, journal_path=row) == first
+    energy = TranscribeOptions(vad="energy")
+
+    def run() -> list[Segment]:
+        recognizer = Recognizer(model, energy)
+        (segments,) = transcribe(recognizer, [open_audio(audio)], journals=[[row]])
+        return segments
+
+    first = run()
+    assert run() == first
     with torch.no_grad():
         next(model.voice_projector.parameters()).add_(1)
     with pytest.raises(InputError, match="begun for another recording or model"):
-        transcribe_meeting(model, audio, cutting=energy, journal_path=row)
+        run()
 
 
 def meeting(path: Path, seconds: int) -> Path:

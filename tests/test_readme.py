@@ -19,7 +19,7 @@ from tagspeech.config import DecodeConfig
 @pytest.fixture
 def house(root: Path, tmp_path: Path, tiny_groups: Path, tiny_model_folder: Path) -> Path:
     """The repository as ./run.sh leaves it, with a tiny random model."""
-    from tagspeech.decoding.decode import decode
+    from tagspeech.inference.decode import decode
     from tagspeech.scoring import score_files
 
     files = subprocess.check_output(["git", "ls-files"], cwd=root, text=True).split("\n")

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("torch")
 
 from tagspeech.data.batches import read_groups
-from tagspeech.decoding.shards import Shard
 from tagspeech.errors import InputError
+from tagspeech.inference.decode import Shard
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/0"])

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from tagspeech.config import DecodeConfig
-from tagspeech.decoding.decode import decode
-from tagspeech.decoding.greedy import Output
-from tagspeech.decoding.speakers import cluster_voices, with_speakers
 from tagspeech.formats import read
+from tagspeech.inference.clustering import cluster_voices, with_speakers
+from tagspeech.inference.decode import decode
+from tagspeech.inference.generate import Output
 from tagspeech.models.prompt import encode_text
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 from tagspeech.segments import Segment
@@ -112,7 +112,7 @@ def telling(monkeypatch: pytest.MonkeyPatch, tiny_segments: list[Segment]) -> No
         rows = [encode_text(model.tokenizer, one) for one in texts]
         return [Output(ids, [-0.1] * len(ids)) for ids in rows]
 
-    monkeypatch.setattr("tagspeech.decoding.decode.generate", told)
+    monkeypatch.setattr("tagspeech.inference.recognizer.generate", told)
 
 
 def decoded(output: Path) -> dict[str, bytes]:

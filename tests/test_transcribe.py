@@ -14,15 +14,21 @@ import pytest
 import soundfile
 import torch
 from lhotse import SupervisionSet
+from numpy.typing import NDArray
 
 from tagspeech import Segment, TagSpeech
+from tagspeech.audio.sources import Span, open_audio
 from tagspeech.cli import main
-from tagspeech.decoding.transcribe import read_audio
 from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, read
 from tagspeech.serialize import parse_target, to_target
 
 NAMES = ("alimeeting/R8009_M8028-11-0-116.wav", "ami/EN2002c-12-0-35.wav")
+
+
+def read_audio(path: Path, rate: int) -> NDArray[np.float32]:
+    (audio,) = open_audio(path)
+    return audio.samples(rate, Span(0.0, audio.duration))
 
 
 @pytest.fixture(scope="module")
@@ -202,11 +208,10 @@ def test_arrays_are_recordings(
         ([arrays[0][None]], "one channel"),
         ([(arrays[0] * 32768).astype(np.int16)], "float samples"),
         ([np.full(16000, np.nan, dtype=np.float32)], "no numbers"),
-        ([np.zeros(81 * 16000, dtype=np.float32)], "0: lasts 81.0 s"),
     ):
         with pytest.raises(InputError, match=words):
             model.transcribe(bad)
-    with pytest.raises(InputError, match="batch_size: wants 1 or more, found 0"):
+    with pytest.raises(InputError, match="batch_size: must be 1 or more, got 0"):
         model.transcribe(arrays, batch_size=0)
     with pytest.raises(InputError, match="device abacus: cannot be used here"):
         model.transcribe(arrays, device="abacus")

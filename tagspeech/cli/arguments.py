@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from tagspeech.config import Config
 from tagspeech.config_file import load_config
+
+T = TypeVar("T")
 
 
 def add_verb(verbs: object, name: str, summary: str, run: object) -> argparse.ArgumentParser:
@@ -68,13 +73,46 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_grammar(parser: argparse.ArgumentParser) -> None:
-    """The option --grammar."""
-    parser.add_argument(
-        *("--grammar",),
-        choices=("on", "off"),
-        help="on: the LLM can write target texts alone (default: as configured, on); off: anything",
-    )
+def add_options(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+    options: type[Any],
+    names: Sequence[str] = (),
+) -> None:
+    """An option for each field of a dataclass of `tagspeech.options`, or for those in `names`."""
+    types = get_type_hints(options)
+    for field in fields(options):
+        if names and field.name not in names:
+            continue
+        kind = _kind(types[field.name])
+        choices = ("on", "off") if kind is bool else field.metadata["choices"]
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=str if choices else kind,
+            choices=choices or None,
+            default=field.default,
+            metavar=None if choices else kind.__name__.upper(),
+            help=f"{field.metadata['help']} (default: {field.metadata['default']})",
+        )
+
+
+def options_of(args: argparse.Namespace, options: type[T]) -> T:
+    """The dataclass with the values that `add_options` has read.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+    types = get_type_hints(options)
+    values = {field.name: getattr(args, field.name) for field in fields(options)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if value in ("on", "off") and _kind(types[name]) is bool:
+            values[name] = value == "on"
+    return options(**values)
+
+
+def _kind(hint: Any) -> type:
+    """The type of an option: `int` of `int` and of `int | None`."""
+    kind: type = get_args(hint)[0] if get_args(hint) else hint
+    return kind
 
 
 def count(text: str) -> int:

@@ -8,17 +8,19 @@ from pathlib import Path
 from tagspeech.cli.arguments import (
     add_configuration,
     add_device,
+    add_options,
     add_path,
     add_threads,
     add_verb,
     config_of,
     use_threads,
 )
+from tagspeech.options import TranscribeOptions
 
 
 def add_combine(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.meetings.combine import combine_files
+        from tagspeech.scoring.combine import combine_files
 
         combine_files(args.views, args.output, args.session)
 
@@ -37,17 +39,14 @@ def add_combine(verbs: object) -> None:
 
 def add_meetings(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.api import usable_device
-        from tagspeech.meetings.evaluate import evaluate_meetings
-        from tagspeech.meetings.hearing import Cutting
-        from tagspeech.models.llm import DTYPES
+        from tagspeech.models.llm import DTYPES, usable_device
+        from tagspeech.report.meetings import evaluate_meetings
 
         use_threads(args)
         evaluate_meetings(
             *(args.model, args.manifests, args.output, config_of(args)),
             max_pause=args.max_pause,
-            speakers=args.speakers,
-            cutting=Cutting(vad=args.vad),
+            options=TranscribeOptions(speakers=args.speakers, vad=args.vad),
             device=usable_device(args.device),
             dtype=DTYPES[args.dtype],
         )
@@ -59,11 +58,7 @@ def add_meetings(verbs: object) -> None:
     add_path(parser, "manifests", "PATH of PATH_recordings.jsonl.gz, PATH_supervisions.jsonl.gz")
     add_path(parser, "output", "folder for segments, scores*.json, results.json")
     parser.add_argument("--max-pause", type=float, default=0.0, help="seconds within oracle groups")
-    parser.add_argument(
-        *("--speakers",), choices=("llm", "voice"), default="voice", help="within a window"
-    )
-    parser.add_argument(
-        *("--vad",), choices=("silero", "energy"), default="silero", help="what tells speech"
-    )
+    add_options(parser, TranscribeOptions, ("speakers", "vad"))
+    parser.set_defaults(speakers="voice", vad="silero")
     add_device(parser)
     add_threads(parser)

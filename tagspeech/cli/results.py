@@ -11,7 +11,7 @@ from pathlib import Path
 from tagspeech.cli.arguments import (
     add_configuration,
     add_device,
-    add_grammar,
+    add_options,
     add_path,
     add_threads,
     add_verb,
@@ -19,14 +19,13 @@ from tagspeech.cli.arguments import (
     count,
     use_threads,
 )
+from tagspeech.options import TranscribeOptions
 
 
 def add_decode(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.api import usable_device
-        from tagspeech.decoding.decode import decode
-        from tagspeech.decoding.shards import Shard
-        from tagspeech.models.llm import DTYPES
+        from tagspeech.inference.decode import Shard, decode
+        from tagspeech.models.llm import DTYPES, usable_device
 
         use_threads(args)
         config = config_of(args).decode
@@ -48,7 +47,7 @@ def add_decode(verbs: object) -> None:
     add_path(parser, "model", "folder of a trained model")
     add_path(parser, "groups", "SPLIT.jsonl.gz")
     add_path(parser, "output", "folder for SPLIT.raw.jsonl, SPLIT.{ref,hyp,hyp-voice}.seglst.json")
-    add_grammar(parser)
+    add_options(parser, TranscribeOptions, ("grammar",))
     add_device(parser)
     parser.add_argument(
         *("--shard",),
@@ -60,7 +59,7 @@ def add_decode(verbs: object) -> None:
 
 def add_merge_decoded(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.decoding.decode import merge_decoded
+        from tagspeech.inference.decode import merge_decoded
 
         merge_decoded(args.groups, args.shards, args.output)
 

@@ -21,6 +21,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 _NOT_HAD = (OSError, ValueError, RuntimeError, SafetensorError)
 
 
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device of this name. Raises `InputError` if torch knows none, or finds none here."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"device {name}: cannot be used here: {reason}") from error
+    return device
+
+
 def load_llm(
     config: LLMConfig,
     dtype: torch.dtype = torch.float32,

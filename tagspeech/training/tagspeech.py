@@ -20,8 +20,8 @@ from tagspeech.data.batches import (
     training_groups,
 )
 from tagspeech.data.groups import group_segments, group_targets
-from tagspeech.decoding.greedy import generate_texts
 from tagspeech.errors import InputError
+from tagspeech.inference.generate import generate_texts
 from tagspeech.models.lora import add_lora
 from tagspeech.models.losses import IGNORED, semantic_ctc
 from tagspeech.models.pretrained import load_llm, names_llm, save_pretrained, start_from

@@ -19,18 +19,21 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from tagspeech.audio.sources import RecordingAudio, Span
 from tagspeech.config import Config
 from tagspeech.data.batches import read_groups
 from tagspeech.data.groups import audio_end, group_segments, make_groups, read_manifest
 from tagspeech.errors import InputError
 from tagspeech.files import write_json
 from tagspeech.formats import write
-from tagspeech.meetings.hearing import Channels, Cutting, Ears
-from tagspeech.meetings.linking import Voices, link
-from tagspeech.meetings.seams import join, mend
-from tagspeech.meetings.windows import Span
+from tagspeech.inference.linking import Voices, link
+from tagspeech.inference.meeting import cut_windows
+from tagspeech.inference.recognizer import Recognizer
+from tagspeech.inference.resumable import Meeting, recognize_meetings
+from tagspeech.inference.stitching import join, mend
 from tagspeech.models.pretrained import load_pretrained
 from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.options import TranscribeOptions
 from tagspeech.report.examples import columns, percent
 from tagspeech.report.page import write_page
 from tagspeech.report.table import TIME_RATES, TITLES, WORD_RATES, rates_of
@@ -57,8 +60,7 @@ def evaluate_meetings(
     config: Config,
     *,
     max_pause: float,
-    speakers: str = "voice",
-    cutting: Cutting | None = None,
+    options: TranscribeOptions,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> None:
@@ -68,7 +70,7 @@ def evaluate_meetings(
     config     `language` and `decode` of it
     max_pause  of the oracle groups, as stage 2 makes them; they hold the reference, without what
                is unusable. Of a recording the mean of all channels is heard that its groups have
-    speakers   within a window: as the LLM wrote them ("llm"), or by voice ("voice")
+    options    of windows; batches are as large as `decode.max_duration`
 
     Writes `ref`, `hyp` and `scores` of each row (`-groups`, `-linked`, none for whole meetings) and
     `results.json` with the rates of all, and `report.html` to look at and to hear. Journals in
@@ -79,16 +81,16 @@ def evaluate_meetings(
     groups = _groups(manifests, output, max_pause, config.language)
     model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
     model.config = replace(model.config, decode=config.decode)
-    cutting = cutting or Cutting()
-    longest = cutting.longest or config.decode.max_window
-    ears = Ears(
-        *(model, speakers),
+    longest = options.max_window or config.decode.max_window
+    options = replace(
+        options,
         batch_size=max(1, int(config.decode.max_duration / longest)),
         max_duration=config.decode.max_duration,  # a group may be longer than a window
     )
+    recognizer = Recognizer(model, options)
     rows = {name: _Row() for name in ROWS}
     for own in tqdm(groups, "whole meetings", unit=" meetings"):
-        _evaluate(ears, own, cutting, output / "heard", rows)
+        _evaluate(recognizer, own, output / "heard", rows)
     scores = {}
     for name, row in rows.items():
         suffix = "" if name == "whole" else f"-{name}"
@@ -146,38 +148,41 @@ def _file(groups: Sequence[Any]) -> str:
     return found
 
 
-def _audio(groups: Sequence[Any]) -> Channels:
+def _audio(groups: Sequence[Any]) -> RecordingAudio:
     """The recording of groups in these channels, as far as its audio goes."""
     recording = groups[0].recording
     end = audio_end(recording)
     samples = int(end * recording.sampling_rate)
-    return Channels(replace(recording, duration=end, num_samples=samples), _channels(groups))
+    return RecordingAudio(replace(recording, duration=end, num_samples=samples), _channels(groups))
 
 
 def _evaluate(
-    ears: Ears, groups: Sequence[Any], cutting: Cutting, journals: Path, rows: dict[str, _Row]
+    recognizer: Recognizer, groups: Sequence[Any], journals: Path, rows: dict[str, _Row]
 ) -> None:
     """Adds one meeting to all rows."""
-    name, audio = groups[0].recording_id, _audio(groups)
-    voices = Voices(ears.model.config.decode.link_threshold)
-    spans = {round(cut.start, 3): cut for cut in groups}
-    oracle = list(
-        ears.hear_all(
-            audio,
-            [Span(start, round(cut.end, 3)) for start, cut in spans.items()],
-            f"oracle groups {[(cut.start, cut.end) for cut in groups]}",
-            journals / f"{name}.groups.jsonl",
-        )
+    name, audio, options = groups[0].recording_id, _audio(groups), recognizer.options
+    voices = Voices(recognizer.model.config.decode.link_threshold)
+    cuts = {round(cut.start, 3): cut for cut in groups}
+    spans = [Span(start, round(cut.end, 3)) for start, cut in cuts.items()]
+    (oracle,) = recognize_meetings(
+        recognizer,
+        [
+            Meeting(
+                audio, lambda: spans, f"oracle groups {spans}", journals / f"{name}.groups.jsonl"
+            )
+        ],
     )
-    windows = ears.windows(audio.speech(cutting.vad), cutting)
-    heard = list(ears.hear_all(audio, windows, repr(cutting), journals / f"{name}.jsonl"))
+    (windows,) = recognize_meetings(
+        recognizer,
+        [Meeting(audio, lambda: cut_windows(audio, options), "", journals / f"{name}.jsonl")],
+    )
     for window in oracle:
-        cut = spans[window.start]
+        cut = cuts[window.start]
         rows["groups"].hyp += [
-            replace(one.moved(-window.start), session=cut.id) for one in window.segments
+            replace(segment.moved(-window.start), session=cut.id) for segment in window.segments
         ]
     rows["linked"].hyp += link(oracle, voices)
-    rows["whole"].hyp += by_time(mend(link(join(heard), voices)))
+    rows["whole"].hyp += by_time(mend(link(join(windows), voices)))
     for cut in groups:
         own = group_segments(cut)
         rows["groups"].ref += own

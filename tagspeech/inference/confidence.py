@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from tagspeech.decoding.greedy import Output, spell
+from tagspeech.inference.generate import Output, spell
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.serialize import ParsedTarget, parse_target
 

@@ -22,7 +22,7 @@ _NAME = "tagspeech_rows"
 _GROWTH = 1.5  # what a row's memory grows by when it is full
 
 
-class Row:
+class KeysAndValues:
     """Keys and values of one row, layer by layer, (2, G, capacity, D) each."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Row:
         return key_GLD, value_GLD
 
 
-def forward(llm: Any, rows: Sequence[Row], inputs: Sequence[Tensor]) -> Tensor:
+def forward(llm: Any, rows: Sequence[KeysAndValues], inputs: Sequence[Tensor]) -> Tensor:
     """The last hidden state (rows, H) of each row after new embedded positions (K, H)."""
     decoder = llm.get_decoder()
     counts = [len(one) for one in inputs]
@@ -90,7 +90,7 @@ def _attention(
     *,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    tagspeech_rows: Sequence[tuple[Row, int]] = (),
+    tagspeech_rows: Sequence[tuple[KeysAndValues, int]] = (),
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Of each row, its new positions to all up to them. Arguments as transformers calls it.

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tagspeech.audio.sources import choose_channels
 from tagspeech.errors import InputError
 
 POLL = 0.1  # seconds between two looks at a file that has not grown
@@ -32,7 +33,8 @@ class PcmStream:
 
     path           a file, or "-" for standard input
     sampling_rate  of bare samples, which have one channel; a WAV says its own
-    channel        of a WAV with several
+    channel        of a WAV with several: a number, "mix" for their mean, or "auto": the mean of
+                   two, the first of more
     idle           seconds without growth after which a file is at its end
 
     A thread reads from the beginning on: whoever writes into a pipe need not wait while a model is
@@ -42,8 +44,8 @@ class PcmStream:
     Raises `InputError` for a path that is no file, and for what is no 16-bit PCM with this channel.
     """
 
-    def __init__(self, path: str, sampling_rate: int, channel: int, idle: float) -> None:
-        self.path, self.rate, self.channel, self.channels = path, sampling_rate, channel, 1
+    def __init__(self, path: str, sampling_rate: int, channel: str | int, idle: float) -> None:
+        self.path, self.rate, self.channels = path, sampling_rate, 1
         self.idle = None if path == "-" else idle
         self.problem: InputError | OSError | None = None
         if path != "-" and not Path(path).is_file():
@@ -57,9 +59,10 @@ class PcmStream:
         for magic, name in OTHERS.items():
             if begin.startswith(magic):
                 raise InputError(f"{path}: is {name}; --follow wants 16-bit PCM, bare or as WAV")
-        if channel >= self.channels:
-            has = list(range(self.channels))
-            raise InputError(f"{path}: has no channel {channel}; it has {has}")
+        streams = choose_channels(path, range(self.channels), str(channel))
+        if len(streams) > 1:
+            raise InputError("--channel each: --follow prints one transcript; take mix or a number")
+        self.chosen = list(streams[0])
         if self.rate < LOWEST_RATE:
             raise InputError(f"{path}: {self.rate} Hz: --follow wants {LOWEST_RATE} Hz or more")
         self._pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -86,7 +89,7 @@ class PcmStream:
 
     def _samples(self, data: bytes) -> NDArray[np.float32]:
         samples_TC = np.frombuffer(data, "<i2").reshape(-1, self.channels)
-        return samples_TC[:, self.channel].astype(np.float32) / np.float32(2**15)
+        return samples_TC[:, self.chosen].mean(axis=1, dtype=np.float32) / np.float32(2**15)
 
     def _fill(self) -> None:
         try:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tagspeech.audio.sources import Span
 from tagspeech.errors import InputError
+from tagspeech.options import check_overlap
 
 SAMPLING_RATE = 16000  # of the audio that speech is looked for in
 BLOCK = 512  # samples that one answer is for: what silero-vad takes
@@ -33,13 +34,6 @@ OVER_NOISE = 10.0  # decibels over it that are speech
 QUIET = 1e-4  # root mean square of digital silence and of dither: never speech
 
 
-class Span(NamedTuple):
-    """From `start` to `end`, seconds of a recording."""
-
-    start: float
-    end: float
-
-
 def detector(kind: str) -> Callable[[NDArray[np.float32]], float]:
     """Gives the probability of speech of each block of `BLOCK` samples, one after the other.
 
@@ -50,7 +44,7 @@ def detector(kind: str) -> Callable[[NDArray[np.float32]], float]:
     if kind == "energy":
         return _Energy()
     if kind != "silero":
-        raise InputError(f"vad: wants silero or energy, found {kind!r}")
+        raise InputError(f"vad: must be silero or energy, got {kind!r}")
     from silero_vad import load_silero_vad  # takes a second
 
     model = load_silero_vad()
@@ -128,11 +122,7 @@ def windows(
 
     Raises `InputError` where an overlap leaves nothing of a window.
     """
-    if not 0 <= overlap <= longest / 2:
-        raise InputError(
-            f"window overlap: wants 0 to half of the longest window, {longest / 2:g} s, "
-            f"found {overlap:g}"
-        )
+    check_overlap(overlap, longest)
     window: Span | None = None
     for region in regions:
         if window and (

@@ -1,4 +1,4 @@
-"""Greedy generation of target texts (PAPER, decoding), held to the target language or free.
+"""Greedy generation of target texts, constrained to the output format or free.
 
 Each forward pass takes every row on by one token and by all that follow in any case; where only a
 few tokens may follow, only their logits are computed.
@@ -19,11 +19,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from tagspeech.decoding.held import Held
-from tagspeech.decoding.rows import Row, forward
-from tagspeech.decoding.vocabulary import Vocabulary
 from tagspeech.errors import InputError, is_out_of_memory
 from tagspeech.grammar import begin
+from tagspeech.inference.batched_attention import KeysAndValues, forward
+from tagspeech.inference.constraint import Constraint, Vocabulary
 from tagspeech.models.tagspeech import Frames, TagSpeechModel
 
 log = logging.getLogger(__name__)
@@ -48,18 +47,18 @@ class Output:
     passes: int = 0
 
 
-_Start = tuple[Tensor, int, Held | None]  # prompt, most tokens, to what the output is held
+_Start = tuple[Tensor, int, Constraint | None]  # prompt, most tokens, what may be written
 
 
 class _Writer:
     """One row: its output, keys and values."""
 
-    def __init__(self, prompt_LH: Tensor, limit: int, held: Held | None) -> None:
+    def __init__(self, prompt_LH: Tensor, limit: int, constraint: Constraint | None) -> None:
         self.limit = limit
-        self.held = copy(held)  # short of memory, outputs begin anew
+        self.constraint = copy(constraint)  # short of memory, outputs begin anew
         self.prompt: Tensor | None = prompt_LH  # until it has gone through the LLM
         self.read = 0  # tokens of the output that have
-        self.row, self.output = Row(), Output()
+        self.cache, self.output = KeysAndValues(), Output()
         self.hidden = prompt_LH[-1]  # the last state of the LLM (H,), after the first pass
         self.done = False
 
@@ -78,23 +77,23 @@ class _Writer:
         Where there would be no room for the end of the text then, the end takes its place.
         """
         left = self.limit - len(self.output.ids)
-        ending = self.held.ending(token, self.limit, left) if self.held is not None else []
+        ending = self.constraint.ending(token, self.limit, left) if self.constraint else []
         self._add(ending or [token], 0.0 if ending else log_prob)
         self.add_forced()
 
     def add_forced(self) -> None:
         """Adds the tokens that follow in any case."""
-        if self.held is not None and not self.done:
-            self._add(self.held.forced())
+        if self.constraint is not None and not self.done:
+            self._add(self.constraint.forced())
 
     def _add(self, ids: Sequence[int], log_prob: float = 0.0) -> None:
         self.output.ids += ids
         self.output.log_probs += [log_prob] * len(ids)
-        if self.held is None:
+        if self.constraint is None:
             self.done = len(self.output.ids) >= self.limit
         else:
-            self.held.add(ids)
-            self.done = self.held.whole
+            self.constraint.add(ids)
+            self.done = self.constraint.whole
 
 
 @torch.inference_mode()
@@ -106,8 +105,8 @@ def generate(
 ) -> list[Output]:
     """What the LLM writes for each item.
 
-    durations  seconds of audio of each item, to which its output is held (`tagspeech.grammar`);
-               None: anything can be written
+    durations  seconds of audio of each item: its output is constrained to target texts of that
+               length (`inference.grammar`); None: anything can be written
 
     Where memory is short, the batch is halved, with a warning. Raises `InputError` where the LLM
     computes something that is no number: half precision overflowed, and for `max_new_tokens` in
@@ -127,7 +126,7 @@ def generate(
         (
             prompt_LH,
             min(max_new_tokens, few + math.ceil(each * seconds)),
-            Held(vocabulary, begin(seconds, model.config.target.time_grid)),
+            Constraint(vocabulary, begin(seconds, model.config.target.time_grid)),
         )
         for prompt_LH, seconds in zip(prompts, durations, strict=True)
     ]
@@ -169,7 +168,7 @@ def _run(model: TagSpeechModel, starts: Sequence[_Start]) -> list[Output]:
         _choose(model, at_work)
         for writer in at_work:
             if writer.done:
-                writer.row.layers.clear()
+                writer.cache.layers.clear()
         _step(model, [writer for writer in at_work if not writer.done])
     return [writer.output for writer in writers]
 
@@ -192,7 +191,7 @@ def _step(model: TagSpeechModel, writers: list[_Writer]) -> None:
     if not writers:
         return
     inputs = [writer.new_inputs(model) for writer in writers]
-    hidden_RH = forward(model.llm, [writer.row for writer in writers], inputs)
+    hidden_RH = forward(model.llm, [writer.cache for writer in writers], inputs)
     for writer, hidden_H in zip(writers, hidden_RH, strict=True):
         writer.hidden = hidden_H
 
@@ -200,20 +199,24 @@ def _step(model: TagSpeechModel, writers: list[_Writer]) -> None:
 def _choose(model: TagSpeechModel, writers: list[_Writer]) -> None:
     """Adds to each row its likeliest token and those that follow it in any case."""
     head, end = model.llm.get_output_embeddings(), model.prompt.ending[0]
-    others = [(one, one.held) for one in writers if one.held is not None and not one.held.in_words]
-    in_words = [one for one in writers if one.held is None or one.held.in_words]
+    in_words, others = [], []
+    for writer in writers:
+        if writer.constraint is None or writer.constraint.in_words:
+            in_words.append(writer)
+        else:
+            others.append((writer, writer.constraint))
     for some in _evenly(in_words, ROWS):
         hidden_RH = torch.stack([writer.hidden for writer in some])
         for writer, log_probs_V in zip(some, _log_probs(head, hidden_RH), strict=True):
             token = int(log_probs_V.argmax())
-            if writer.held is not None:
-                token = writer.held.best(log_probs_V, token)
+            if writer.constraint is not None:
+                token = writer.constraint.best(log_probs_V, token)
             elif token == end:
                 writer.done = True
                 continue
             writer.choose(token, float(log_probs_V[token]))
-    for writer, held in others:
-        choices = held.allowed()
+    for writer, constraint in others:
+        choices = constraint.allowed()
         (log_probs,) = _log_probs(head, writer.hidden[None], choices)
         place = int(log_probs.argmax())
         writer.choose(choices[place], float(log_probs[place]))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import kaldialign
 import numpy as np
 
-from tagspeech.meetings.heard import Heard
+from tagspeech.inference.recognizer import WindowResult
 from tagspeech.segments import Segment, word_times
 
 NOTHING = ""  # stands where a word has no partner
@@ -29,14 +29,14 @@ class _Word(NamedTuple):
     text: str
 
 
-def join(heard: Sequence[Heard]) -> list[Heard]:
+def join(results: Sequence[WindowResult]) -> list[WindowResult]:
     """The windows of a recording, in order, without what two of them heard twice.
 
     Word times are estimates, a segment's time spread over its characters. A segment across a seam
     is cut there: its parts end and begin at the same time, so that `mend` can put them together.
     """
-    joined: list[Heard] = []
-    for window in heard:
+    joined: list[WindowResult] = []
+    for window in results:
         if joined and joined[-1].end > window.start:
             before = joined[-1]
             at = _seam(before, window)
@@ -68,7 +68,7 @@ def mend(segments: Sequence[Segment]) -> list[Segment]:
     return mended
 
 
-def _seam(before: Heard, after: Heard) -> float:
+def _seam(before: WindowResult, after: WindowResult) -> float:
     middle = (after.start + before.end) / 2
     left, right = (
         [one for one in _words(window.segments) if after.start <= one.time <= before.end]
@@ -99,7 +99,7 @@ def _words_of(segment: Segment) -> list[_Word]:
     ]
 
 
-def _part(window: Heard, start: float, end: float) -> Heard:
+def _part(window: WindowResult, start: float, end: float) -> WindowResult:
     """What of a window lies between two times: words by their middle, segments cut."""
     segments, kept = [], []
     for number, one in enumerate(window.segments):
@@ -116,4 +116,4 @@ def _part(window: Heard, start: float, end: float) -> Heard:
         )
         kept.append(number)
     vectors_ND = window.vectors[np.array(kept, dtype=int)]
-    return Heard(start, end, tuple(segments), vectors_ND)
+    return WindowResult(start, end, tuple(segments), vectors_ND)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from tagspeech.decoding.speakers import FARTHEST
-from tagspeech.meetings.heard import Heard
-from tagspeech.meetings.linking import FOUNDING, Voices, distances, units
+from tagspeech.inference.clustering import FARTHEST
+from tagspeech.inference.linking import FOUNDING, Voices, distances, units
+from tagspeech.inference.recognizer import WindowResult
 from tagspeech.segments import Segment
 
 
@@ -25,7 +25,7 @@ class Identities:
         self.names: list[str] = list(voices.enrolled)
         self.sums_KD: list[NDArray[np.float32]] = list(voices.enrolled.values())
 
-    def name(self, heard: Heard) -> list[Segment]:
+    def name(self, result: WindowResult) -> list[Segment]:
         """The segments of a window with the names of its speakers: "1", "2", ... by first
         appearance in the recording, or that of an enrolled voice.
 
@@ -33,12 +33,12 @@ class Identities:
         distance in all; who is farther than `threshold` from all is new, unless he talks for less
         than `FOUNDING` seconds, or there are as many as `limits` says and enough for the window.
         """
-        own = units(0, heard)
+        own = units(0, result)
         if not own:
             return []
         places = self._places(np.stack([one.sum_D for one in own]), [one.seconds for one in own])
         names = {one.name: self.names[place] for one, place in zip(own, places, strict=True)}
-        return [replace(one, speaker=names[one.speaker]) for one in heard.segments]
+        return [replace(one, speaker=names[one.speaker]) for one in result.segments]
 
     def _places(self, vectors_SD: NDArray[np.float32], seconds_S: list[float]) -> list[int]:
         """Places of a window's speakers among the names, which become more where one is new."""

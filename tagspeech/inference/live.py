@@ -22,46 +22,47 @@ import numpy as np
 from lhotse.augmentation import Resample
 from numpy.typing import NDArray
 
+from tagspeech.audio.sources import ArrayAudio, Span
 from tagspeech.errors import InputError
 from tagspeech.formats import render
-from tagspeech.meetings.hearing import Cutting, Ears
-from tagspeech.meetings.identities import Identities
-from tagspeech.meetings.linking import Voices
-from tagspeech.meetings.windows import (
+from tagspeech.inference.linking import Voices
+from tagspeech.inference.live_speakers import Identities
+from tagspeech.inference.recognizer import Recognizer, Window
+from tagspeech.inference.windows import (
     BEGINS,
     BLOCK,
     GOES_ON,
     PADDING,
     SAMPLING_RATE,
-    Span,
     detector,
 )
+from tagspeech.options import TranscribeOptions
 from tagspeech.segments import Segment
 
 log = logging.getLogger(__name__)
 
 LINE_FORMATS = ("seglst", "rttm", "stm")  # of which one segment is one line
 SECONDS = BLOCK / SAMPLING_RATE  # of a block
-LEAST_WINDOW = 1.0  # seconds; less holds hardly a word
 
 
 class Cutter:
     """Cuts a stream of blocks into windows.
 
-    sampling_rate  of the stream
-    cutting        `max_pause` and `vad` of it; windows share nothing
-    longest        seconds of a window at most
+    Args:
+        sampling_rate: Samples per second of the stream.
+        options: Resolved; of them `max_window`, `max_pause` and `vad` have an effect.
 
-    Raises `InputError` for windows of less than `LEAST_WINDOW` seconds and a negative pause.
+    Raises:
+        InputError: `vad` is "none": a stream needs pauses at which it is cut.
     """
 
-    def __init__(self, sampling_rate: int, cutting: Cutting, longest: float) -> None:
-        if longest < LEAST_WINDOW:
-            raise InputError(f"max_window: wants {LEAST_WINDOW:g} s or more, found {longest:g}")
-        if cutting.max_pause < 0:
-            raise InputError(f"max_pause: wants 0 s or more, found {cutting.max_pause:g}")
-        self.probability = detector(cutting.vad)
-        self.rate, self.max_pause, self.longest = sampling_rate, cutting.max_pause, longest
+    def __init__(self, sampling_rate: int, options: TranscribeOptions) -> None:
+        assert options.max_window is not None
+        if options.vad == "none":
+            raise InputError("--vad none: a stream is cut by voice activity; take silero or energy")
+        self.probability = detector("energy" if options.vad == "energy" else "silero")
+        self.rate = sampling_rate
+        self.max_pause, self.longest = options.max_pause, options.max_window
         self.resample = Resample(sampling_rate, SAMPLING_RATE)
         self.kept: list[tuple[NDArray[np.float32], bool]] = []  # blocks since `begin`, speech
         self.begin = 0.0  # seconds
@@ -111,26 +112,34 @@ class Cutter:
 
 
 def follow(
-    ears: Ears, session: str, blocks: Iterable[NDArray[np.float32]], cutter: Cutter, voices: Voices
+    recognizer: Recognizer,
+    session: str,
+    blocks: Iterable[NDArray[np.float32]],
+    cutter: Cutter,
+    voices: Voices,
 ) -> Iterator[list[Segment]]:
     """The segments of each window as soon as it is decoded, in seconds from the start.
 
-    blocks  (T,) of `cutter.block` samples each; only the last may be shorter
+    Args:
+        recognizer: Decodes the windows.
+        session: The session of the segments.
+        blocks: Samples (T,) of `cutter.block` samples each; only the last may be shorter.
+        cutter: Cuts the stream into windows.
+        voices: Who may speak.
     """
     identities = Identities(voices)
-    resample = Resample(cutter.rate, ears.reader.sampling_rate)
 
-    def told(windows: Iterable[tuple[Span, NDArray[np.float32]]]) -> Iterator[list[Segment]]:
+    def recognize(windows: Iterable[tuple[Span, NDArray[np.float32]]]) -> Iterator[list[Segment]]:
         for span, samples_T in windows:
             began = time.monotonic()
-            own_T = np.asarray(resample(samples_T[None])[0], dtype=np.float32)
-            for heard in ears.hear_samples(session, [(span, own_T)]):
-                yield identities.name(heard)
+            audio = ArrayAudio(session, samples_T, cutter.rate, span.start)
+            for result in recognizer.recognize([Window(audio, span)]):
+                yield identities.name(result)
             log.info("%.1f-%.1f s: decoded in %.1f s", *span, time.monotonic() - began)
 
     for block_T in blocks:
-        yield from told(cutter.add(block_T))
-    yield from told(cutter.end())
+        yield from recognize(cutter.add(block_T))
+    yield from recognize(cutter.end())
 
 
 def line_of(segment: Segment, name: str) -> str:

@@ -15,37 +15,13 @@ from scipy.cluster.hierarchy import cut_tree, fcluster, linkage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist, pdist
 
-from tagspeech.decoding.speakers import FARTHEST
-from tagspeech.errors import InputError
-from tagspeech.meetings.heard import Heard
+from tagspeech.inference.clustering import FARTHEST
+from tagspeech.inference.recognizer import WindowResult
+from tagspeech.options import Limits
 from tagspeech.segments import Segment, by_time
 
 FOUNDING = 1.5  # seconds of speech in a window from which on a voice is known well enough
 FEW = 0.04  # of the speech: who has less is no speaker of his own
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How many speakers a recording has: `number` where it is known, otherwise from `minimum` to
-    `maximum`; None: any."""
-
-    number: int | None = None
-    minimum: int = 1
-    maximum: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.least < 1 or (self.most is not None and self.most < self.least):
-            raise InputError(
-                f"number of speakers: wants 1 or more, found {self.least} to {self.most}"
-            )
-
-    @property
-    def least(self) -> int:
-        return self.number or self.minimum
-
-    @property
-    def most(self) -> int | None:
-        return self.number or self.maximum
 
 
 @dataclass(frozen=True)
@@ -73,7 +49,7 @@ class Unit:
     seconds: float
 
 
-def link(heard: Sequence[Heard], voices: Voices) -> list[Segment]:
+def link(results: Sequence[WindowResult], voices: Voices) -> list[Segment]:
     """The segments of all windows, by time, with speakers of the recording: "1", "2", ... by first
     appearance, or the name of an enrolled voice.
 
@@ -81,12 +57,15 @@ def link(heard: Sequence[Heard], voices: Voices) -> list[Segment]:
     are as far apart as voices can be; what all other windows say may outweigh that, since a window
     alone takes one voice for two now and then. A cluster of little speech joins the nearest other.
     Then the speakers of each window, those of a few words too, go to the clusters that fit best in
-    all, no two to one as long as there are enough.
+    all, no two to one as long as there are enough. The speakers of a single window stay as they
+    are, unless there are more than `voices.limits` allows.
     """
-    everybody = [unit for number, window in enumerate(heard) for unit in units(number, window)]
+    everybody = [unit for number, window in enumerate(results) for unit in units(number, window)]
     if not everybody:
         return []
     founders = [unit for unit in everybody if unit.seconds >= FOUNDING] or everybody
+    if len({unit.window for unit in everybody}) == 1:
+        founders = everybody
     clusters = _cluster(founders, voices)
     sums_KD = np.zeros((max(clusters) + 1, len(founders[0].sum_D)), dtype=np.float32)
     for unit, cluster in zip(founders, clusters, strict=True):
@@ -101,7 +80,7 @@ def link(heard: Sequence[Heard], voices: Voices) -> list[Segment]:
     linked = by_time(
         [
             replace(segment, speaker=str(labels[number, segment.speaker]))
-            for number, window in enumerate(heard)
+            for number, window in enumerate(results)
             for segment in window.segments
         ]
     )
@@ -113,7 +92,7 @@ def link(heard: Sequence[Heard], voices: Voices) -> list[Segment]:
     return [replace(one, speaker=names[one.speaker]) for one in linked]
 
 
-def units(number: int, window: Heard) -> list[Unit]:
+def units(number: int, window: WindowResult) -> list[Unit]:
     """The speakers of a window, by first appearance."""
     sums: dict[str, NDArray[np.float32]] = {}
     seconds: dict[str, float] = defaultdict(float)
@@ -131,7 +110,9 @@ def _cluster(units: Sequence[Unit], voices: Voices) -> list[int]:
     distances = _known(pdist(np.stack([unit.sum_D for unit in units]), "cosine"))
     distances[pdist([[unit.window] for unit in units]) == 0] = FARTHEST
     tree = linkage(distances, "average")
-    found = _without_few(fcluster(tree, voices.threshold, "distance") - 1, units)
+    clusters_U = fcluster(tree, voices.threshold, "distance") - 1
+    is_single = len({unit.window for unit in units}) == 1
+    found = clusters_U.tolist() if is_single else _without_few(clusters_U, units)
     least, most = voices.limits.least, voices.limits.most or len(units)
     count = min(max(len(set(found)), least), most, len(units))
     if count != len(set(found)):

@@ -1,0 +1,1 @@
+"""Audio: files of any length, arrays in memory, and streams that still grow, to samples."""

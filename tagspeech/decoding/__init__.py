@@ -1,1 +1,0 @@
-"""Decoding: from features to target text to segments."""

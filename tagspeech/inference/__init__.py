@@ -1,0 +1,4 @@
+"""Inference: from audio to segments with a trained model.
+
+recording -> windows -> Recognizer -> stitched, speakers linked -> segments
+"""

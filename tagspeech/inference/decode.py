@@ -1,0 +1,231 @@
+"""Decodes the utterance groups of one split, or a shard of them; a killed run resumes.
+
+Shards are decoded on several devices or hosts; `merge_decoded` makes one output of their journals.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lhotse import CutSet
+from tqdm import tqdm
+
+from tagspeech.config import DecodeConfig
+from tagspeech.data.batches import batches_by_duration, read_groups
+from tagspeech.data.groups import group_segments
+from tagspeech.errors import InputError
+from tagspeech.files import journal, read_journal, write_text
+from tagspeech.formats import write
+from tagspeech.inference.clustering import cluster_voices, with_speakers
+from tagspeech.inference.recognizer import Recognizer
+from tagspeech.models.pretrained import load_pretrained
+from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.segments import Segment
+from tagspeech.serialize import parse_target
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number`, from 1 to `count`, of the groups of a split."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """The shard of an option K/N. Raises `InputError` for anything else."""
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise InputError(f"--shard {text}: wants K/N with K from 1 to N, such as 2/4")
+        return cls(int(match[1]), int(match[2]))
+
+    @classmethod
+    def of_torchrun(cls, environment: Mapping[str, str]) -> Shard | None:
+        """The shard of a process that torchrun started; None where there is but one."""
+        count = int(environment.get("WORLD_SIZE", "1"))
+        return cls(int(environment["RANK"]) + 1, count) if count > 1 else None
+
+    def journal(self, split: str) -> str:
+        """The name of its journal."""
+        return f"{split}.{self.number}-of-{self.count}.raw.jsonl"
+
+    def take(self, groups: CutSet) -> CutSet:
+        """Its groups: dealt out from the longest on, so that all shards last about as long."""
+        ordered = sorted(groups, key=lambda cut: (-cut.duration, cut.id))
+        return CutSet.from_cuts(ordered[self.number - 1 :: self.count])
+
+
+def decode_groups(
+    recognizer: Recognizer, groups: CutSet, done: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """The journal's row of each group, batch by batch, longest groups first.
+
+    Groups of `done` have none, but are decoded again with others of their batch: another batch
+    changes the last bits of sums.
+
+    Yields:
+        A dictionary with
+        session, text: what the LLM wrote for whom;
+        malformed, problems: whether and why it does not parse whole;
+        tokens, passes: how many tokens it has, and forward passes of the LLM that wrote them;
+        speakers_by_voice, word_confidences: of each segment that parses, in order.
+    """
+    config = recognizer.model.config.decode
+    for batch in batches_by_duration(groups, config.max_duration):
+        if all(cut.id in done for cut in batch):
+            continue
+        for cut, hypothesis in zip(batch, recognizer.recognize_groups(batch), strict=True):
+            if cut.id in done:
+                continue
+            segments = hypothesis.parsed.segments
+            yield {
+                "session": cut.id,
+                "text": hypothesis.text,
+                "malformed": hypothesis.parsed.malformed,
+                "problems": hypothesis.parsed.problems,
+                "tokens": len(hypothesis.output.ids),
+                "passes": hypothesis.output.passes,
+                "speakers_by_voice": cluster_voices(
+                    segments, hypothesis.voice_TD, config.speaker_threshold
+                ),
+                "word_confidences": [segment.word_confidences for segment in segments],
+            }
+
+
+def decode(
+    model_dir: Path,
+    groups_path: Path,
+    output: Path,
+    config: DecodeConfig,
+    *,
+    shard: Shard | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Writes `SPLIT.{raw.jsonl,ref.seglst.json,hyp.seglst.json,hyp-voice.seglst.json}` to `output`.
+
+    The raw file is a journal of what the LLM wrote, with what did not parse. The hypotheses appear
+    when every group is decoded: `hyp` with the speakers that the LLM wrote, `hyp-voice` with
+    speakers by voice. SPLIT is the name of the groups' file.
+
+    shard  decodes this part alone, into a journal of its own; `merge_decoded` does the rest
+    dtype  of the LLM
+    """
+    groups = read_groups(groups_path)
+    split = groups_path.name.partition(".")[0]
+    own = groups if shard is None else shard.take(groups)
+    raw = output / (f"{split}.raw.jsonl" if shard is None else shard.journal(split))
+    done = {row["session"] for row in read_journal(raw)}
+    left = sum(cut.id not in done for cut in own)
+    if done:
+        log.info("%d of %d groups are decoded already", len(own) - left, len(own))
+    with journal(raw) as add:  # also of a shard without groups
+        if left:
+            model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
+            model.config = replace(model.config, decode=config)
+            outputs = decode_groups(Recognizer(model), own, done)
+            for row in tqdm(outputs, f"decode {split}", left, unit=" groups"):
+                add(row)
+    if shard is None:
+        rows = {row["session"]: row for row in read_journal(raw)}
+        _write_segments(groups, [rows[cut.id] for cut in groups], output, split)
+
+
+def merge_decoded(groups_path: Path, folders: Sequence[Path], output: Path) -> None:
+    """Makes of the journals of all shards in `folders` what `decode` writes to `output`.
+
+    Raises `InputError` for gaps and duplicates, of shards or of sessions.
+    """
+    groups = read_groups(groups_path)
+    split = groups_path.name.partition(".")[0]
+    rows = read_shards(groups, split, folders or [output])
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_text(output / f"{split}.raw.jsonl", "".join(lines))
+    _write_segments(groups, rows, output, split)
+
+
+def _write_segments(
+    groups: CutSet, rows: Sequence[dict[str, Any]], output: Path, split: str
+) -> None:
+    """References and hypotheses of all groups, each with its row, and a summary to the log."""
+    hyp: list[Segment] = []
+    hyp_voice: list[Segment] = []
+    for row in rows:
+        segments = parse_target(row["text"], row["session"]).segments
+        if "word_confidences" in row:  # not in journals before there were any
+            segments = [
+                replace(segment, word_confidences=None if sure is None else tuple(sure))
+                for segment, sure in zip(segments, row["word_confidences"], strict=True)
+            ]
+        hyp += segments
+        hyp_voice += with_speakers(segments, row["speakers_by_voice"])
+    ref = [segment for cut in groups for segment in group_segments(cut)]
+    write(ref, output / f"{split}.ref.seglst.json", "seglst")
+    write(hyp, output / f"{split}.hyp.seglst.json", "seglst")
+    write(hyp_voice, output / f"{split}.hyp-voice.seglst.json", "seglst")
+    malformed = sum(row["malformed"] for row in rows)
+    log.info("%s: %d groups decoded, %d malformed", split, len(rows), malformed)
+    tokens, passes = (sum(row[key] for row in rows) for key in ("tokens", "passes"))
+    log.info(
+        "%d tokens by %d forward passes of a row: %d passes saved", tokens, passes, tokens - passes
+    )
+
+
+def read_shards(groups: CutSet, split: str, folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The rows of all shards' journals in `folders`, in the order of the groups.
+
+    Raises `InputError` where there are none, for shards of two divisions, for a shard that is
+    missing or there twice, and for a session that is missing, there twice, or none of the groups.
+    """
+    found: dict[Shard, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.glob(f"{split}.*-of-*.raw.jsonl")):
+            match = re.fullmatch(r"(\d+)-of-(\d+)\.raw\.jsonl", path.name[len(split) + 1 :])
+            if not match:
+                continue
+            shard = Shard(int(match[1]), int(match[2]))
+            if shard in found:
+                raise InputError(f"{path}: {found[shard]} is the same shard; name one of them")
+            found[shard] = path
+    counts = sorted({shard.count for shard in found})
+    where = ", ".join(map(str, folders))
+    if len(counts) != 1:
+        kinds = " and ".join(map(str, counts)) or "no"
+        raise InputError(f"{where}: holds {kinds} shards of {split}; wants those of one division")
+    for number in range(1, counts[0] + 1):
+        if Shard(number, counts[0]) not in found:
+            raise InputError(
+                f"{where}: lacks shard {number}/{counts[0]} of {split}; decode it with "
+                f"--shard {number}/{counts[0]}"
+            )
+    return _rows(groups, found)
+
+
+def _rows(groups: CutSet, found: Mapping[Shard, Path]) -> list[dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    wanted = set(groups.ids)
+    for path in found.values():
+        for row in read_journal(path):
+            session = row["session"]
+            if session in rows:
+                raise InputError(f"{path}: session {session} is decoded twice; remove one of them")
+            if session not in wanted:
+                raise InputError(f"{path}: session {session} is none of the groups")
+            rows[session] = row
+    for shard, path in found.items():
+        missing = [cut.id for cut in shard.take(groups) if cut.id not in rows]
+        if missing:
+            raise InputError(
+                f"{path}: lacks {len(missing)} sessions, {missing[0]} the first; go on with "
+                f"--shard {shard.number}/{shard.count}"
+            )
+    return [rows[cut.id] for cut in groups]

@@ -1,0 +1,232 @@
+"""The recognizer: windows of audio to segments and voices. Nothing else decodes with a model.
+
+Shape suffixes: B batch, T samples or frames, F mel bins, N segments, D encoder channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lhotse import CutSet
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tagspeech.audio.sources import Audio, Span, is_audible
+from tagspeech.data.batches import FeatureReader
+from tagspeech.inference.clustering import cluster_voices, voice_vectors, with_speakers
+from tagspeech.inference.confidence import parse_output
+from tagspeech.inference.generate import Output, generate
+from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.options import TranscribeOptions
+from tagspeech.segments import Segment
+from tagspeech.serialize import ParsedTarget
+
+log = logging.getLogger(__name__)
+
+SHORTEST = 0.25  # seconds; under 21 feature frames no frame reaches the LLM
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """What was recognized in one window.
+
+    Attributes:
+        start: Seconds from the start of the recording.
+        end: The same.
+        segments: In the recording's times; the speakers are those of the window.
+        vectors: The voice of each segment, (N, D), of unit length.
+    """
+
+    start: float
+    end: float
+    segments: tuple[Segment, ...]
+    vectors: NDArray[np.float32]
+
+    def to_row(self) -> dict[str, Any]:
+        """The result as a row of a journal; vectors keep four decimals."""
+        return {
+            "start": self.start,
+            "end": self.end,
+            "segments": [asdict(segment) for segment in self.segments],
+            "vectors": [[round(float(x), 4) for x in vector_D] for vector_D in self.vectors],
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> WindowResult:
+        """The result that `to_row` wrote."""
+        segments = []
+        for fields in row["segments"]:
+            confidences = fields["word_confidences"]
+            known = None if confidences is None else tuple(confidences)
+            segments.append(Segment(**{**fields, "word_confidences": known}))
+        vectors_ND = np.array(row["vectors"], dtype=np.float32)
+        vectors_ND = vectors_ND.reshape(len(segments), -1 if segments else 1)
+        return cls(row["start"], row["end"], tuple(segments), vectors_ND)
+
+
+class Window(NamedTuple):
+    """A part of a recording that is decoded at once, and its result if it is known already."""
+
+    audio: Audio
+    span: Span
+    known: WindowResult | None = None
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What the LLM wrote for one item of a batch, and the item's voice frames (T, D)."""
+
+    text: str
+    parsed: ParsedTarget
+    output: Output
+    voice_TD: Tensor
+
+
+class Recognizer:
+    """A trained model that recognizes windows of recordings and utterance groups.
+
+    Args:
+        model: In eval mode.
+        options: How to transcribe; None: the defaults. Its None values are the model's.
+    """
+
+    def __init__(self, model: TagSpeechModel, options: TranscribeOptions | None = None) -> None:
+        config = model.config
+        self.model = model
+        self.options = (options or TranscribeOptions()).resolved(config.decode)
+        self.reader = FeatureReader(config.features, config.semantic.whisper_bins)
+
+    def recognize(self, windows: Iterable[Window]) -> Iterator[WindowResult]:
+        """The result of each window, in order.
+
+        Up to `options.batch_size` windows are decoded together, also those of different recordings.
+        They do not influence each other beyond the last bits of sums. A batch is decoded again
+        unless the results of all its windows are known, so that a resumed run has the same batches
+        as one that never stopped. A window of silence has no segments.
+
+        Raises:
+            InputError: Audio cannot be read, or half precision overflows.
+        """
+        for batch in self._batches(windows):
+            results: list[WindowResult | None] = [None] * len(batch)
+            if not all(window.known for window in batch):
+                results = self._recognize_batch(batch)
+            for window, result in zip(batch, results, strict=True):
+                yield window.known or result or _nothing(window.span)
+
+    def recognize_groups(self, groups: CutSet) -> list[Hypothesis]:
+        """The hypotheses of a batch of utterance groups, in order."""
+        durations = [cut.duration for cut in groups]
+        names = [cut.id for cut in groups]
+        return self._hypotheses(*self.reader(groups), names, durations)
+
+    def voice(self, windows: Iterable[Window]) -> NDArray[np.float32] | None:
+        """The mean voice of windows of one speaker, (D,), of unit length; None without windows."""
+        total_D = None
+        for window in windows:
+            frames = self._encode(*self.reader.of_samples([self._samples(window)]))
+            summed_D = frames.voice[0, : frames.voice_lens[0]].float().sum(0)
+            total_D = summed_D if total_D is None else total_D + summed_D
+        if total_D is None:
+            return None
+        return np.asarray(normalize(total_D, dim=0).cpu().numpy(), dtype=np.float32)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the projectors, which are small and which every training changes."""
+        digest = hashlib.sha256()
+        for projector in (self.model.semantic_projector, self.model.voice_projector):
+            for weight in projector.parameters():
+                digest.update(weight.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _batches(self, windows: Iterable[Window]) -> Iterator[list[Window]]:
+        """Windows in order, as many together as the options allow."""
+        options = self.options
+        batch: list[Window] = []
+        longest = 0.0
+        for window in windows:
+            seconds = window.span.end - window.span.start
+            longest = max(longest, seconds)
+            if len(batch) == options.batch_size or (
+                batch and longest * (len(batch) + 1) > options.max_duration
+            ):
+                yield batch
+                batch, longest = [], seconds
+            batch.append(window)
+        if batch:
+            yield batch
+
+    def _recognize_batch(self, batch: Sequence[Window]) -> list[WindowResult | None]:
+        """The result of each window; None for windows of silence, which the model never hears."""
+        samples = [self._samples(window) for window in batch]
+        audible = [place for place, samples_T in enumerate(samples) if is_audible(samples_T)]
+        results: list[WindowResult | None] = [None] * len(batch)
+        if not audible:
+            return results
+        shortest = round(SHORTEST * self.reader.sampling_rate)
+        padded = [
+            np.pad(samples[place], (0, max(0, shortest - len(samples[place])))) for place in audible
+        ]
+        hypotheses = self._hypotheses(
+            *self.reader.of_samples(padded),
+            [batch[place].audio.name for place in audible],
+            [len(samples[place]) / self.reader.sampling_rate for place in audible],
+        )
+        for place, hypothesis in zip(audible, hypotheses, strict=True):
+            window = batch[place]
+            for problem in hypothesis.parsed.problems:
+                log.warning("%s, at %.2f s: %s", window.audio.label, window.span.start, problem)
+            results[place] = self._result(window.span, hypothesis)
+        return results
+
+    def _samples(self, window: Window) -> NDArray[np.float32]:
+        return window.audio.samples(self.reader.sampling_rate, window.span)
+
+    def _result(self, span: Span, hypothesis: Hypothesis) -> WindowResult:
+        """The segments of a window with their speakers and voices, rounded as a journal is."""
+        segments, voice_TD = hypothesis.parsed.segments, hypothesis.voice_TD
+        if self.options.speakers == "voice":
+            threshold = self.model.config.decode.speaker_threshold
+            segments = with_speakers(segments, cluster_voices(segments, voice_TD, threshold))
+        if segments and len(voice_TD):
+            vectors_ND = normalize(voice_vectors(segments, voice_TD).float()).cpu().numpy()
+        else:
+            vectors_ND = np.zeros((len(segments), 1), dtype=np.float32)
+        moved = tuple(segment.moved(span.start) for segment in segments)
+        result = WindowResult(span.start, span.end, moved, vectors_ND)
+        return WindowResult.from_row(result.to_row())
+
+    def _encode(self, features_BTF: Tensor, lens_B: Tensor) -> Any:
+        with torch.inference_mode():
+            return self.model.encode(features_BTF, lens_B)
+
+    def _hypotheses(
+        self,
+        features_BTF: Tensor,
+        lens_B: Tensor,
+        names: Sequence[str],
+        durations: Sequence[float],
+    ) -> list[Hypothesis]:
+        """Encodes and decodes a batch; `durations` in seconds bound the times of an output."""
+        frames = self._encode(features_BTF, lens_B)
+        constrained = durations if self.options.grammar else None
+        limit = self.model.config.decode.max_new_tokens
+        hypotheses = []
+        for item, output in enumerate(generate(self.model, frames, limit, constrained)):
+            text, parsed = parse_output(self.model, output, names[item])
+            voice_TD = frames.voice[item, : frames.voice_lens[item]]
+            hypotheses.append(Hypothesis(text, parsed, output, voice_TD))
+        return hypotheses
+
+
+def _nothing(span: Span) -> WindowResult:
+    return WindowResult(span.start, span.end, (), np.zeros((0, 1), dtype=np.float32))

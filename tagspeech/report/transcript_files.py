@@ -1,0 +1,212 @@
+"""Behind `tagspeech transcribe`: from files and streams to transcripts on disk or on stdout."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from tagspeech.audio.pcm import PcmStream
+from tagspeech.audio.sources import open_audio
+from tagspeech.errors import InputError
+from tagspeech.formats import EXTENSIONS, FORMATS, render, write
+from tagspeech.inference.linking import Voices
+from tagspeech.inference.live import LINE_FORMATS, Cutter, follow, line_of
+from tagspeech.inference.meeting import enroll, transcribe
+from tagspeech.inference.recognizer import Recognizer
+from tagspeech.models.hub import find_model
+from tagspeech.models.llm import DTYPES, usable_device
+from tagspeech.models.pretrained import load_pretrained
+from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.options import TranscribeOptions
+from tagspeech.report.page import write_page
+from tagspeech.segments import Segment
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A trained model and where it runs.
+
+    Attributes:
+        name: A folder, or ORG/NAME on the Hub.
+        revision: A branch, tag or commit on the Hub; None: the default branch.
+        offline: Make no network requests.
+        device: As torch names it, such as cpu or cuda:1.
+        dtype: Of the LLM: float32, bfloat16 or float16.
+    """
+
+    name: str
+    revision: str | None = None
+    offline: bool = False
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def load(self) -> TagSpeechModel:
+        """The model in eval mode, on its device.
+
+        Raises:
+            InputError: The device cannot be used, or the model cannot be loaded.
+        """
+        device = usable_device(self.device)
+        folder = find_model(self.name, self.revision, self.offline)
+        model: TagSpeechModel = load_pretrained(
+            TagSpeechModel, folder, DTYPES[self.dtype], offline=self.offline
+        ).to(device)
+        return model
+
+
+@dataclass(frozen=True)
+class People:
+    """Who is known beforehand.
+
+    Attributes:
+        enrolled: A recording of one voice only for each name.
+        diarization: A file with the speaker turns of the recordings; None: none.
+    """
+
+    enrolled: Mapping[str, Path] = field(default_factory=dict)
+    diarization: Path | None = None
+
+    def check(self) -> None:
+        """Raises `InputError` if a recording cannot be read."""
+        for path in self.enrolled.values():
+            open_audio(path)
+
+    def voices(self, recognizer: Recognizer) -> Voices:
+        """The voices that are linked over a recording."""
+        known = {name: enroll(recognizer, path) for name, path in self.enrolled.items()}
+        threshold = recognizer.model.config.decode.link_threshold
+        return Voices(threshold, recognizer.options.limits, known)
+
+
+def transcribe_files(
+    choice: ModelChoice,
+    files: Sequence[Path],
+    formats: Sequence[str],
+    output: Path | None = None,
+    *,
+    options: TranscribeOptions | None = None,
+    people: People | None = None,
+    page: bool = False,
+) -> None:
+    """Writes `output/STEM.EXTENSION` for each file and format, and a page for each file if asked.
+
+    Without `output` the first format goes to stdout, the segments of all files in one list. Until
+    all files are done a journal of each lies in `output`, so that a killed run resumes.
+
+    Args:
+        choice: The model.
+        files: Recordings of any length.
+        formats: Names of formats.
+        output: A folder; None: stdout.
+        options: How to transcribe.
+        people: Known voices and turns.
+        page: Write `output/STEM.html`, a page to look at and to listen to.
+
+    Raises:
+        InputError: Two files have one stem, a format is unknown, or a file cannot be read; all
+            that is checked before the model is loaded.
+    """
+    _check_names(formats, files)
+    if page and output is None:
+        raise InputError("--page: needs --output, a folder for the page")
+    if output is not None and output.exists() and not output.is_dir():
+        raise InputError(f"--output {output}: is a file; it must be a folder")
+    options, people = options or TranscribeOptions(), people or People()
+    people.check()
+    inputs = [open_audio(path, options.channel) for path in files]
+    recognizer = Recognizer(choice.load(), options)
+    journals = None
+    if output is not None:
+        journals = [
+            [output / f"{path.stem}{f'.{n}' * (n > 0)}.journal.jsonl" for n in range(len(streams))]
+            for path, streams in zip(files, inputs, strict=True)
+        ]
+    everything: list[Segment] = []
+    found = transcribe(
+        recognizer,
+        inputs,
+        voices=people.voices(recognizer),
+        diarization=people.diarization,
+        journals=journals,
+    )
+    for path, segments in zip(files, found, strict=True):
+        everything += segments
+        if output is not None:
+            _write(segments, path, output, formats, page)
+    if output is None:  # one list: two of them in a row would be no JSON
+        print(render(everything, formats[0]), end="")
+    for journal in chain.from_iterable(journals or ()):
+        journal.unlink()
+
+
+def follow_stream(
+    choice: ModelChoice,
+    path: str,
+    form: str,
+    *,
+    options: TranscribeOptions,
+    people: People,
+    sampling_rate: int,
+    idle: float,
+) -> None:
+    """Prints a line for each segment of a growing file or a pipe as soon as it is decoded.
+
+    An interrupt (SIGINT, SIGTERM) ends the stream: what was read until then is printed.
+
+    Args:
+        choice: The model.
+        path: A growing file of 16-bit PCM, or "-" for standard input (`PcmStream`).
+        form: The format of the lines.
+        options: How to transcribe.
+        people: Known voices.
+        sampling_rate: Of bare samples.
+        idle: Seconds without growth after which a file is at its end.
+
+    Raises:
+        InputError: The format has no lines, or the stream or a voice is unusable, before the model
+            is loaded; or the file is removed, replaced or cut off, after what it held is printed.
+    """
+    if form not in LINE_FORMATS:
+        raise InputError(f"--format {form}: --follow prints lines of {', '.join(LINE_FORMATS)}")
+    people.check()
+    stream = PcmStream(path, sampling_rate, options.channel, idle)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stream.stop())
+    recognizer = Recognizer(choice.load(), options)
+    cutter = Cutter(stream.rate, recognizer.options)
+    segments_of_windows = follow(
+        recognizer,
+        "live" if path == "-" else Path(path).stem,
+        stream.blocks(cutter.block),
+        cutter,
+        people.voices(recognizer),
+    )
+    for segments in segments_of_windows:
+        for segment in segments:
+            print(line_of(segment, form), flush=True)
+    if stream.problem:
+        raise stream.problem
+
+
+def _write(
+    segments: list[Segment], audio: Path, output: Path, formats: Sequence[str], page: bool
+) -> None:
+    """The transcript of one recording in all formats, and its page."""
+    for name in formats:
+        write(segments, output / f"{audio.stem}.{EXTENSIONS[name]}", name)
+    if page:
+        html = output / f"{audio.stem}.html"
+        write_page(html, audio.name, {}, [], segments, recordings={audio.stem: str(audio)})
+
+
+def _check_names(formats: Sequence[str], files: Sequence[Path]) -> None:
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise InputError(f"--format {unknown[0]}: unknown; choose from {', '.join(FORMATS)}")
+    stems = [path.stem for path in files]
+    doubled = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if doubled is not None:
+        raise InputError(f"two inputs are named {doubled}; their outputs would be one file")
