@@ -153,9 +153,8 @@ def _score_session(
     language: str,
     collar: float,
 ) -> Session:
-    ref_turns, ref_overlaps = turns(ref)
-    hyp_turns, hyp_overlaps = turns(hyp)
-    parts = {key: diarization(ref_turns, hyp_turns, *kind) for key, kind in DER_KINDS.items()}
+    spoken, heard = ([(s.speaker, s.start, s.end) for s in side] for side in (ref, hyp))
+    parts = {key: diarization(spoken, heard, *kind) for key, kind in DER_KINDS.items()}
     correct, matched = matched_gender(ref, hyp, parts["der"].mapping)
     words, orc_exact = word_error_rates(ref, hyp, language=language, collar=collar)
     return Session(
@@ -169,6 +168,6 @@ def _score_session(
         hyp_speakers=len({segment.speaker for segment in hyp}),
         gender_correct=correct,
         gender_matched=matched,
-        ref_self_overlaps=ref_overlaps,
-        hyp_self_overlaps=hyp_overlaps,
+        ref_self_overlaps=turns(ref)[1],
+        hyp_self_overlaps=turns(hyp)[1],
     )
