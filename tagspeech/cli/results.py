@@ -87,6 +87,7 @@ def add_score(verbs: object) -> None:
             groups=args.groups,
             protocol=args.protocol,
             fold=args.fold_chinese,
+            uem=args.uem,
             output=args.output,
         )
 
@@ -103,6 +104,7 @@ def add_score(verbs: object) -> None:
         *("--protocol",), choices=("all", "paper"), default="all", help="paper: those of 0.5-80 s"
     )
     add_path(parser, "groups", "SPLIT.jsonl.gz: all sessions, how long they are", required=False)
+    add_path(parser, "uem", "UEM file: what DER and tcpWER are of", required=False)
     add_path(parser, "output", "scores.json", required=False)
 
 

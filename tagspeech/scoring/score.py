@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from tagspeech.errors import InputError
-from tagspeech.scoring.diarization import diarization, matched_gender, turns
+from tagspeech.scoring.diarization import Stretch, diarization, matched_gender, turns
 from tagspeech.scoring.metrics import DER_KINDS, DURATIONS, Session, duration_range, metrics
 from tagspeech.scoring.words import quiet_meeteval, word_error_rates
 from tagspeech.segments import Segment
@@ -28,6 +28,7 @@ def score(
     protocol: str = "all",
     language: str = "en",
     collar: float = 5.0,
+    uem: Mapping[str, Sequence[Stretch]] | None = None,
     intervals: bool = False,
 ) -> dict[str, Any]:
     """Scores `hyp` against `ref`.
@@ -39,6 +40,9 @@ def score(
     protocol   "paper": "overall" has sessions of `PROTOCOL` seconds and says in "left_out" what
                the others hold; "all" (beside "overall", where some are left out) has everything
     collar     of tcpWER, in seconds
+    uem        stretches (start, end) of a session, in seconds, that the DER is of and that segments
+               of time-constrained word rates must reach into; a session that is not in it is
+               scored as without it. "uem" in "overall" has how many sessions and seconds it is of
     intervals  confidence intervals of the rates, in "intervals"
 
     Returns "overall", perhaps "all", then "by_duration" (`DURATIONS`) and "by_speakers" (of the
@@ -61,6 +65,7 @@ def score(
                 malformed=None if malformed is None else name in malformed,
                 language=language,
                 collar=collar,
+                uem=(uem or {}).get(name),
             )
             for name in tqdm(names, desc="score", unit="session", disable=None)
         }
@@ -70,7 +75,7 @@ def score(
 
     everything = list(results.values())
     within = _of_the_paper(everything) if protocol == "paper" else everything
-    scores = {"overall": {"protocol": protocol, **summary(within)}}
+    scores = {"overall": {"protocol": protocol, "uem": _extent(uem), **summary(within)}}
     if protocol == "paper":
         scores["overall"]["left_out"] = _left_out(within, everything)
     if len(within) < len(everything):
@@ -98,6 +103,14 @@ def _check(protocol: str, names: Sequence[str], given: Set[str]) -> None:
             f"hypothesis: session {strangers[0]!r} ({len(strangers)} such) is not in the "
             "reference; score it against the reference of the same test set"
         )
+
+
+def _extent(uem: Mapping[str, Sequence[Stretch]] | None) -> dict[str, float] | None:
+    """How many sessions and seconds a UEM is of."""
+    if uem is None:
+        return None
+    seconds = sum(end - start for stretches in uem.values() for start, end in stretches)
+    return {"sessions": len(uem), "seconds": round(seconds, 6)}
 
 
 def _of_the_paper(results: Sequence[Session]) -> list[Session]:
@@ -152,11 +165,12 @@ def _score_session(
     malformed: bool | None,
     language: str,
     collar: float,
+    uem: Sequence[Stretch] | None,
 ) -> Session:
     spoken, heard = ([(s.speaker, s.start, s.end) for s in side] for side in (ref, hyp))
-    parts = {key: diarization(spoken, heard, *kind) for key, kind in DER_KINDS.items()}
+    parts = {key: diarization(spoken, heard, *kind, uem=uem) for key, kind in DER_KINDS.items()}
     correct, matched = matched_gender(ref, hyp, parts["der"].mapping)
-    words, orc_exact = word_error_rates(ref, hyp, language=language, collar=collar)
+    words, orc_exact = word_error_rates(ref, hyp, language=language, collar=collar, uem=uem)
     return Session(
         seconds=seconds,
         malformed=malformed,

@@ -24,6 +24,7 @@ from meeteval.wer.matching.greedy_combination_matching import (
 from meeteval.wer.wer.error_rate import ErrorRate
 from scipy.optimize import linear_sum_assignment
 
+from tagspeech.scoring.diarization import Stretch
 from tagspeech.segments import Segment, by_time
 from tagspeech.text import normalise, scoring_units
 
@@ -53,6 +54,7 @@ def word_error_rates(
     *,
     language: str,
     collar: float,
+    uem: Sequence[Stretch] | None = None,
 ) -> tuple[dict[str, ErrorRate], bool]:
     """The rates "wer", "cpwer", "tcpwer", "orcwer" of one session; either side may be empty.
 
@@ -63,6 +65,9 @@ def word_error_rates(
             order of their starts (meeteval's default), so nothing is refused or dropped.
     orcwer  each reference segment is given to the hypothesis speaker where it costs least: words
             of a segment stay together, who spoke them does not count
+
+    With `uem`, "tcpwer" is of the segments that reach into one of its stretches, whole (meeteval's
+    rule); the others need no times and are of all segments.
 
     Also, whether ORC-WER is exact. Where that search would take too long (`ORC_CELLS`) it is
     meeteval's greedy one, which can only be too high.
@@ -76,7 +81,7 @@ def word_error_rates(
     rates = {
         "wer": wer,
         "cpwer": _best_pairing(cp_word_error_rate, ref_units, hyp_units),
-        "tcpwer": _best_pairing(tcp, ref_units, hyp_units),
+        "tcpwer": _best_pairing(tcp, _within(ref_units, uem), _within(hyp_units, uem)),
         "orcwer": orc(SegLST(ref_units), SegLST(hyp_units)) if both else wer,
     }
     return rates, exact
@@ -98,6 +103,18 @@ def unit_rows(segments: Sequence[Segment], language: str) -> list[Row]:
                 }
             )
     return rows
+
+
+def _within(rows: list[Row], uem: Sequence[Stretch] | None) -> list[Row]:
+    """The rows that reach into one of the stretches of `uem`, or touch it."""
+    if uem is None:
+        return rows
+
+    def reaches(row: Row, stretch: Stretch) -> bool:
+        start, end = float(row["start_time"]), float(row["end_time"])
+        return stretch[0] <= end and start <= stretch[1]
+
+    return [row for row in rows if any(reaches(row, stretch) for stretch in uem)]
 
 
 def joined(rows: Sequence[Row]) -> str:
