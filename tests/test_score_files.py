@@ -98,6 +98,26 @@ def test_traditional_and_simplified_chinese_are_the_same_where_asked(tmp_path: P
     assert (apart["folded"], together["folded"]) == (False, True)
 
 
+@pytest.mark.parametrize(
+    ("language", "said", "heard", "errors", "length"),
+    [
+        ("ja", "今日は いい天気です", "今日わいい天気デス", 3, 9),
+        ("ko", "할 수 있습니다", "할수 있슴니다", 1, 6),  # spaces do not count
+        ("en", "할 수 있습니다", "할수 있슴니다", 3, 3),
+    ],
+)
+def test_japanese_and_korean_are_scored_by_character(
+    tmp_path: Path, language: str, said: str, heard: str, errors: int, length: int
+) -> None:
+    ref = write(tmp_path / "ref.stm", [Segment("s", "A", 0, 4, said)])
+    hyp = write(tmp_path / "hyp.stm", [Segment("s", "A", 0, 4, heard)])
+    call = ("score", "--ref", ref, "--hyp", hyp, "--language", language)
+    overall = json.loads(tagspeech(*call))
+    assert overall["language"] == language
+    for key in WORD_RATES:
+        assert (overall[key]["errors"], overall[key]["length"]) == (errors, length), key
+
+
 def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
     ref = write(tmp_path / "ref.stm", REF)
     empty = tmp_path / "empty"

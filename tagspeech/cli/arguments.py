@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tagspeech.config import Config
 from tagspeech.config_file import load_config
+from tagspeech.text import LANGUAGES
 
 
 def add_verb(verbs: object, name: str, summary: str, run: object) -> argparse.ArgumentParser:
@@ -74,6 +75,16 @@ def add_grammar(parser: argparse.ArgumentParser) -> None:
         *("--grammar",),
         choices=("on", "off"),
         help="on: the LLM can write target texts alone (default: as configured, on); off: anything",
+    )
+
+
+def add_language(parser: argparse.ArgumentParser) -> None:
+    """The option --language."""
+    parser.add_argument(
+        *("--language",),
+        choices=LANGUAGES,
+        default="en",
+        help="zh, ja and ko count characters, spaces left out; en counts words (default: en)",
     )
 
 

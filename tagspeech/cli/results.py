@@ -12,6 +12,7 @@ from tagspeech.cli.arguments import (
     add_configuration,
     add_device,
     add_grammar,
+    add_language,
     add_path,
     add_threads,
     add_verb,
@@ -95,7 +96,7 @@ def add_score(verbs: object) -> None:
     add_path(parser, "ref", "reference segments: a file, or a folder of files")
     add_path(parser, "hyp", "hypothesis segments: a file, or a folder of files")
     add_path(parser, "raw", "SPLIT.raw.jsonl of the decoder: what was malformed", required=False)
-    parser.add_argument("--language", choices=("en", "zh"), default="en")
+    add_language(parser)
     parser.add_argument(
         *("--fold-chinese",), action="store_true", help="traditional counts as simplified Chinese"
     )
@@ -154,7 +155,7 @@ def add_page(verbs: object) -> None:
     parser = add_verb(verbs, "page", summary, run)
     add_path(parser, "hyp", "segments: a file, or a folder of files")
     add_path(parser, "ref", "reference segments, where there are any", required=False)
-    parser.add_argument("--language", choices=("en", "zh"), default="en")
+    add_language(parser)
     add_path(parser, "output", "page.html")
     parser.add_argument(
         "audio", nargs="*", type=Path, metavar="AUDIO", help="recordings, named as their sessions"

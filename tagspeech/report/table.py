@@ -28,7 +28,12 @@ TITLES = {
     "linked": "oracle groups, linked",
     "whole": "whole meetings",
 }
-NORMALISERS = {"en": "lower case, no symbols, words", "zh": "no symbols, characters"}
+NORMALISERS = {
+    "en": "lower case, no symbols, words",
+    "zh": "no symbols, characters",
+    "ja": "no symbols, characters",
+    "ko": "no symbols, no spaces, characters",
+}
 
 
 def results(
