@@ -182,6 +182,25 @@ def test_an_unknown_protocol_is_refused_by_the_function_too() -> None:
         score(REF, REF, protocol="Paper")
 
 
+@pytest.mark.parametrize("collar", ["nan", "-1"])
+def test_a_collar_that_is_no_number_of_seconds_is_refused(tmp_path: Path, collar: str) -> None:
+    ref = write(tmp_path / "ref.stm", REF)
+    message = tagspeech("score", "--ref", ref, "--hyp", ref, f"--collar={collar}", code=2)
+    assert f"collar: must be a finite number of seconds from 0, got {collar}" in message
+    assert message.count("\n") == 1
+
+
+def test_an_infinite_collar_is_refused() -> None:
+    with pytest.raises(InputError, match="seconds from 0, got inf"):
+        score(REF, REF, collar=float("inf"))
+
+
+@pytest.mark.parametrize("collar", [0, 1e-300, 1e300])
+def test_any_other_collar_is_taken(collar: float) -> None:
+    scores = overall(REF, REF[:3], collar=collar)
+    assert (scores["tcpwer"]["errors"], scores["tcpwer"]["collar"]) == (2, collar)
+
+
 def test_score_refuses_wrong_groups(tmp_path: Path) -> None:
     ref = tmp_path / "ref.seglst.json"
     formats.write(REF, ref)

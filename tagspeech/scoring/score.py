@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Any
@@ -50,11 +51,12 @@ def score(
     fractions; a rate without any reference to divide by is None, a gender accuracy without any
     matched speech 0. A session without a hypothesis counts as deletions and missed speech.
 
-    Raises `InputError` when `protocol` is none of `PROTOCOLS`, when there is no session (of the
-    protocol), or when `hyp` or `malformed` name one that is neither in `ref` nor in `sessions`.
+    Raises `InputError` when `protocol` is none of `PROTOCOLS`, `collar` is negative or not finite,
+    there is no session (of the protocol), or `hyp` or `malformed` name one that is neither in `ref`
+    nor in `sessions`.
     """
     names = list(dict.fromkeys([*(sessions or ()), *(s.session for s in ref)]))
-    _check(protocol, names, {*(s.session for s in hyp), *(malformed or ())})
+    _check(protocol, collar, names, {*(s.session for s in hyp), *(malformed or ())})
     ref_by, hyp_by = _by_session(ref), _by_session(hyp)
     lasts = {name: max((s.end for s in ref_by[name]), default=0.0) for name in names}
     lasts.update({name: own for name, own in (seconds or {}).items() if name in lasts})
@@ -90,11 +92,13 @@ def score(
     }
 
 
-def _check(protocol: str, names: Sequence[str], given: Set[str]) -> None:
-    """Raises `InputError` for an unknown protocol, where there is no session, and where one is
-    `given` that is not among `names`."""
+def _check(protocol: str, collar: float, names: Sequence[str], given: Set[str]) -> None:
+    """Raises `InputError` for an unknown protocol, an impossible collar, where there is no session,
+    and where one is `given` that is not among `names`."""
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol: {protocol!r} is unknown; wants one of {', '.join(PROTOCOLS)}")
+    if not 0 <= collar < math.inf:
+        raise InputError(f"collar: must be a finite number of seconds from 0, got {collar:g}")
     if not names:
         raise InputError("reference: has no session, so there is nothing to score")
     strangers = sorted(given - set(names))
