@@ -49,7 +49,7 @@ def test_files_to_scores_to_report(
     assert written == results({"test": scores}, "mini", "abc", {"train": 60.0, "decode": 2})
     assert list(written) == ["recipe", "commit", "seconds", "test"]
     assert list(written["test"]) == [
-        *("sessions", "malformed_rate", "wer", "cpwer", "tcpwer", "orcwer"),
+        *("sessions", "malformed_rate", "wer", "cpwer", "tcpwer", "orcwer", "tcorcwer"),
         *("der", "der_overlap", "der_nonoverlap", "der_collar_025"),
         *("speaker_count_accuracy", "gender_accuracy"),
     ]

@@ -43,7 +43,7 @@ def test_only_the_stretches_of_the_uem_are_scored(files: tuple[Path, Path, Path]
     assert (der["scored"], der["missed"], der["false_alarm"], der["confusion"]) == (5, 1, 1, 0)
     assert overall["uem"] == {"file": str(files[2]), "sessions": 2, "seconds": 16.5}
     # Segments that do not reach into the stretches are left out of time-constrained rates alone
-    assert overall["tcpwer"]["length"] == 6
+    assert overall["tcpwer"]["length"] == overall["tcorcwer"]["length"] == 6
     assert overall["cpwer"]["length"] == overall["orcwer"]["length"] == 9
     assert overall["speaker_count_accuracy"] == 1
 
@@ -100,16 +100,17 @@ def test_two_channels_with_the_same_times_are_one(files: tuple[Path, Path, Path]
     assert scored(files, text + "s1 2 0 5\n") == scored(files, text)
 
 
-def test_time_constrained_rates_are_those_of_meeteval(files: tuple[Path, Path, Path]) -> None:
-    text = "s1 1 5.5 9.0\ns2 1 4.0 9.0\n"
-    overall = scored(files, text, collar=5)
+@pytest.mark.parametrize("metric", ["tcpwer", "tcorcwer"])
+def test_time_constrained_rates_are_those_of_meeteval(
+    files: tuple[Path, Path, Path], metric: str
+) -> None:
+    text = "s1 1 2.0 4.0\ns2 1 4.0 9.0\n"
+    ours = scored(files, text, collar=5)[metric]
     sides = [meeteval.io.STM.load(path) for path in files[:2]]
     uem = meeteval.io.UEM.parse(text)
-    theirs = meeteval.wer.combine_error_rates(meeteval.wer.tcpwer(*sides, collar=5, uem=uem))
-    assert (overall["tcpwer"]["errors"], overall["tcpwer"]["length"]) == (
-        theirs.errors,
-        theirs.length,
-    )
+    rates = getattr(meeteval.wer, metric)(*sides, collar=5, uem=uem)
+    theirs = meeteval.wer.combine_error_rates(rates)
+    assert (ours["errors"], ours["length"]) == (theirs.errors, theirs.length) == (1, 7)
 
 
 def test_the_command_refuses_in_one_line(files: tuple[Path, Path, Path]) -> None:

@@ -133,7 +133,8 @@ def test_equals_the_command_of_meeteval(tmp_path: Path) -> None:
     # meeteval gets the milliseconds that are in the file
     ref, hyp = (formats.read(tmp_path / f"{side}.stm") for side in sides)
     ours = overall(ref, hyp)
-    for metric, *options in (("cpwer",), ("tcpwer", "--collar", "5"), ("orcwer",)):
+    timed = ("--collar", "5")
+    for metric, *options in (("cpwer",), ("tcpwer", *timed), ("orcwer",), ("tcorcwer", *timed)):
         call = [sys.executable, "-m", "meeteval.wer", metric, "-r", "ref.stm", "-h", "hyp.stm"]
         call += ["--average-out", "average.json", "--per-reco-out", "each.json", *options]
         subprocess.run(call, cwd=tmp_path, check=True, capture_output=True)

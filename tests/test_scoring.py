@@ -17,7 +17,7 @@ from tagspeech.scoring import words as words_module
 from tagspeech.scoring.metrics import interval
 from tagspeech.segments import Segment, by_time
 
-WORD_RATES = ("wer", "cpwer", "tcpwer", "orcwer")
+WORD_RATES = ("wer", "cpwer", "tcpwer", "orcwer", "tcorcwer")
 TIME_RATES = ("der", "der_collar_025", "der_overlap", "der_nonoverlap")
 RATES = (*WORD_RATES, *TIME_RATES)
 
@@ -96,7 +96,7 @@ def test_empty_sides_do_not_crash() -> None:
     assert [both[key]["error_rate"] for key in RATES] == [None] * len(RATES)
     assert both["speaker_count_accuracy"] == 1
     invented = overall([], [Segment("s", "A", 1.0, 3.0, "a b")], sessions=["s"])
-    assert [invented[key]["insertions"] for key in WORD_RATES] == [2, 2, 2, 2]
+    assert [invented[key]["insertions"] for key in WORD_RATES] == [2] * len(WORD_RATES)
     assert invented["der"]["false_alarm"] == invented["der_collar_025"]["false_alarm"] == 2
     wordless = overall([Segment("s", "A", 1.0, 3.0, "")], [Segment("s", "A", 1.0, 3.0, "")])
     assert wordless["der"]["error_rate"] == 0
@@ -163,7 +163,8 @@ def test_more_speakers_than_meeteval_allows() -> None:
     assert (rates["cpwer"]["length"], rates["cpwer"]["insertions"]) == (4, 22)
     assert rates["cpwer"]["errors"] == 24
     # "a b" costs a deletion whether a or b gets it, and so does "j z" in j; the rest is inserted
-    assert (rates["orcwer"]["errors"], rates["orcwer"]["greedy_sessions"]) == (24, 1)
+    for key in ("orcwer", "tcorcwer"):
+        assert (rates[key]["errors"], rates[key]["greedy_sessions"]) == (24, 1)
 
 
 VOCABULARY = st.lists(st.sampled_from(["a", "b", "c"]), max_size=4).map(" ".join)
@@ -199,7 +200,11 @@ def test_agrees_with_the_libraries(ref: list[Segment], hyp: list[Segment]) -> No
         assert rates["tcpwer"]["errors"] == tcp.errors
         orc = meeteval.wer.combine_error_rates(meeteval.wer.orcwer(*stm))
         assert rates["orcwer"]["errors"] == orc.errors
+        tcorc = meeteval.wer.combine_error_rates(meeteval.wer.tcorcwer(*stm, collar=5))
+        assert rates["tcorcwer"]["errors"] == tcorc.errors
+        assert rates["tcorcwer"]["length"] == tcorc.length
     assert rates["orcwer"]["errors"] <= rates["cpwer"]["errors"] <= rates["tcpwer"]["errors"]
+    assert rates["orcwer"]["errors"] <= rates["tcorcwer"]["errors"] <= rates["tcpwer"]["errors"]
 
 
 @settings(max_examples=30, deadline=None)
@@ -217,15 +222,18 @@ def test_pairing_of_many_speakers_is_the_same_metric(
 
 
 @settings(max_examples=30, deadline=None)
-@given(GROUPS, GROUPS)
-def test_greedy_orcwer_is_never_too_low(ref: list[Segment], hyp: list[Segment]) -> None:
-    exact = overall(ref, hyp, sessions=["s"])["orcwer"]
+@given(GROUPS, GROUPS, st.sampled_from([words_module.ORC_SPEAKERS, 0]))
+def test_greedy_orcwer_is_never_too_low(ref: list[Segment], hyp: list[Segment], most: int) -> None:
+    """Neither by meeteval's search nor where it refuses the number of speakers (`most`)."""
+    exact = overall(ref, hyp, sessions=["s"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(words_module, "ORC_CELLS", -1)
-        greedy = overall(ref, hyp, sessions=["s"])["orcwer"]
-    assert (exact["greedy_sessions"], greedy["greedy_sessions"]) == (0, 1)
-    assert greedy["errors"] >= exact["errors"]
-    assert greedy["length"] == exact["length"]
+        patch.setattr(words_module, "ORC_SPEAKERS", most)
+        greedy = overall(ref, hyp, sessions=["s"])
+    for key in ("orcwer", "tcorcwer"):
+        assert (exact[key]["greedy_sessions"], greedy[key]["greedy_sessions"]) == (0, 1)
+        assert greedy[key]["errors"] >= exact[key]["errors"]
+        assert greedy[key]["length"] == exact[key]["length"]
 
 
 def test_breakdown_holds_every_session_once() -> None:

@@ -100,12 +100,14 @@ def add_score(verbs: object) -> None:
     parser.add_argument(
         *("--fold-chinese",), action="store_true", help="traditional counts as simplified Chinese"
     )
-    parser.add_argument("--collar", type=float, default=5.0, help="seconds, of tcpWER")
+    parser.add_argument(
+        "--collar", type=float, default=5.0, help="seconds, of tcpWER and tcORC-WER"
+    )
     parser.add_argument(
         *("--protocol",), choices=("all", "paper"), default="all", help="paper: those of 0.5-80 s"
     )
     add_path(parser, "groups", "SPLIT.jsonl.gz: all sessions, how long they are", required=False)
-    add_path(parser, "uem", "UEM file: what DER and tcpWER are of", required=False)
+    add_path(parser, "uem", "UEM file: what DER, tcpWER and tcORC-WER are of", required=False)
     add_path(parser, "output", "scores.json", required=False)
 
 

@@ -40,7 +40,7 @@ def score(
     seconds    how long a session is; without it, to the end of its last reference segment
     protocol   "paper": "overall" has sessions of `PROTOCOL` seconds and says in "left_out" what
                the others hold; "all" (beside "overall", where some are left out) has everything
-    collar     of tcpWER, in seconds
+    collar     of tcpWER and tcORC-WER, in seconds
     uem        stretches (start, end) of a session, in seconds, that the DER is of and that segments
                of time-constrained word rates must reach into; a session that is not in it is
                scored as without it. "uem" in "overall" has how many sessions and seconds it is of
