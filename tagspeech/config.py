@@ -299,7 +299,7 @@ class DecodeConfig:
 class Config:
     """All of `conf/tagspeech.yaml`."""
 
-    language: str = "en"  # en | zh: normalisation and scoring units
+    language: str = "en"  # en | zh | ja | ko: normalisation and scoring units
     features: FeatureConfig = field(default_factory=FeatureConfig)
     semantic: SemanticConfig = field(default_factory=SemanticConfig)
     voice: VoiceConfig = field(default_factory=VoiceConfig)

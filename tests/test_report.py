@@ -15,6 +15,7 @@ from tagspeech import formats
 from tagspeech.report import render_examples, render_table, report, results
 from tagspeech.scoring import score, score_files
 from tagspeech.segments import Segment
+from tagspeech.text import LANGUAGES
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_files_to_scores_to_report(
     assert written == results({"test": scores}, "mini", "abc", {"train": 60.0, "decode": 2})
     assert list(written) == ["recipe", "commit", "seconds", "test"]
     assert list(written["test"]) == [
-        *("sessions", "malformed_rate", "wer", "cpwer", "tcpwer", "orcwer"),
+        *("sessions", "malformed_rate", "wer", "cpwer", "tcpwer", "orcwer", "tcorcwer"),
         *("der", "der_overlap", "der_nonoverlap", "der_collar_025"),
         *("speaker_count_accuracy", "gender_accuracy"),
     ]
@@ -114,6 +115,13 @@ def test_tables_of_the_protocol_stand_beside_those_of_all(
         for who in ("LLM", "voice")
         for which in ("all groups", "groups of 0.5-80 s")
     ]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_table_names_the_normaliser_of_every_language(language: str) -> None:
+    scores = {"test": score(REF, REF, language=language)}
+    head = render_table(results(scores, "mini", "abc", {}), scores).splitlines()[0]
+    assert head.endswith("words" if language == "en" else "characters")
 
 
 def test_examples_are_best_median_worst() -> None:

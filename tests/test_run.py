@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 RATES = ("malformed_rate", "speaker_count_accuracy", "gender_accuracy")
 ERROR_RATES = (
-    *("wer", "cpwer", "tcpwer", "orcwer"),
+    *("wer", "cpwer", "tcpwer", "orcwer", "tcorcwer"),
     *("der", "der_overlap", "der_nonoverlap", "der_collar_025"),
 )
 

@@ -98,6 +98,26 @@ def test_traditional_and_simplified_chinese_are_the_same_where_asked(tmp_path: P
     assert (apart["folded"], together["folded"]) == (False, True)
 
 
+@pytest.mark.parametrize(
+    ("language", "said", "heard", "errors", "length"),
+    [
+        ("ja", "今日は いい天気です", "今日わいい天気デス", 3, 9),
+        ("ko", "할 수 있습니다", "할수 있슴니다", 1, 6),  # spaces do not count
+        ("en", "할 수 있습니다", "할수 있슴니다", 3, 3),
+    ],
+)
+def test_japanese_and_korean_are_scored_by_character(
+    tmp_path: Path, language: str, said: str, heard: str, errors: int, length: int
+) -> None:
+    ref = write(tmp_path / "ref.stm", [Segment("s", "A", 0, 4, said)])
+    hyp = write(tmp_path / "hyp.stm", [Segment("s", "A", 0, 4, heard)])
+    call = ("score", "--ref", ref, "--hyp", hyp, "--language", language)
+    overall = json.loads(tagspeech(*call))
+    assert overall["language"] == language
+    for key in WORD_RATES:
+        assert (overall[key]["errors"], overall[key]["length"]) == (errors, length), key
+
+
 def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
     ref = write(tmp_path / "ref.stm", REF)
     empty = tmp_path / "empty"
@@ -160,6 +180,25 @@ def test_paper_protocol_that_keeps_nothing_is_an_error(tmp_path: Path) -> None:
 def test_an_unknown_protocol_is_refused_by_the_function_too() -> None:
     with pytest.raises(InputError, match="protocol: 'Paper' is unknown; wants one of all, paper"):
         score(REF, REF, protocol="Paper")
+
+
+@pytest.mark.parametrize("collar", ["nan", "-1"])
+def test_a_collar_that_is_no_number_of_seconds_is_refused(tmp_path: Path, collar: str) -> None:
+    ref = write(tmp_path / "ref.stm", REF)
+    message = tagspeech("score", "--ref", ref, "--hyp", ref, f"--collar={collar}", code=2)
+    assert f"collar: must be a finite number of seconds from 0, got {collar}" in message
+    assert message.count("\n") == 1
+
+
+def test_an_infinite_collar_is_refused() -> None:
+    with pytest.raises(InputError, match="seconds from 0, got inf"):
+        score(REF, REF, collar=float("inf"))
+
+
+@pytest.mark.parametrize("collar", [0, 1e-300, 1e300])
+def test_any_other_collar_is_taken(collar: float) -> None:
+    scores = overall(REF, REF[:3], collar=collar)
+    assert (scores["tcpwer"]["errors"], scores["tcpwer"]["collar"]) == (2, collar)
 
 
 def test_score_refuses_wrong_groups(tmp_path: Path) -> None:

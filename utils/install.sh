@@ -106,9 +106,9 @@ except metadata.PackageNotFoundError:
     pass
 END
 }
-# pinned NAME: prints its version in requirements.txt
+# pinned NAME: prints its version in requirements.txt, where NAME may have extras: NAME[extra]==...
 pinned() {
-  sed -n "s/^$1==\([^; ]*\).*/\1/p" requirements.txt
+  sed -n "s/^$1\(\[[^]]*\]\)\{0,1\}==\([^; ]*\).*/\2/p" requirements.txt
 }
 # torch_cuda: prints the CUDA version that torch was built for, or None; read without importing it
 torch_cuda() {

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from tagspeech.config import Config
 from tagspeech.config_file import load_config
+from tagspeech.text import LANGUAGES
 
 T = TypeVar("T")
 
@@ -113,6 +114,16 @@ def _kind(hint: Any) -> type:
     """The type of an option: `int` of `int` and of `int | None`."""
     kind: type = get_args(hint)[0] if get_args(hint) else hint
     return kind
+
+
+def add_language(parser: argparse.ArgumentParser) -> None:
+    """The option --language."""
+    parser.add_argument(
+        *("--language",),
+        choices=LANGUAGES,
+        default="en",
+        help="zh, ja and ko count characters, spaces left out; en counts words (default: en)",
+    )
 
 
 def count(text: str) -> int:

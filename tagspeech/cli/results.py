@@ -11,6 +11,7 @@ from pathlib import Path
 from tagspeech.cli.arguments import (
     add_configuration,
     add_device,
+    add_language,
     add_options,
     add_path,
     add_threads,
@@ -86,6 +87,7 @@ def add_score(verbs: object) -> None:
             groups=args.groups,
             protocol=args.protocol,
             fold=args.fold_chinese,
+            uem=args.uem,
             output=args.output,
         )
 
@@ -93,15 +95,18 @@ def add_score(verbs: object) -> None:
     add_path(parser, "ref", "reference segments: a file, or a folder of files")
     add_path(parser, "hyp", "hypothesis segments: a file, or a folder of files")
     add_path(parser, "raw", "SPLIT.raw.jsonl of the decoder: what was malformed", required=False)
-    parser.add_argument("--language", choices=("en", "zh"), default="en")
+    add_language(parser)
     parser.add_argument(
         *("--fold-chinese",), action="store_true", help="traditional counts as simplified Chinese"
     )
-    parser.add_argument("--collar", type=float, default=5.0, help="seconds, of tcpWER")
+    parser.add_argument(
+        "--collar", type=float, default=5.0, help="seconds, of tcpWER and tcORC-WER"
+    )
     parser.add_argument(
         *("--protocol",), choices=("all", "paper"), default="all", help="paper: those of 0.5-80 s"
     )
     add_path(parser, "groups", "SPLIT.jsonl.gz: all sessions, how long they are", required=False)
+    add_path(parser, "uem", "UEM file: what DER, tcpWER and tcORC-WER are of", required=False)
     add_path(parser, "output", "scores.json", required=False)
 
 
@@ -151,7 +156,7 @@ def add_page(verbs: object) -> None:
     parser = add_verb(verbs, "page", summary, run)
     add_path(parser, "hyp", "segments: a file, or a folder of files")
     add_path(parser, "ref", "reference segments, where there are any", required=False)
-    parser.add_argument("--language", choices=("en", "zh"), default="en")
+    add_language(parser)
     add_path(parser, "output", "page.html")
     parser.add_argument(
         "audio", nargs="*", type=Path, metavar="AUDIO", help="recordings, named as their sessions"

@@ -11,7 +11,13 @@ from tagspeech.files import write_json
 from tagspeech.report.examples import columns, percent, read_scores, render_examples
 from tagspeech.scoring.score import PROTOCOL
 
-WORD_RATES = {"wer": "WER", "cpwer": "cpWER", "tcpwer": "tcpWER", "orcwer": "ORC-WER"}
+WORD_RATES = {
+    "wer": "WER",
+    "cpwer": "cpWER",
+    "tcpwer": "tcpWER",
+    "orcwer": "ORC-WER",
+    "tcorcwer": "tcORC-WER",
+}
 TIME_RATES = {
     "der": "DER",
     "der_overlap": "DER, overlapped",
@@ -28,7 +34,12 @@ TITLES = {
     "linked": "oracle groups, linked",
     "whole": "whole meetings",
 }
-NORMALISERS = {"en": "lower case, no symbols, words", "zh": "no symbols, characters"}
+NORMALISERS = {
+    "en": "lower case, no symbols, words",
+    "zh": "no symbols, characters",
+    "ja": "no symbols, characters",
+    "ko": "no symbols, no spaces, characters",
+}
 
 
 def results(

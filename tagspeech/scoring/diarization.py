@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import spyder
 
 from tagspeech.segments import Segment, by_time
 
 Turn = tuple[str, float, float]  # speaker, start, end
+Stretch = tuple[float, float]  # start, end of a part of a recording
 
 # spy-der ends the process with a fault when the reference is empty, and gives a rate of 0/0 when
 # the collar covers all of it. A second of speech that both sides share, beyond everything else,
@@ -19,6 +21,8 @@ PAD_GAP, PAD_SECONDS = 1.0, 1.0
 # Who speaks it, by the part of the time that is scored: all of it, or where the reference has
 # several speakers at once, or where it has one or none.
 PAD_SPEAKERS = {"all": ("\0",), "overlap": ("\0", "\1"), "nonoverlap": ("\0",)}
+# spy-der merges turns of one speaker that touch; this keeps them apart, and is lost in rounding.
+GAP = 1e-9
 
 
 @dataclass(frozen=True)
@@ -66,20 +70,34 @@ def turns(segments: Sequence[Segment]) -> tuple[list[Turn], int]:
 
 
 def diarization(
-    ref: Sequence[Turn], hyp: Sequence[Turn], collar: float, region: str = "all"
+    ref: Sequence[Turn],
+    hyp: Sequence[Turn],
+    collar: float,
+    region: str = "all",
+    uem: Sequence[Stretch] | None = None,
 ) -> Diarization:
     """DER's parts over a region, one of `PAD_SPEAKERS`; "all" includes overlapped speech.
 
-    `collar` seconds on EACH side of every reference boundary are not scored (md-eval's convention:
-    0.25 takes out 0.5 s per boundary). The scored stretch reaches from the first to the last speech
-    of either side, so speech before and after the reference's is false alarm. `collar` < 0.5.
-    Speakers are matched once, over all regions: the parts of "overlap" and "nonoverlap" add up to
-    those of "all".
+    `collar` < 0.5 seconds on EACH side of every boundary in `ref` are not scored, as md-eval-22
+    does: 0.25 takes out 0.5 s per boundary, also where two turns of one speaker touch or overlap.
+    `uem` has the stretches to score, which do not overlap. Without it the scored stretch reaches
+    from the first to the last speech of either side, so speech before and after the reference's is
+    false alarm.
+    Speakers are matched once, over all regions and collars: the parts of "overlap" and "nonoverlap"
+    add up to those of "all".
     """
+    ref, hyp = ([turn for turn in side if turn[1] < turn[2]] for side in (ref, hyp))
+    ends = [*(turn[2] for turn in (*ref, *hyp)), *(end for _, end in uem or ())]
+    start = max(ends, default=0.0) + PAD_GAP
     speakers = PAD_SPEAKERS[region]
-    start = max((end for _, _, end in [*ref, *hyp]), default=0.0) + PAD_GAP
     pad = [(speaker, start, start + PAD_SECONDS) for speaker in speakers]
-    result = spyder.DER([*ref, *pad], [*hyp, *pad], regions=region, collar=collar)
+    result = spyder.DER(
+        [*(_cut_at_boundaries(ref) if collar else ref), *pad],
+        [*hyp, *pad],
+        uem=None if uem is None else [*uem, (start, start + PAD_SECONDS)],
+        regions=region,
+        collar=collar,
+    )
 
     def seconds(rate: float) -> float:
         return round(float(rate * result.duration), 6)
@@ -97,6 +115,24 @@ def diarization(
             if label in matches and speaker not in speakers
         },
     )
+
+
+def _cut_at_boundaries(turns: Sequence[Turn]) -> list[Turn]:
+    """The same speech, cut wherever a turn of the same speaker starts or ends, `GAP` between."""
+    by_speaker: dict[str, list[Stretch]] = defaultdict(list)
+    for speaker, start, end in turns:
+        by_speaker[speaker].append((start, end))
+    pieces = []
+    for speaker, own in by_speaker.items():
+        own.sort()
+        begun, reach = 0, 0.0
+        for start, end in pairwise(sorted({time for turn in own for time in turn})):
+            while begun < len(own) and own[begun][0] <= start:
+                reach = max(reach, own[begun][1])
+                begun += 1
+            if reach > start and end - start > GAP:
+                pieces.append((speaker, start, end - GAP))
+    return pieces
 
 
 def matched_gender(

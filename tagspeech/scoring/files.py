@@ -16,6 +16,7 @@ from tagspeech import formats
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, read_text, write_json
 from tagspeech.scoring.score import score
+from tagspeech.scoring.uem import read_uem
 from tagspeech.segments import Segment, by_time
 from tagspeech.serialize import parse_target
 from tagspeech.text import fold_chinese
@@ -32,6 +33,7 @@ def score_files(
     groups: str | Path | None = None,
     protocol: str = "all",
     fold: bool = False,
+    uem: str | Path | None = None,
     output: str | Path | None = None,
 ) -> dict[str, Any]:
     """Prints the overall metrics as JSON, writes all to `output` if given.
@@ -42,6 +44,7 @@ def score_files(
               an empty hypothesis or reference, and the malformed ones; the last row counts
     groups    Lhotse cuts of the test set: each is a session, and says how long it is
     fold      traditional Chinese counts as the simplified characters for it, on both sides
+    uem       NIST's UEM file: the stretches that DER and time-constrained word rates are of
 
     The rest is that of `tagspeech.scoring.score`.
     """
@@ -56,10 +59,15 @@ def score_files(
     durations = _read_durations(groups) if groups is not None else {}
     if fold:
         ref_segments, hyp_segments = folded(ref_segments), folded(hyp_segments)
+    named = [*decoded, *durations, *ref_malformed]
+    stretches = None
+    if uem is not None:
+        sessions = dict.fromkeys([*named, *(segment.session for segment in ref_segments)])
+        stretches = read_uem(uem, sessions)
     scores = score(
         ref_segments,
         hyp_segments,
-        sessions=[*decoded, *durations, *ref_malformed],
+        sessions=named,
         malformed={name for name, is_malformed in malformed.items() if is_malformed}
         if malformed
         else None,
@@ -67,8 +75,11 @@ def score_files(
         protocol=protocol,
         language=language,
         collar=collar,
+        uem=stretches,
         intervals=True,
     )
+    if uem is not None:
+        scores["overall"]["uem"] = {"file": str(uem), **scores["overall"]["uem"]}
     scores["overall"]["folded"] = fold
     if output is not None:
         write_json(output, scores)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tagspeech.scoring.diarization import Diarization
 
-WORD_RATES = ("wer", "cpwer", "tcpwer", "orcwer")
+WORD_RATES = ("wer", "cpwer", "tcpwer", "orcwer", "tcorcwer")
 # Name: collar (seconds on each side of a boundary), region.
 DER_KINDS = {
     "der": (0.0, "all"),
@@ -59,8 +59,10 @@ def metrics(results: Sequence[Session], collar: float, intervals: bool) -> dict[
     matched = sum(result.gender_matched for result in results)
     correct = sum(result.gender_correct for result in results)
     words = {key: _word_rate(sum(result.words[key] for result in results)) for key in WORD_RATES}
-    words["tcpwer"]["collar"] = collar
-    words["orcwer"]["greedy_sessions"] = sum(not result.orc_exact for result in results)
+    for key in ("tcpwer", "tcorcwer"):
+        words[key]["collar"] = collar
+    for key in ("orcwer", "tcorcwer"):
+        words[key]["greedy_sessions"] = sum(not result.orc_exact for result in results)
     summary = {
         "sessions": count,
         "seconds": round(sum(result.seconds for result in results), 6),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from tagspeech.errors import InputError
-from tagspeech.scoring.diarization import diarization, matched_gender, turns
+from tagspeech.scoring.diarization import Stretch, diarization, matched_gender, turns
 from tagspeech.scoring.metrics import DER_KINDS, DURATIONS, Session, duration_range, metrics
 from tagspeech.scoring.words import quiet_meeteval, word_error_rates
 from tagspeech.segments import Segment
@@ -28,6 +29,7 @@ def score(
     protocol: str = "all",
     language: str = "en",
     collar: float = 5.0,
+    uem: Mapping[str, Sequence[Stretch]] | None = None,
     intervals: bool = False,
 ) -> dict[str, Any]:
     """Scores `hyp` against `ref`.
@@ -38,7 +40,10 @@ def score(
     seconds    how long a session is; without it, to the end of its last reference segment
     protocol   "paper": "overall" has sessions of `PROTOCOL` seconds and says in "left_out" what
                the others hold; "all" (beside "overall", where some are left out) has everything
-    collar     of tcpWER, in seconds
+    collar     of tcpWER and tcORC-WER, in seconds
+    uem        stretches (start, end) of a session, in seconds, that the DER is of and that segments
+               of time-constrained word rates must reach into; a session that is not in it is
+               scored as without it. "uem" in "overall" has how many sessions and seconds it is of
     intervals  confidence intervals of the rates, in "intervals"
 
     Returns "overall", perhaps "all", then "by_duration" (`DURATIONS`) and "by_speakers" (of the
@@ -46,11 +51,12 @@ def score(
     fractions; a rate without any reference to divide by is None, a gender accuracy without any
     matched speech 0. A session without a hypothesis counts as deletions and missed speech.
 
-    Raises `InputError` when `protocol` is none of `PROTOCOLS`, when there is no session (of the
-    protocol), or when `hyp` or `malformed` name one that is neither in `ref` nor in `sessions`.
+    Raises `InputError` when `protocol` is none of `PROTOCOLS`, `collar` is negative or not finite,
+    there is no session (of the protocol), or `hyp` or `malformed` name one that is neither in `ref`
+    nor in `sessions`.
     """
     names = list(dict.fromkeys([*(sessions or ()), *(s.session for s in ref)]))
-    _check(protocol, names, {*(s.session for s in hyp), *(malformed or ())})
+    _check(protocol, collar, names, {*(s.session for s in hyp), *(malformed or ())})
     ref_by, hyp_by = _by_session(ref), _by_session(hyp)
     lasts = {name: max((s.end for s in ref_by[name]), default=0.0) for name in names}
     lasts.update({name: own for name, own in (seconds or {}).items() if name in lasts})
@@ -61,6 +67,7 @@ def score(
                 malformed=None if malformed is None else name in malformed,
                 language=language,
                 collar=collar,
+                uem=(uem or {}).get(name),
             )
             for name in tqdm(names, desc="score", unit="session", disable=None)
         }
@@ -70,7 +77,7 @@ def score(
 
     everything = list(results.values())
     within = _of_the_paper(everything) if protocol == "paper" else everything
-    scores = {"overall": {"protocol": protocol, **summary(within)}}
+    scores = {"overall": {"protocol": protocol, "uem": _extent(uem), **summary(within)}}
     if protocol == "paper":
         scores["overall"]["left_out"] = _left_out(within, everything)
     if len(within) < len(everything):
@@ -85,11 +92,13 @@ def score(
     }
 
 
-def _check(protocol: str, names: Sequence[str], given: Set[str]) -> None:
-    """Raises `InputError` for an unknown protocol, where there is no session, and where one is
-    `given` that is not among `names`."""
+def _check(protocol: str, collar: float, names: Sequence[str], given: Set[str]) -> None:
+    """Raises `InputError` for an unknown protocol, an impossible collar, where there is no session,
+    and where one is `given` that is not among `names`."""
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol: {protocol!r} is unknown; wants one of {', '.join(PROTOCOLS)}")
+    if not 0 <= collar < math.inf:
+        raise InputError(f"collar: must be a finite number of seconds from 0, got {collar:g}")
     if not names:
         raise InputError("reference: has no session, so there is nothing to score")
     strangers = sorted(given - set(names))
@@ -98,6 +107,14 @@ def _check(protocol: str, names: Sequence[str], given: Set[str]) -> None:
             f"hypothesis: session {strangers[0]!r} ({len(strangers)} such) is not in the "
             "reference; score it against the reference of the same test set"
         )
+
+
+def _extent(uem: Mapping[str, Sequence[Stretch]] | None) -> dict[str, float] | None:
+    """How many sessions and seconds a UEM is of."""
+    if uem is None:
+        return None
+    seconds = sum(end - start for stretches in uem.values() for start, end in stretches)
+    return {"sessions": len(uem), "seconds": round(seconds, 6)}
 
 
 def _of_the_paper(results: Sequence[Session]) -> list[Session]:
@@ -152,12 +169,12 @@ def _score_session(
     malformed: bool | None,
     language: str,
     collar: float,
+    uem: Sequence[Stretch] | None,
 ) -> Session:
-    ref_turns, ref_overlaps = turns(ref)
-    hyp_turns, hyp_overlaps = turns(hyp)
-    parts = {key: diarization(ref_turns, hyp_turns, *kind) for key, kind in DER_KINDS.items()}
+    spoken, heard = ([(s.speaker, s.start, s.end) for s in side] for side in (ref, hyp))
+    parts = {key: diarization(spoken, heard, *kind, uem=uem) for key, kind in DER_KINDS.items()}
     correct, matched = matched_gender(ref, hyp, parts["der"].mapping)
-    words, orc_exact = word_error_rates(ref, hyp, language=language, collar=collar)
+    words, orc_exact = word_error_rates(ref, hyp, language=language, collar=collar, uem=uem)
     return Session(
         seconds=seconds,
         malformed=malformed,
@@ -169,6 +186,6 @@ def _score_session(
         hyp_speakers=len({segment.speaker for segment in hyp}),
         gender_correct=correct,
         gender_matched=matched,
-        ref_self_overlaps=ref_overlaps,
-        hyp_self_overlaps=hyp_overlaps,
+        ref_self_overlaps=turns(ref)[1],
+        hyp_self_overlaps=turns(hyp)[1],
     )

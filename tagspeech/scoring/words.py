@@ -13,9 +13,12 @@ import numpy as np
 from meeteval.io import SegLST
 from meeteval.wer import (
     cp_word_error_rate,
+    greedy_time_constrained_orc_wer,
     orc_word_error_rate,
     siso_word_error_rate,
     time_constrained_minimum_permutation_word_error_rate,
+    time_constrained_orc_wer,
+    time_constrained_siso_word_error_rate,
 )
 from meeteval.wer.matching.greedy_combination_matching import (
     greedy_combination_matching,
@@ -24,6 +27,7 @@ from meeteval.wer.matching.greedy_combination_matching import (
 from meeteval.wer.wer.error_rate import ErrorRate
 from scipy.optimize import linear_sum_assignment
 
+from tagspeech.scoring.diarization import Stretch
 from tagspeech.segments import Segment, by_time
 from tagspeech.text import normalise, scoring_units
 
@@ -53,8 +57,9 @@ def word_error_rates(
     *,
     language: str,
     collar: float,
+    uem: Sequence[Stretch] | None = None,
 ) -> tuple[dict[str, ErrorRate], bool]:
-    """The rates "wer", "cpwer", "tcpwer", "orcwer" of one session; either side may be empty.
+    """The rates "wer", "cpwer", "tcpwer", "orcwer", "tcorcwer" of one session; a side may be empty.
 
     wer     speakers ignored: the segments of each side are joined by start time
     cpwer   words of each speaker joined, the best pairing of speakers (Hungarian algorithm)
@@ -63,21 +68,24 @@ def word_error_rates(
             order of their starts (meeteval's default), so nothing is refused or dropped.
     orcwer  each reference segment is given to the hypothesis speaker where it costs least: words
             of a segment stay together, who spoke them does not count
+    tcorcwer  as orcwer, with words matching only within `collar` seconds, as in tcpwer
 
-    Also, whether ORC-WER is exact. Where that search would take too long (`ORC_CELLS`) it is
+    With `uem`, "tcpwer" and "tcorcwer" are of the segments that reach into one of its stretches,
+    whole (meeteval's rule); the others need no times and are of all segments.
+
+    Also, whether the ORC rates are exact. Where that search would take too long (`ORC_CELLS`) it is
     meeteval's greedy one, which can only be too high.
     """
     ref_units, hyp_units = unit_rows(ref, language), unit_rows(hyp, language)
     tcp = partial(time_constrained_minimum_permutation_word_error_rate, collar=collar)
+    timed = _within(ref_units, uem), _within(hyp_units, uem)
     exact = _is_small(ref_units, hyp_units)
-    orc = orc_word_error_rate if exact else _greedy_streams
-    wer = siso_word_error_rate(joined(ref_units), joined(hyp_units))
-    both = ref_units and hyp_units  # else meeteval's ORC-WER fails, and all rates are the same
     rates = {
-        "wer": wer,
+        "wer": siso_word_error_rate(joined(ref_units), joined(hyp_units)),
         "cpwer": _best_pairing(cp_word_error_rate, ref_units, hyp_units),
-        "tcpwer": _best_pairing(tcp, ref_units, hyp_units),
-        "orcwer": orc(SegLST(ref_units), SegLST(hyp_units)) if both else wer,
+        "tcpwer": _best_pairing(tcp, *timed),
+        "orcwer": _orc(ref_units, hyp_units, exact),
+        "tcorcwer": _time_constrained_orc(*timed, exact, collar),
     }
     return rates, exact
 
@@ -98,6 +106,18 @@ def unit_rows(segments: Sequence[Segment], language: str) -> list[Row]:
                 }
             )
     return rows
+
+
+def _within(rows: list[Row], uem: Sequence[Stretch] | None) -> list[Row]:
+    """The rows that reach into one of the stretches of `uem`, or touch it."""
+    if uem is None:
+        return rows
+
+    def reaches(row: Row, stretch: Stretch) -> bool:
+        start, end = float(row["start_time"]), float(row["end_time"])
+        return stretch[0] <= end and start <= stretch[1]
+
+    return [row for row in rows if any(reaches(row, stretch) for stretch in uem)]
 
 
 def joined(rows: Sequence[Row]) -> str:
@@ -139,8 +159,37 @@ def _is_small(ref: list[Row], hyp: list[Row]) -> bool:
     return len(streams) <= ORC_SPEAKERS and cells <= ORC_CELLS
 
 
-def _greedy_streams(ref: SegLST, hyp: SegLST) -> ErrorRate:
-    """ORC-WER by meeteval's greedy search, from cpWER's pairing on, for any number of speakers."""
+def _orc(ref: list[Row], hyp: list[Row], exact: bool) -> ErrorRate:
+    if not ref or not hyp:  # meeteval fails there, and there is nothing to choose
+        return siso_word_error_rate(joined(ref), joined(hyp))
+    if exact:
+        return orc_word_error_rate(SegLST(ref), SegLST(hyp))
+    streams = _greedy_streams(SegLST(ref), SegLST(hyp))
+    return sum(siso_word_error_rate(joined(spoken), joined(heard)) for spoken, heard in streams)
+
+
+def _time_constrained_orc(ref: list[Row], hyp: list[Row], exact: bool, collar: float) -> ErrorRate:
+    """Of more speakers than meeteval accepts, with the segments given to speakers as by `_orc`."""
+    if not ref or not hyp:
+        return siso_word_error_rate(joined(ref), joined(hyp))
+    sides = SegLST(ref), SegLST(hyp)
+    if exact:
+        return time_constrained_orc_wer(*sides, collar=collar)
+    if len(_by_speaker(hyp)) <= ORC_SPEAKERS:
+        return greedy_time_constrained_orc_wer(*sides, collar=collar)
+    return sum(
+        time_constrained_siso_word_error_rate(
+            SegLST([{**row, "speaker": ""} for row in spoken]), SegLST(heard), collar=collar
+        )
+        for spoken, heard in _greedy_streams(*sides)
+    )
+
+
+def _greedy_streams(ref: SegLST, hyp: SegLST) -> list[tuple[list[Row], list[Row]]]:
+    """The reference segments given to each hypothesis speaker, and that speaker's segments.
+
+    By meeteval's greedy search for ORC-WER, from cpWER's pairing on, for any number of speakers.
+    """
     numbers: defaultdict[str, int] = defaultdict(lambda: len(numbers))
 
     def numbered(rows: Sequence[Row]) -> list[int]:
@@ -157,7 +206,4 @@ def _greedy_streams(ref: SegLST, hyp: SegLST) -> ErrorRate:
     spoken: defaultdict[int, list[Row]] = defaultdict(list)
     for row, stream in zip(ref, assignment, strict=True):
         spoken[stream].append(row)
-    return sum(
-        siso_word_error_rate(joined(spoken[n]), joined(list(stream)))
-        for n, stream in enumerate(streams)
-    )
+    return [(spoken[n], list(stream)) for n, stream in enumerate(streams)]
