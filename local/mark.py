@@ -17,16 +17,27 @@ import argparse
 import fcntl
 import gzip
 import hashlib
+import io
 import itertools
 import json
 import os
+import re
 import shutil
+import signal
 import sys
 import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+# A progress bar of tqdm, and what precedes it on its line; it may be cut off.
+_BAR = re.compile(r".*\[(?:\d+:)?\d\d:\d\d(?:<|, )[^\]]*(?:\]|$)")
+# How our programs say why they fail: `tagspeech VERB: `, `NAME.sh: error: `, `process N: `.
+_REASON = re.compile(r"(tagspeech [a-z-]+|[\w.-]+: error|process \d+): ")
+# Such a line that only points to another one.
+_NO_REASON = ("see above", "ChildFailedError:")
+_LONGEST_REASON = 400  # characters
 
 
 class MarkError(Exception):
@@ -180,6 +191,53 @@ def seconds(args: argparse.Namespace) -> None:
     print(json.dumps({str(int(p.name[:2])): mark["seconds"] for p, mark in marks.items() if mark}))
 
 
+def reason(args: argparse.Namespace) -> None:
+    """Prints why a command failed, in one line: what its log says behind byte --start."""
+    killed = ""
+    if args.code > 128 and args.code - 128 in signal.valid_signals():
+        killed = f"it was killed by {signal.Signals(args.code - 128).name}"
+        killed += " (out of memory?)" if args.code - 128 == signal.SIGKILL else ""
+    try:
+        stated, last = read_reason(args.log, args.start)
+    except FileNotFoundError:
+        print(
+            "; ".join(filter(None, [killed, "its log is gone: was the folder removed meanwhile?"]))
+        )
+        return
+    if killed:
+        print(killed + (f"; it said last: {stated}" if stated else ""))
+    elif not stated and not last.endswith("\n"):
+        print("its log is cut off (is the disk full?)" if last else "it gave no reason")
+    else:
+        print(stated or last.strip() or "it gave no reason")
+
+
+def read_reason(log: Path, start: int) -> tuple[str, str]:
+    """The line of a log that states a failure ("" if there is none), and the last line.
+
+    Progress bars, which are redrawn after the failure, are left out. A failure is stated by a line
+    of our programs (`_REASON`) or by the end of a traceback; what follows that is not the reason.
+    """
+    stated = last = ""
+    in_traceback = False
+    with log.open("rb") as file:
+        file.seek(start)
+        # Universal newlines: a carriage return, which starts a redrawn bar, ends a line too.
+        for raw in io.TextIOWrapper(file, encoding="utf-8", errors="replace"):
+            line = _BAR.sub("", raw)
+            if not line.strip():
+                continue
+            last = line
+            text = line.strip()[:_LONGEST_REASON]
+            ends_traceback = in_traceback and not line.startswith(" ")
+            in_traceback = text.startswith("Traceback (") or (in_traceback and not ends_traceback)
+            if (ends_traceback or _REASON.match(text)) and not (
+                stated and text.endswith(_NO_REASON)
+            ):
+                stated = text
+    return stated, last
+
+
 def lock(args: argparse.Namespace) -> None:
     """Locks an open descriptor of the calling shell, which keeps the lock; exit code 1: taken."""
     deadline = time.monotonic() + args.wait
@@ -212,6 +270,11 @@ def parse() -> argparse.Namespace:
     sub = verbs.add_parser("seconds", help=seconds.__doc__)
     sub.set_defaults(function=seconds)
     sub.add_argument("marks", type=Path, nargs="+")
+    sub = verbs.add_parser("reason", help=reason.__doc__)
+    sub.set_defaults(function=reason)
+    sub.add_argument("log", type=Path)
+    sub.add_argument("--start", type=int, default=0, help="where the log of this attempt begins")
+    sub.add_argument("--code", type=int, default=1, help="exit code of the command")
     sub = verbs.add_parser("lock", help=lock.__doc__)
     sub.set_defaults(function=lock)
     sub.add_argument("descriptor", type=int)

@@ -109,19 +109,22 @@ run_stage() {
   log "stage $number: $title ($answer)"
   run_logged "$stage_logs/$name.log" "$@"
   if ((stage_status != 0)); then
-    die "stage $number ($title) failed: $(last_words "$stage_logs/$name.log"); exit code \
-$stage_status; log: $stage_logs/$name.log" "$stage_status"
+    answer=$(mark reason "$stage_logs/$name.log" --start "$stage_log_start" --code "$stage_status")
+    die "stage $number ($title) failed: $answer; exit code $stage_status; log: \
+$stage_logs/$name.log" "$stage_status"
   fi
   answer=$(mark finish --marks "$marks" --name "$name" 2>&1) ||
     die "stage $number ($title) failed: $answer; log: $stage_logs/$name.log"
 }
 
 # run_logged LOG COMMAND...: in a process group of its own, so that a stop reaches all of it. Sets
-# stage_status. To be called on its own: behind || or in an `if`, bash would ignore `set -e`.
+# stage_status, and stage_log_start: the bytes that the log held before the command's own output. To be
+# called on its own: behind || or in an `if`, bash would ignore `set -e`.
 run_logged() {
   local log=$1
   shift
   { date '+%Y-%m-%d %H:%M:%S' && printf '%q ' "$@" && echo; } >>"$log" || die "$log: cannot be written"
+  stage_log_start=$(($(wc -c <"$log")))
   set -m
   (
     set +em
@@ -146,15 +149,6 @@ run_logged() {
 # that is killed as it starts one could not. On a full disk the stage fails, not this.
 note_owner() {
   { echo "$$ ${1:-}" >"$stage_marks/lock"; } 2>/dev/null || true
-}
-
-# last_words LOG: what a command said last, which is its one line of error
-last_words() {
-  if [[ -n "$(tail -c 1 "$1")" ]]; then
-    echo "its log is cut off (is the disk full?)"
-  else
-    tail -n 1 "$1" | tr '\r' '\n' | tail -n 1 | cut -c 1-300
-  fi
 }
 
 # maker_of PATH: words on the stage that makes it, or makes something in it

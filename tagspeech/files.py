@@ -5,26 +5,39 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
+import time
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tagspeech.errors import InputError
+
+# Partial results name process and machine: `.NAME.partial-PROCESS-MACHINE`.
+_PARTIAL = re.compile(r"\..+\.partial-(\d+)(?:-([0-9a-f]{8}))?", re.DOTALL)
+_MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_ABANDONED = 86400  # seconds without a change, for partial results of other machines
+_cleaned: set[Path] = set()  # folders that this process has looked through
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well, removed otherwise.
 
-    The block may create a file or a folder there; an existing folder at `path` is replaced.
+    The block may create a file or a folder there; an existing folder at `path` is replaced. What
+    killed processes left half written in the same folder is removed first.
     Raises `InputError` when the disk is full or the place cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}-{_MACHINE}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent)
+        _remove(temporary)
         yield temporary
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
@@ -32,10 +45,47 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        elif temporary.exists():
-            temporary.unlink()
+        _remove(temporary)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes the partial results of killed processes from `folder`, once in each process.
+
+    Those of this machine are abandoned when their process has ended, those of another one, which
+    may share the folder, when nothing has changed for a day.
+    """
+    folder = folder.absolute()
+    if folder in _cleaned:
+        return
+    _cleaned.add(folder)
+    for path in folder.iterdir():
+        if match := _PARTIAL.fullmatch(path.name):
+            # Another process may remove it at the same time; it may belong to another user.
+            with suppress(OSError):
+                if match[2] in (None, _MACHINE):
+                    abandoned = not _is_alive(int(match[1]))
+                else:
+                    abandoned = time.time() - path.lstat().st_mtime > _ABANDONED
+                if abandoned:
+                    _remove(path)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 # Writes what each verb of the command line writes, made from what it reads. STAND_IN_FAIL=VERB
-# fails, STAND_IN_HANG=VERB leaves a partial result and waits, STAND_IN_LAZY=VERB makes nothing.
+# fails, STAND_IN_REDRAW=VERB fails between two states of a progress bar, STAND_IN_GONE=VERB fails
+# after the folder of logs was removed, STAND_IN_HANG=VERB leaves a partial result and waits, and
+# STAND_IN_LAZY=VERB makes nothing.
 STAND_IN = f"""#!{sys.executable} -IS
-import gzip, hashlib, json, os, sys, time
+import gzip, hashlib, json, os, shutil, sys, time
 from pathlib import Path
 
 args = sys.argv[1:]
@@ -61,6 +63,14 @@ if verb == "verify":
     sys.exit()
 if os.environ.get("STAND_IN_FAIL") == verb:
     sys.exit(f"{{verb}}: the disk is full") if verb != "decode" else os._exit(3)
+
+if os.environ.get("STAND_IN_REDRAW") == verb:
+    bar = "\\r{{}}:  42%|####2     | 5/12 [00:01<00:02,  3.42 batches/s]".format(verb)
+    sys.stderr.write(bar + "tagspeech train: x: No space left on device\\n" + bar + "\\n")
+    sys.exit(2)
+if os.environ.get("STAND_IN_GONE") == verb:
+    shutil.rmtree("egs/mini/exp/log")
+    sys.exit("the disk is full")
 
 digest = hashlib.sha256()
 def read(path):
@@ -407,6 +417,25 @@ def test_failing_command(house: House) -> None:
     house.calls()
     house.run()
     assert house.calls() == ALL_VERBS[3:]
+
+
+def test_reason_of_a_failure_is_no_progress_bar(house: House) -> None:
+    messages = house.run(code=2, STAND_IN_REDRAW="train-voice").splitlines()
+    assert messages[-1] == (
+        "run.sh: error: stage 4 (voice encoder) failed: tagspeech train: x: "
+        f"No space left on device; exit code 2; log: {EXP}/log/04-voice-encoder.log"
+    )
+    # The same stage again: what the log says of the earlier attempt does not count.
+    messages = house.run(code=3, STAND_IN_FAIL="decode").splitlines()
+    assert "stage 7 (decode) failed: it gave no reason; exit code 3" in messages[-1]
+
+
+def test_failure_without_its_log_says_so(house: House) -> None:
+    messages = house.run(code=1, STAND_IN_GONE="train-voice").splitlines()
+    assert messages[-1] == (
+        "run.sh: error: stage 4 (voice encoder) failed: its log is gone: was the folder removed "
+        f"meanwhile?; exit code 1; log: {EXP}/log/04-voice-encoder.log"
+    )
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")

@@ -2,11 +2,14 @@
 # Checks the repository: lint, format, types, shell scripts, then the tests. Stops at the first
 # failure; on success pytest's closing line is the last.
 #
-# Usage: utils/test.sh [ARGUMENTS OF PYTEST...]      e.g. utils/test.sh tests/test_house.py -k lock
+# Usage: utils/test.sh [--browser true] [ARGUMENTS OF PYTEST...]
+#        e.g. utils/test.sh tests/test_house.py -k lock
+#
+#   --browser true   installs Debian's Chromium where there is none (414 MB, needs root), for the tests of
+#                    the report in a browser, which are skipped without one (default: true if CI=true)
 #
 # As many tests run at once as there are processors, those of one file in one process; `-n 0` runs
-# them one by one. Where there is no Chromium and Debian's can be had, it is installed (414 MB, needs
-# root); without one the tests of the report in a browser are skipped.
+# them one by one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . utils/log.sh
@@ -14,18 +17,32 @@ if [[ ${1:-} == --help ]]; then
   . utils/parse_options.sh # prints the lines above
 fi
 
+browser=false
+[[ ${CI:-} == true ]] && browser=true
+if [[ ${1:-} == --browser ]]; then
+  browser=${2:-}
+  [[ $browser == true || $browser == false ]] ||
+    die "option '--browser' must be true or false, not '$browser'" 2
+  shift 2
+fi
+
 utils/install.sh --dev true
 . ./path.sh
 
 install_chromium() {
+  [[ $EUID == 0 ]] || { echo "needs root"; return 1; }
+  command -v apt-get >/dev/null || { echo "there is no apt-get"; return 1; }
   export DEBIAN_FRONTEND=noninteractive
   timeout 180 sh -c 'apt-get -qq update; apt-get -qq install -y --no-install-recommends chromium'
 }
-if [[ -z ${CHROMIUM:-} && $EUID == 0 ]] && ! command -v chromium >/dev/null &&
-  command -v apt-get >/dev/null; then
-  log "chromium: installing Debian's, for the tests of the report"
-  said=$(install_chromium 2>&1) ||
-    log "chromium: cannot be installed, its tests are skipped: ${said##*$'\n'}"
+if [[ -z ${CHROMIUM:-} ]] && ! command -v chromium >/dev/null; then
+  if [[ $browser == false ]]; then
+    log "chromium: is not here, tests in a browser are skipped; --browser true installs it (414 MB)"
+  else
+    log "chromium: installing Debian's, for the tests of the report"
+    said=$(install_chromium 2>&1) ||
+      log "chromium: cannot be installed, tests in a browser are skipped: ${said##*$'\n'}"
+  fi
 fi
 
 log "ruff check";  ruff check --quiet .
