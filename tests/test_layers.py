@@ -16,7 +16,7 @@ LAYERS = (
     {"segments", "text", "config", "config_file", "errors", "files"},
     {"serialize", "formats", "grammar"},
     {"scoring"},
-    {"data"},
+    {"audio_files", "data"},
     {"models"},
     {"training", "decoding"},
     {"report", "meetings"},
