@@ -88,6 +88,18 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_id(name: str, where: str) -> None:
+    """Raises `InputError` if the id of a recording, read at `where`, is not usable as a file name.
+
+    Files are named after recordings; an id such as `../x` would write outside their folder.
+    """
+    if name in ("", ".", "..") or any(char == "/" or char < " " for char in name):
+        raise InputError(
+            f"{where}: recording id {name!r} must be usable as a file name: not empty, without / "
+            "and control characters; rename the recording"
+        )
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes `text` (UTF-8, newlines as they are) to `path` in one step."""
     with atomic_path(path) as temporary:

@@ -115,6 +115,58 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     ]
 
 
+def test_each_segment_is_moved_into_its_group_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time to make the groups of a meeting grows with its length, not with the square of it."""
+    moved: list[str] = []
+    with_offset = SupervisionSegment.with_offset
+
+    def count(self: SupervisionSegment, offset: float) -> SupervisionSegment:
+        moved.append(self.id)
+        return with_offset(self, offset)
+
+    monkeypatch.setattr(SupervisionSegment, "with_offset", count)
+    segments = [supervision(number, number / 4, 0.2, "a", "word") for number in range(40)]
+    assert len(groups_of(tmp_path, segments, max_pause=0.01)) == 40
+    assert len(moved) == 40
+
+
+def test_a_recording_without_usable_segments_has_no_group(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recordings = [Recording(name, [], 16000, 160000, 10.0) for name in ("meeting", "silent")]
+    lost = replace(supervision(2, 11.0, 1.0, "a", "outside"), recording_id="silent")
+    RecordingSet.from_recordings(recordings).to_file(tmp_path / "test_recordings.jsonl.gz")
+    segments = [supervision(1, 1.0, 1.0, "a", "hello"), lost]
+    SupervisionSet.from_segments(segments).to_file(tmp_path / "test_supervisions.jsonl.gz")
+    make_groups(
+        *(tmp_path, tmp_path / "groups"),
+        rejected=tmp_path / "rejected.jsonl",
+        splits=["test"],
+        max_pause=0.0,
+        language="en",
+        max_rejected=1.0,
+    )
+    (group,) = read_groups(tmp_path / "groups/test.jsonl.gz")
+    assert group.recording_id == "meeting"
+    assert "test: 1 of 2 recordings have no usable segment (the first: silent)" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../../../x", "a/b", "..", "a\nb", ""])
+def test_a_recording_id_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
+    """Files are named after recordings: such a name would lead out of their folder."""
+    recording = Recording(name, [], 16000, 160000, 10.0)
+    segment = replace(supervision(1, 1.0, 1.0, "a", "hello"), recording_id=name)
+    with pytest.raises(InputError) as error:
+        groups_of(tmp_path, [segment], recording)
+    assert str(error.value) == (
+        f"{tmp_path}/test_recordings.jsonl.gz: recording id {name!r} must be usable as a file "
+        "name: not empty, without / and control characters; rename the recording"
+    )
+    assert not (tmp_path / "groups").exists()
+
+
 def some_are_bad() -> list[SupervisionSegment]:
     """8 s of speech in reach, 2 s of it outside; and 2 s without words there."""
     return [

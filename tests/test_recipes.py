@@ -186,7 +186,8 @@ def test_a_speaker_of_ami_without_words_is_named(
 def test_words_that_lhotse_leaves_out_of_ami_are_listed(
     root: Path, tmp_path: Path, replicas: Path
 ) -> None:
-    """Faults that the replica lacks: words without times, without duration, outside segments."""
+    """Faults that the replica lacks: words without times, without duration, outside segments, at
+    the time of another word; words that end before they start, which lose no time."""
     corpus = Path(shutil.copytree(replicas / "ami", tmp_path / "ami"))
     shutil.rmtree(corpus / "wav_db/ES2002b")
     annotations = corpus / "ami_public_manual_1.6.2"
@@ -203,6 +204,14 @@ def test_words_that_lhotse_leaves_out_of_ami_are_listed(
     tree, path, word = spoil("B", "words")
     instant = word.text
     word.set("endtime", word.get("starttime", ""))
+    other = tree.getroot()[2]
+    twin = other.text
+    other.set("starttime", tree.getroot()[1].get("starttime", ""))
+    other.set("endtime", other.get("starttime", ""))
+    tree.write(path)
+    tree, path, word = spoil("D", "words")
+    backward = word.text
+    word.set("endtime", f"{float(word.get('starttime', '')) - 0.5:.3f}")
     tree.write(path)
     tree, path, segment = spoil("C", "segments")
     start, end = (float(segment.get(f"transcriber_{side}", "")) for side in ("start", "end"))
@@ -215,12 +224,17 @@ def test_words_that_lhotse_leaves_out_of_ami_are_listed(
         stages = ("--data", tmp_path / "data", "--stage", stage, "--corpus-dir", corpus)
         run(root / "egs/ami/local/data.sh", *stages)
     rows = read_rows(tmp_path / "data/manifests/left_out.jsonl")
-    own = {row["reason"]: row["text"] for row in rows if row["recording_id"] == "ES2002a"}
-    assert own == {
-        "it has no times": timeless,
-        "it lasts no time": instant,
-        "no segment holds it": " ".join(one.text or "" for one in inside if not one.get("punc")),
+    own = [row for row in rows if row["recording_id"] == "ES2002a"]
+    outside = " ".join(one.text or "" for one in inside if not one.get("punc"))
+    assert {(row["reason"], row["text"], row["seconds"] > 0) for row in own} == {
+        ("it ends before it starts", backward, False),
+        ("it has no times", timeless, False),
+        ("it lasts no time", instant, False),
+        ("it lasts no time", twin, False),
+        ("no segment holds it", outside, True),
     }
+    assert len(own) == 5
+    assert min(row["seconds"] for row in rows) == 0
     missing = [row for row in rows if row["reason"] == "its meeting has no audio"]
     assert {row["recording_id"] for row in missing} == {"ES2002b"}
     assert sum(row["seconds"] for row in missing) > 5

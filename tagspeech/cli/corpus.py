@@ -79,8 +79,10 @@ OUTPUT/{train,dev,test}_{recordings,supervisions}.jsonl.gz
       wav.scp, text, utt2spk; segments, spk2gender, reco2file_and_channel where
       they exist. Commands in wav.scp are run once.
 
-A channel of several and the output of commands are written to OUTPUT/audio; all
-other audio stays where it is.
+What is taken of several channels and the output of commands are written to
+OUTPUT/audio; all other audio stays where it is. With --channel each, the channel
+field of STM, CTM and RTTM says on which channel of ID a line is, where it is a
+letter or its numbers differ within ID; else words name ID-ch0, ID-ch1, ...
 
 What stops the import, all of one kind counted and the first named:
   - a recording without segments, segments without a recording (both are left
@@ -127,7 +129,11 @@ def add_import(verbs: object) -> None:
         help="the same name is somebody else in another recording, as A and B often are",
     )
     parser.add_argument(
-        "--channel", type=count, default=0, help="of audio that has several (default: 0, the first)"
+        *("--channel",),
+        type=channel,
+        metavar="mix|each|N",
+        help="of audio that has several: mix: their mean; each: all, as recordings ID-ch0, ID-ch1, "
+        "...; N: that one, from 0 (default: the mix of two, the first of more)",
     )
     _add_splitting(parser)
     parser.add_argument("--skip-unmatched", action="store_true", help="see above")
@@ -157,6 +163,13 @@ def _add_splitting(parser: argparse.ArgumentParser) -> None:
         help="of the number of recordings, drawn with --seed (default: 0.8,0.1,0.1)",
     )
     parser.add_argument("--seed", type=count, default=1)
+
+
+def channel(text: str) -> int | str:
+    """mix, each, or the number of a channel."""
+    if text not in ("mix", "each") and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be mix, each or a number from 0, got {text!r}")
+    return int(text) if text.isdecimal() else text
 
 
 def shares(text: str) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ groups     |---------------|             |---------|
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from lhotse.audio import AudioLoadingError
 from lhotse.audio.backend import info
 from lhotse.cut import Cut, MultiCut
 from lhotse.supervision import SupervisionSegment
+from lhotse.utils import add_durations
 from tqdm import tqdm
 
 from tagspeech.data.rejected import GOES_ON, OUTSIDE, ROUNDING, Row, write_rejected
 from tagspeech.errors import InputError
-from tagspeech.files import atomic_path, read_journal
+from tagspeech.files import atomic_path, check_id, read_journal
 from tagspeech.segments import Segment, by_time
 from tagspeech.serialize import to_target
 from tagspeech.text import normalise
@@ -52,14 +53,17 @@ def make_groups(
     max_rejected  the largest share of the seconds of speech that may be listed
 
     Raises `InputError` when a manifest or an audio file is missing or unreadable, more than
-    `max_rejected` is rejected, or a split keeps nothing.
+    `max_rejected` is rejected, a recording id is no file name, or a split keeps nothing.
     """
     if left_out and not left_out.exists():
         raise InputError(f"{left_out}: does not exist; run the stage that makes it")
     rows: list[Row] = read_journal(left_out) if left_out else []
     usable: dict[str, tuple[RecordingSet, list[SupervisionSegment]]] = {}
     for split in splits:
-        recordings = read_manifest(manifests / f"{split}_recordings.jsonl.gz")
+        path = manifests / f"{split}_recordings.jsonl.gz"
+        recordings = read_manifest(path)
+        for recording in recordings:
+            check_id(recording.id, str(path))
         usable[split] = (recordings, [])
         supervisions = read_manifest(manifests / f"{split}_supervisions.jsonl.gz")
         for one in _usable(split, recordings, supervisions, language):
@@ -75,13 +79,16 @@ def make_groups(
         cuts = CutSet.from_manifests(
             recordings=recordings, supervisions=SupervisionSet.from_segments(good)
         )
+        silent = [cut.recording_id for cut in cuts if not cut.supervisions]
+        if silent:
+            log.warning(
+                "%s: %d of %d recordings have no usable segment (the first: %s): no groups",
+                *(split, len(silent), len(cuts), silent[0]),
+            )
+        progress = tqdm(cuts, desc=f"utterance groups of {split}", unit=" recordings")
         groups = [
             _with_word_times(cut).with_id(group_id(cut))
-            for cut in tqdm(
-                map(_with_own_channels, cuts.trim_to_supervision_groups(max_pause=max_pause)),
-                desc=f"utterance groups of {split}",
-                unit=" groups",
-            )
+            for cut in map(_with_own_channels, _groups(progress, max_pause))
         ]
         write_cuts(output / f"{split}.jsonl.gz", groups)
         empty = sum(not one.text for one in good)
@@ -147,6 +154,38 @@ def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> 
     if not supervision.speaker:
         return "it has no speaker"
     return ""
+
+
+def _groups(cuts: Iterable[Cut], max_pause: float) -> Iterator[Cut]:
+    """The utterance groups of whole recordings, in order of time.
+
+    They are those of Lhotse's `trim_to_supervision_groups`, which moves every supervision of a
+    recording for each of its groups: four minutes for AMI, where this takes seconds.
+    """
+    for cut in cuts:
+        bare = cut.drop_supervisions()
+        for group in _neighbours(cut.supervisions, max_pause):
+            start, end = group[0].start, max(one.end for one in group)
+            duration = add_durations(end, -start, sampling_rate=cut.sampling_rate)
+            piece = bare.truncate(offset=start, duration=duration)
+            piece.supervisions = [one.with_offset(-start) for one in group]
+            yield piece
+
+
+def _neighbours(
+    supervisions: Iterable[SupervisionSegment], max_pause: float
+) -> Iterator[list[SupervisionSegment]]:
+    """Supervisions in order of start, those with no pause of more than `max_pause` s together."""
+    group: list[SupervisionSegment] = []
+    end = 0.0
+    for one in sorted(supervisions, key=lambda one: one.start):
+        if group and one.start - end > max_pause:
+            yield group
+            group = []
+        end = max(end, one.end) if group else one.end
+        group.append(one)
+    if group:
+        yield group
 
 
 def _with_own_channels(cut: Cut) -> Cut:

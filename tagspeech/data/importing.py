@@ -22,14 +22,15 @@ from pathlib import Path
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from tagspeech.data.kaldi import read_genders, read_kaldi
-from tagspeech.data.layouts import LHOTSE_GENDERS, Corpus, read_files, refuse
-from tagspeech.data.recordings import make_recordings
+from tagspeech.data.layouts import EACH, LHOTSE_GENDERS, MIX, Corpus, read_files, refuse
+from tagspeech.data.recordings import each_channel, make_recordings
 from tagspeech.data.splits import SPLITS, by_folder, by_lists, by_shares
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, write_text
 
 log = logging.getLogger(__name__)
 
+CHANNEL_IS = "must be mix, each or a number from 0"
 TOLERANCE = 0.001  # seconds past the end of a recording that rounding explains
 
 
@@ -41,7 +42,8 @@ class ImportConfig:
     kaldi, wav_root  a Kaldi data directory, and what relative paths in wav.scp are relative to
     genders          lines of a speaker and m or f, for those whose gender the segments do not tell
     local_speakers   a name means somebody else in each recording: it becomes RECORDING-NAME
-    channel          of audio that has several, from 0
+    channel          of audio that has several: a number from 0; mix: their mean; each: every one as
+                     a recording of its own; None: the mix of two, the first of more (an array)
     split_by         folder: `audio` or `kaldi` has folders train, dev, test
                      lists: train.txt, dev.txt, test.txt in `lists` name recordings, one a line
                      shares: of the number of recordings, drawn with `seed`
@@ -56,7 +58,7 @@ class ImportConfig:
     wav_root: Path = Path()
     genders: Path | None = None
     local_speakers: bool = False
-    channel: int = 0
+    channel: int | str | None = None
     split_by: str = "folder"
     lists: Path | None = None
     shares: tuple[float, ...] = (0.8, 0.1, 0.1)
@@ -71,8 +73,13 @@ def import_corpus(output: Path, config: ImportConfig) -> None:
     Segments keep their times, words and speakers; one that reaches past the end of its recording
     ends with it. Raises `InputError` as the module says, and where a split would be empty.
     """
+    if isinstance(config.channel, str) and config.channel not in (MIX, EACH):
+        raise InputError(f"channel {CHANNEL_IS}, got {config.channel!r}")
     corpus = _read(config)
-    splits = _matched(corpus, _split(corpus, config), config.skip_unmatched)
+    splits = _split(corpus, config)
+    if config.channel == EACH:
+        corpus.audio, splits = each_channel(corpus.audio, splits)
+    splits = _matched(corpus, splits, config)
     left_out = corpus.audio.keys() - splits.keys()
     corpus.rejected = [row for row in corpus.rejected if row[1].recording_id not in left_out]
     audio = {name: corpus.audio[name] for name in sorted(splits)}
@@ -129,7 +136,7 @@ def _split(corpus: Corpus, config: ImportConfig) -> dict[str, str]:
     return by_lists(corpus.audio, config.lists)
 
 
-def _matched(corpus: Corpus, splits: dict[str, str], skip: bool) -> dict[str, str]:
+def _matched(corpus: Corpus, splits: dict[str, str], config: ImportConfig) -> dict[str, str]:
     """`splits` of the recordings that have segments.
 
     Raises `InputError` where names are only on one side, unless these are to be left out.
@@ -145,10 +152,11 @@ def _matched(corpus: Corpus, splits: dict[str, str], skip: bool) -> dict[str, st
         )
         if names
     ]
-    if problems and not skip:
+    if problems and not config.skip_unmatched:
+        each = "--channel each makes ID-ch0, ID-ch1, ... of a recording ID with several channels; "
         raise InputError(
-            f"{', '.join(problems)}; give them the same names, or leave them out with "
-            "--skip-unmatched"
+            f"{', '.join(problems)}; {each if config.channel == EACH else ''}give them the same "
+            "names, or leave them out with --skip-unmatched"
         )
     for problem in problems:
         log.warning("%s: left out", problem)

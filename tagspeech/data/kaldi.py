@@ -20,7 +20,9 @@ from tagspeech.files import read_text
 from tagspeech.formats.common import segment
 
 
-def read_kaldi(folder: Path, root: Path, channel: int = 0, split: str = "") -> Corpus:
+def read_kaldi(
+    folder: Path, root: Path, channel: int | str | None = None, split: str = ""
+) -> Corpus:
     """The recordings of `wav.scp` and the utterances of `segments`, `text` and `utt2spk`.
 
     root   what relative paths in `wav.scp` are relative to; its commands are run there
@@ -28,8 +30,8 @@ def read_kaldi(folder: Path, root: Path, channel: int = 0, split: str = "") -> C
 
     Without `segments` an utterance is a whole recording; an end of -1 is that of the recording. An
     utterance that one of the three files lacks is rejected. The channel of audio that has several
-    is that of `reco2file_and_channel` (A and 1 are the first), or `channel`. Raises `InputError`
-    for a file that is missing or has a wrong line.
+    is that of `reco2file_and_channel` (A and 1 are the first), or `channel` as `Audio` has it.
+    Raises `InputError` for a file that is missing or has a wrong line.
     """
     channels = read_table(folder / "reco2file_and_channel", must_exist=False)
     audio = {}

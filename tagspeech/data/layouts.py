@@ -18,9 +18,10 @@ from pathlib import Path
 
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
+from tagspeech.data import sides
 from tagspeech.errors import InputError
-from tagspeech.files import read_json
-from tagspeech.formats import read, seglst, split_name
+from tagspeech.files import read_json, read_text
+from tagspeech.formats import nist, read, seglst, split_name
 from tagspeech.segments import Segment, by_time
 from tagspeech.serialize import UNKNOWN_SPEAKER
 
@@ -33,6 +34,8 @@ LHOTSE_GENDERS = {"m": "M", "f": "F", "u": None}
 JSON_KEYS = {"session": "session_id", "start": "start_time", "end": "end_time", "text": "words"}
 STM_LABEL = re.compile(r"<([^\s<>]*,[^\s<>]*|NA|O)>\s*", re.I)  # NIST's: <o,f0,female>
 STM_IGNORED = "ignore_time_segment_in_scoring"
+MIX, EACH = "mix", "each"  # of several channels: their mean; each as a recording of its own
+_NIST = {"stm": nist.parse_stm, "ctm": nist.parse_ctm, "rttm": nist.parse_rttm}
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,14 @@ class Audio:
     """Where a recording is heard.
 
     source      a file; or a shell command that prints one, as Kaldi has it, then `is_command`
-    channel     the one taken, from 0
+    channel     the one taken, from 0; "mix": the mean of all; None: the mean of two, and of more,
+                which are one array, the first
     mono_is_it  whether a file of one channel is this channel already
     folder      of a corpus split by folders: the one it lies in
     """
 
     source: str
-    channel: int = 0
+    channel: int | str | None = None
     is_command: bool = False
     mono_is_it: bool = False
     folder: str = ""
@@ -61,12 +65,15 @@ class Corpus:
     rejected: list[tuple[str, SupervisionSegment]] = field(default_factory=list)
 
 
-def read_files(audio: Path, words: Path, speakers: Path | None, channel: int = 0) -> Corpus:
+def read_files(
+    audio: Path, words: Path, speakers: Path | None, channel: int | str | None = None
+) -> Corpus:
     """Recording NAME is NAME.wav or NAME.flac somewhere in the folder `audio`.
 
     words     a file of one of `WORDS` or a JSON list, or a folder with files of one of these; where
               the format names no session, the recording is the one with the file's name
     speakers  RTTM, a file or a folder; without it, `words` says who speaks
+    channel   that of each `Audio`. With "each", sessions are those of `tagspeech.data.sides`
 
     With `speakers`, each word of a CTM goes to the turn that it overlaps most, and the turns are
     the segments; a segment of another format keeps its times and takes the speaker of that turn.
@@ -74,12 +81,13 @@ def read_files(audio: Path, words: Path, speakers: Path | None, channel: int = 0
     or of an unknown format.
     """
     recordings = _find_audio(audio, channel)
-    format, segments = read_words(words)
+    each = channel == EACH
+    format, segments = read_words(words, each)
     if speakers is None:
         if format == "ctm":
             raise InputError(f"{words}: CTM has no speakers; --speakers wants an RTTM that has")
         return Corpus(recordings, supervisions_of([(one, []) for one in segments]))
-    turns = [one for path in _files(speakers, ("rttm",)) for one in read(path, "rttm")]
+    turns = [one for path in _files(speakers, ("rttm",)) for one in _read(path, "rttm", each)]
     owned: list[list[Segment]] = [[] for _ in turns]
     lost: list[tuple[Segment, list[Segment]]] = []
     for one, owner in zip(segments, _owners(segments, turns), strict=True):
@@ -100,8 +108,10 @@ def read_files(audio: Path, words: Path, speakers: Path | None, channel: int = 0
     return Corpus(recordings, supervisions_of(found), rejected)
 
 
-def read_words(path: Path) -> tuple[str, list[Segment]]:
+def read_words(path: Path, each: bool = False) -> tuple[str, list[Segment]]:
     """The format of a file or of all files in a folder, and their segments.
+
+    each  whether sessions are those of channels (`tagspeech.data.sides`)
 
     A JSON list is SegLST, or has the keys speaker, start, end, text and perhaps gender, session.
     A label before the words of an STM is taken off; where it tells the gender, it does.
@@ -116,11 +126,18 @@ def read_words(path: Path) -> tuple[str, list[Segment]]:
     segments = []
     for one in paths:
         is_list = one.suffix.lower() == ".json" and not one.name.lower().endswith(".seglst.json")
-        segments += _read_json(one) if is_list else read(one)
+        segments += _read_json(one) if is_list else _read(one, split_name(one)[1], each)
     (format,) = formats
     if format == "stm":
         segments = [_without_label(one) for one in segments if one.words.lower() != STM_IGNORED]
     return format, segments
+
+
+def _read(path: Path, format: str | None, each: bool) -> list[Segment]:
+    if each and format in sides.FIELDS:
+        text = read_text(path).removeprefix("\ufeff").replace("\r\n", "\n")
+        return by_time(_NIST[format](sides.name_sides(text, format), str(path), ""))
+    return read(path, format)
 
 
 def _read_json(path: Path) -> list[Segment]:
@@ -218,7 +235,7 @@ def _owners(segments: Sequence[Segment], turns: Sequence[Segment]) -> list[int |
     return owners
 
 
-def _find_audio(folder: Path, channel: int) -> dict[str, Audio]:
+def _find_audio(folder: Path, channel: int | str | None) -> dict[str, Audio]:
     """The audio files in `folder`, in whatever folder of it, by name."""
     found: dict[str, Audio] = {}
     for path in _walk(folder):

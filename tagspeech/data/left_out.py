@@ -7,6 +7,7 @@ recipe's part (`egs/*/local/left_out_*.py`), comparing is done here.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -42,14 +43,19 @@ def write_left_out(
     what belongs to a recording that has no manifest.
     """
     everything = list(spoken)
-    taken: set[tuple[str, str, float]] = set()
+    taken: defaultdict[tuple[str, str, float], list[float]] = defaultdict(list)  # to ends
     ends: dict[str, float] = {}
     for split in sorted({one.split for one in everything}):
         for recording in read_manifest(manifests / f"{split}_recordings.jsonl.gz"):
             ends[recording.id] = recording.duration
         for one in read_manifest(manifests / f"{split}_supervisions.jsonl.gz"):
             for item in (one.alignment or {}).get("word") or [one]:
-                taken.add((one.recording_id, one.speaker, round(item.start, 3)))
+                taken[one.recording_id, one.speaker, round(item.start, 3)].append(item.end)
+
+    def is_taken(one: Spoken, start: float, end: float) -> bool:
+        """Whether the manifests have it, perhaps only up to the end of the recording."""
+        found = taken.get((one.recording, one.speaker, round(start, 3)), ())
+        return any(abs(other - min(end, ends[one.recording])) < ROUNDING for other in found)
 
     def loss(one: Spoken) -> tuple[str, float]:
         """Why it is lost ("": it is not), and how many seconds of it."""
@@ -57,13 +63,13 @@ def write_left_out(
             reason = missing
         elif one.times is None:
             reason = "it has no times"
-        elif (one.recording, one.speaker, round(one.times[0], 3)) in taken:
+        elif is_taken(one, *one.times):
             start, end = one.times
             behind = end - max(start, ends[one.recording])
             return (GOES_ON, behind) if behind > ROUNDING else ("", 0.0)
         else:
             reason = _reason(one, *one.times, ends[one.recording])
-        return reason, one.times[1] - one.times[0] if one.times else 0.0
+        return reason, max(0.0, one.times[1] - one.times[0]) if one.times else 0.0
 
     write_rows(output, list(_rows((one, *loss(one)) for one in everything)))
 
@@ -74,7 +80,9 @@ def _reason(one: Spoken, start: float, end: float, recording_end: float) -> str:
         return OUTSIDE
     if not one.text:
         return "it has no words"
-    if end <= start:
+    if end < start:
+        return "it ends before it starts"
+    if end == start:
         return "it lasts no time"
     return "Lhotse leaves it out" if one.segment else "no segment holds it"
 

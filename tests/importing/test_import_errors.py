@@ -66,6 +66,19 @@ def no_audio(folder: Path) -> None:
     (folder / "audio/dev/b.wav").write_text("no audio")
 
 
+def streamed(folder: Path) -> None:
+    """A WAV file whose header was never completed: its data size is 0."""
+    path = folder / "audio/dev/b.wav"
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = bytes(4)
+    path.write_bytes(content)
+
+
+def cut_off(folder: Path) -> None:
+    path = folder / "audio/dev/b.wav"
+    path.write_bytes(path.read_bytes()[:10000])
+
+
 def two_alike(folder: Path) -> None:
     noise(folder / "audio/dev/a.flac")
 
@@ -92,6 +105,8 @@ def json_gender(folder: Path) -> None:
     ("spoil", "config", "words"),
     [
         (no_audio, {}, "1 of 3 recordings cannot be read as audio (the first: "),
+        (streamed, {}, "b.wav: its header says that it has no audio, yet 32000 bytes follow"),
+        (cut_off, {}, "b.wav: it is cut off: its header says 2.00 s, 0.62 s are there"),
         (two_alike, {}, "would both be recording a"),
         (other_folder, {}, "1 recordings are in none of the folders train, dev, test"),
         (other_format, {"words": "all.txt"}, "all.txt: its extension names none of stm, ctm"),

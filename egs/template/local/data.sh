@@ -21,7 +21,8 @@ case $stage in
   0)
     [[ -n $corpus_dir ]] || die "no corpus: --corpus-dir wants its folder, or set it in $_help_file" 2
     [[ -d $corpus_dir ]] || die "--corpus-dir $corpus_dir: no such folder" 2
-    options=(--split-by "$split_by" --channel "$channel" --max-rejected "$max_rejected")
+    options=(--split-by "$split_by" --max-rejected "$max_rejected")
+    [[ -z $channel ]] || options+=(--channel "$channel")
     if [[ $kaldi == true ]]; then
       options+=(--kaldi "$corpus_dir" --wav-root "$wav_root")
     else
