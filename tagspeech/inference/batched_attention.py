@@ -1,8 +1,8 @@
-"""The layers of an LLM over rows of different lengths, each with keys and values of its own.
+"""Runs the layers of an LLM over rows of different lengths, each with its own keys and values.
 
-All new positions of all rows, one or many of each, stand one behind the other in one row of the
-LLM's input: nothing is padded. Only attention goes row by row, over what the row has written. Rows
-come and go without anything being copied.
+The new positions of all rows, one or many of each, follow one another in a single row of the LLM's
+input, so that nothing is padded. Only attention is computed row by row. Rows come and go without a
+copy.
 
 Shape suffixes: N positions of all rows, K those of one, L keys of one, H hidden size, G heads of
 keys and values, Q query heads of each of them, D size of a head.
@@ -19,18 +19,18 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 _NAME = "tagspeech_rows"
-_GROWTH = 1.5  # what a row's memory grows by when it is full
+_GROWTH = 1.5  # factor by which the memory of a row grows when it is full
 
 
 class KeysAndValues:
-    """Keys and values of one row, layer by layer, (2, G, capacity, D) each."""
+    """The keys and values of one row: (2, G, capacity, D) for each layer."""
 
     def __init__(self) -> None:
         self.length = 0
         self.layers: dict[int, Tensor] = {}
 
     def add(self, layer: int, new_2GKD: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (G, L, D) of a layer, those of new positions included."""
+        """Adds new positions to a layer; returns all its keys and values, (G, L, D) each."""
         stop = self.length + new_2GKD.shape[2]
         kept = self.layers.get(layer)
         if kept is None or kept.shape[2] < stop:
@@ -47,9 +47,18 @@ class KeysAndValues:
 
 
 def forward(llm: Any, rows: Sequence[KeysAndValues], inputs: Sequence[Tensor]) -> Tensor:
-    """The last hidden state (rows, H) of each row after new embedded positions (K, H)."""
+    """The last hidden state of each row after new positions.
+
+    Args:
+        llm: A causal LM of transformers.
+        rows: The keys and values of each row; they grow by the new positions.
+        inputs: Embedded new positions (K, H) of each row.
+
+    Returns:
+        Hidden states (rows, H).
+    """
     decoder = llm.get_decoder()
-    counts = [len(one) for one in inputs]
+    counts = [len(input_KH) for input_KH in inputs]
     device = inputs[0].device
     positions_N = torch.cat(
         [
@@ -93,9 +102,20 @@ def _attention(
     tagspeech_rows: Sequence[tuple[KeysAndValues, int]] = (),
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Of each row, its new positions to all up to them. Arguments as transformers calls it.
+    """Attention of each row's new positions to all positions up to them, as transformers calls it.
 
-    query (1, G x Q, N, D), key and value (1, G, N, D); gives (1, N, G x Q, D).
+    Args:
+        module: The attention layer.
+        query: (1, G x Q, N, D).
+        key: (1, G, N, D).
+        value: (1, G, N, D).
+        attention_mask: Ignored: rows have no padding.
+        scaling: Factor of the scores.
+        sliding_window: Positions that a position sees; None: all.
+        tagspeech_rows: The cache and the number of new positions of each row.
+
+    Returns:
+        (1, N, G x Q, D), and None for the weights.
     """
     counts = [count for _, count in tagspeech_rows]
     new_2GND = torch.cat([key, value])
@@ -105,7 +125,7 @@ def _attention(
         tagspeech_rows, new_2GND.split(counts, 2), query_GQND.split(counts, 2), strict=True
     ):
         key_GLD, value_GLD = row.add(module.layer_idx, new_2GKD)
-        # Heads that share keys are queries of one head: nothing is repeated.
+        # Heads that share keys become queries of one head, so that keys are not repeated.
         query_GKD = query_GQKD.flatten(1, 2)
         mask = _mask(count, key_GLD.shape[1], sliding_window, query.device)
         if mask is not None:
@@ -118,7 +138,7 @@ def _attention(
 
 
 def _mask(count: int, keys: int, window: int | None, device: torch.device) -> Tensor | None:
-    """(K, L): which keys each of the last positions sees; None where all see all."""
+    """Which keys each of the last positions sees, (K, L); None if all see all."""
     if count == 1 and (window is None or keys <= window):
         return None
     place_K1 = torch.arange(keys - count, keys, device=device)[:, None]

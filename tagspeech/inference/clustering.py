@@ -1,7 +1,7 @@
-"""Speakers by voice: words and times as the LLM wrote them, speakers from the voice encoder.
+"""Speakers by voice: the LLM's words and times with speakers from the voice encoder.
 
-The voice frames tell more about who speaks than a small LLM makes of them. Here the frames of each
-segment become one vector, and segments of similar vectors one speaker of the session.
+The voice frames hold more about who speaks than a small LLM uses. The frames of each segment become
+one vector, and segments with similar vectors become one speaker of the session.
 
 Shape suffixes: T frames, D encoder channels, N segments.
 """
@@ -23,18 +23,25 @@ from tagspeech.config import FRAMES_PER_SECOND
 from tagspeech.data.batches import heard_alone, pool_regions
 from tagspeech.segments import Segment
 
-OVERLAP = 0.25  # of the shorter of two segments: who overlap more than that are two speakers
+OVERLAP = 0.25  # share of the shorter segment; segments that overlap more have two speakers
 FARTHEST = 2.0  # cosine distance of opposite vectors
 
 
 def voice_vectors(segments: Sequence[Segment], voice_TD: Tensor) -> Tensor:
-    """Mean voice frame of each segment where no other segment overlaps it: (N, D), T > 0.
+    """The mean voice frame of each segment where no other segment overlaps it.
 
-    Times are the LLM's and may be anything: what reaches beyond the end of the audio is cut off;
-    a segment without any frame of its own takes the frame nearest to its start.
+    The LLM's times may lie anywhere: those beyond the end of the audio are cut to it. A segment
+    without a frame of its own takes the frame nearest to its start.
+
+    Args:
+        segments: Times in seconds from the first frame.
+        voice_TD: Voice frames at 25 Hz, T > 0.
+
+    Returns:
+        One vector for each segment, (N, D).
     """
     end = len(voice_TD) / FRAMES_PER_SECOND
-    turns = [(min(one.start, end), min(one.end, end), n) for n, one in enumerate(segments)]
+    turns = [(min(s.start, end), min(s.end, end), n) for n, s in enumerate(segments)]
     regions = [
         (0, n, frames or [int(segments[n].start * FRAMES_PER_SECOND)])
         for n, frames in enumerate(heard_alone(turns))
@@ -43,14 +50,19 @@ def voice_vectors(segments: Sequence[Segment], voice_TD: Tensor) -> Tensor:
 
 
 def cluster_voices(segments: Sequence[Segment], voice_TD: Tensor, threshold: float) -> list[str]:
-    """The speaker of each segment by its voice: "1", "2", ... by first appearance.
+    """The speaker of each segment by average-linkage clustering of voices.
 
-    voice_TD   voice frames of the session at 25 Hz, without padding
-    threshold  clusters are merged while their mean cosine distance (0 to 2) is at most this
+    Nobody talks over themselves: segments that clearly overlap are as far apart as possible,
+    although their vectors, of the same frames, are similar. Where there is nothing to compare, as
+    for a single segment or audio too short for a frame, there is one speaker.
 
-    Average-linkage clustering. Nobody talks over himself: segments that overlap clearly are as far
-    apart as can be, though their vectors, of the same frames, are similar. Where there is nothing
-    to compare, all is of one speaker: a single segment, or audio too short for a frame.
+    Args:
+        segments: Segments of one session.
+        voice_TD: Voice frames of the session at 25 Hz, without padding.
+        threshold: Clusters are merged while their mean cosine distance (0 to 2) is at most this.
+
+    Returns:
+        "1", "2", ... by first appearance.
     """
     if len(segments) < 2 or not len(voice_TD):
         return ["1"] * len(segments)
@@ -60,13 +72,13 @@ def cluster_voices(segments: Sequence[Segment], voice_TD: Tensor, threshold: flo
     pairs = np.triu_indices(len(segments), 1)
     clusters = fcluster(linkage(distance_NN[pairs], "average"), threshold, "distance")
     numbers: dict[int, str] = {}
-    return [numbers.setdefault(one, str(len(numbers) + 1)) for one in clusters.tolist()]
+    return [numbers.setdefault(cluster, str(len(numbers) + 1)) for cluster in clusters.tolist()]
 
 
 def _overlapping(segments: Sequence[Segment]) -> NDArray[np.bool_]:
-    """Whether two segments share more than `OVERLAP` of the shorter one: (N, N)."""
-    starts_N = np.array([one.start for one in segments])
-    ends_N = np.array([one.end for one in segments])
+    """Whether two segments share more than `OVERLAP` of the shorter: (N, N)."""
+    starts_N = np.array([segment.start for segment in segments])
+    ends_N = np.array([segment.end for segment in segments])
     lasting_N = ends_N - starts_N
     shared_NN = np.minimum.outer(ends_N, ends_N) - np.maximum.outer(starts_N, starts_N)
     overlapping_NN: NDArray[np.bool_] = shared_NN > OVERLAP * np.minimum.outer(lasting_N, lasting_N)
@@ -74,9 +86,9 @@ def _overlapping(segments: Sequence[Segment]) -> NDArray[np.bool_]:
 
 
 def with_speakers(segments: Sequence[Segment], speakers: Sequence[str]) -> list[Segment]:
-    """The segments with other speakers, one for each.
+    """The segments with new speakers, one for each segment.
 
-    A speaker's gender is the one the LLM gave to most of his time, "u" where it gave none.
+    A speaker's gender is the one that the LLM gave to most of their speech, "u" if it gave none.
     """
     seconds: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys("fm", 0.0))
     for segment, speaker in zip(segments, speakers, strict=True):

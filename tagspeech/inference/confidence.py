@@ -1,8 +1,8 @@
-"""How sure the LLM was of each word that it wrote.
+"""The confidence of each word that the LLM wrote.
 
-A word's confidence is exp of the mean log-probability of its tokens, each among all tokens of the
-vocabulary. Words are never forced, so none is sure because a grammar left nothing else. Nothing is
-calibrated.
+A word's confidence is the exponential of the mean log-probability of its tokens, over all tokens of
+the vocabulary. The grammar never forces words, so it makes none of them certain. Confidences are
+not calibrated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tagspeech.inference.generate import Output, spell
 from tagspeech.models.tagspeech import TagSpeechModel
 from tagspeech.serialize import ParsedTarget, parse_target
 
-_UNFINISHED = "\ufffd"  # what the first bytes of a character are spelt as
+_UNFINISHED = "\ufffd"  # how the first bytes of a character are decoded
 
 
 def parse_output(model: TagSpeechModel, output: Output, session: str) -> tuple[str, ParsedTarget]:
@@ -26,13 +26,13 @@ def parse_output(model: TagSpeechModel, output: Output, session: str) -> tuple[s
 
 
 def token_spans(model: TagSpeechModel, ids: Sequence[int]) -> list[tuple[int, int]]:
-    """The characters from start to stop that each token spells, the last perhaps in part.
+    """The range of characters, (start, stop), that each token spells.
 
-    A token is spelt behind the one before it, since some tokenizers drop a space that begins a
-    text; one that ends within a character is spelt with those that follow.
+    A token is decoded after the one before it, since some tokenizers drop a space at the start of a
+    text. A token that ends inside a character is decoded with those that follow.
     """
     spans = []
-    before, begin, start = 0, 0, 0  # tokens of context, first one not spelt whole, its character
+    before, begin, start = 0, 0, 0  # context, first token not decoded whole, its character
     for place in range(len(ids)):
         known, text = spell(model, [ids[before:begin], ids[before : place + 1]])
         if text.endswith(_UNFINISHED):
@@ -47,9 +47,15 @@ def token_spans(model: TagSpeechModel, ids: Sequence[int]) -> list[tuple[int, in
 def line_confidences(
     text: str, spans: Sequence[tuple[int, int]], log_probs: Sequence[float]
 ) -> dict[int, list[float]]:
-    """Of the words of each line `START-END>words`, three decimals, by the line's number from 1.
+    """The confidences of the words of each line `START-END>words`.
 
-    spans, log_probs  of each token. A token that belongs to several words counts for each
+    Args:
+        text: The target text.
+        spans: The characters of each token; a token that belongs to several words counts for each.
+        log_probs: The log-probability of each token.
+
+    Returns:
+        Confidences with three decimals, by the number of the line, counted from 1.
     """
     tokens = list(zip(spans, log_probs, strict=True))
     found, place, first = {}, 0, 0
@@ -59,7 +65,7 @@ def line_confidences(
         place += len(line) + 1
         if not mark or line.lstrip().startswith("<"):
             continue
-        sure = []
+        of_line = []
         for word in re.finditer(r"\S+", words):
             start, stop = begin + word.start(), begin + word.end()
             while tokens[first][0][1] <= start:
@@ -68,6 +74,6 @@ def line_confidences(
             while token < len(tokens) and tokens[token][0][0] < stop:
                 logs.append(tokens[token][1])
                 token += 1
-            sure.append(round(math.exp(math.fsum(logs) / len(logs)), 3))
-        found[number] = sure
+            of_line.append(round(math.exp(math.fsum(logs) / len(logs)), 3))
+        found[number] = of_line
     return found

@@ -1,8 +1,8 @@
-"""Which tokens of an LLM may follow an unfinished target text (`inference.grammar`).
+"""Which tokens of an LLM may follow an unfinished target text (`tagspeech.grammar`).
 
-Where words are written, nearly all may: the likeliest is tried first. Anywhere else, few: those
-that spell what may follow are found in a tree of the tokens made of such characters, so that the
-LLM's output need not be computed for the others.
+Nearly all tokens may follow inside words, so the likeliest is tried first. Elsewhere few may: a
+tree of the tokens that consist of such characters finds them, and the LLM's output is computed for
+these tokens alone.
 
 Shape suffixes: V vocabulary.
 """
@@ -20,15 +20,15 @@ from torch import Tensor
 from tagspeech.grammar import State
 from tagspeech.models.prompt import encode_text
 
-# What tokens outside of words are made of, up to the first character of words
+# The characters of tokens outside words, up to the first character of words
 _STRUCTURE = re.compile(r'[0-9.\-<>/=", \nadefgikmprstux]*')
 _WHOLE_NUMBER = re.compile(r"(\.\d\d|[^0-9.])$")
-SPEAKERS = 64  # tokens left for speakers where the lines of an output use up the others
-_SPACE = "\u2581"  # how sentencepiece shows a space, which decoding a token alone drops
+SPEAKERS = 64  # tokens reserved for the speaker block of an output
+_SPACE = "\u2581"  # how sentencepiece writes a space, which is lost when a token is decoded alone
 
 
 class Vocabulary:
-    """The tokens of a tokenizer by what they spell."""
+    """The tokens of a tokenizer and what they spell."""
 
     def __init__(self, tokenizer: Any, size: int) -> None:
         self.tokenizer = tokenizer
@@ -39,10 +39,10 @@ class Vocabulary:
             "" if token in special else self._spelt(token, names[token]) for token in range(known)
         ]
         self.pieces += [""] * (size - known)
-        # Of words: tokens without a newline, by their lengths; of others those that end a line.
-        self.lengths_V = torch.tensor([0 if "\n" in one else len(one) for one in self.pieces])
+        # Tokens without a newline by their lengths, for words; and those that end a line.
+        self.lengths_V = torch.tensor([0 if "\n" in piece else len(piece) for piece in self.pieces])
         ends = re.compile(r"[^\n]*\n([0-9<].*)?", re.DOTALL)
-        self.line_ends = [token for token, one in enumerate(self.pieces) if ends.fullmatch(one)]
+        self.line_ends = [t for t, piece in enumerate(self.pieces) if ends.fullmatch(piece)]
         self.tree: dict[str, Any] = {}
         for token, piece in enumerate(self.pieces):
             match = _STRUCTURE.match(piece)
@@ -59,8 +59,14 @@ class Vocabulary:
         return text
 
     def best(self, state: State, logits_V: Tensor, likely: int) -> int:
-        """The likeliest token that may follow a state in words; `likely` is so of all."""
-        # Nearly always it may, and nothing has to be ruled out.
+        """The likeliest token that may follow a state in words.
+
+        Args:
+            state: What is written.
+            logits_V: Scores of all tokens.
+            likely: The likeliest of all tokens.
+        """
+        # It nearly always may follow, and nothing has to be ruled out.
         if self.fits(state, likely):
             return likely
         ends = [token for token in self.line_ends if self.fits(state, token)]
@@ -75,7 +81,7 @@ class Vocabulary:
         return bool(piece) and state.after(piece) is not None
 
     def allowed(self, state: State) -> list[int]:
-        """All tokens that may follow a state outside of words."""
+        """All tokens that may follow a state outside words."""
         found: list[int] = []
         for character in state.following():
             if node := self.tree.get(character):
@@ -99,29 +105,31 @@ class Vocabulary:
                 self._collect(child, state, written + character, found)
 
     def forced(self, state: State, line: list[int]) -> list[int]:
-        """The tokens that follow in any case, cut as the LLM would cut the text as a whole.
+        """The tokens that must follow, split as the tokenizer splits the whole text.
 
-        line  the tokens since the last newline that ended one
+        A token whose end depends on the next choice is not among them.
 
-        A token whose end depends on what is chosen next is not among them.
+        Args:
+            state: What is written.
+            line: The tokens since the last one that ended with a newline.
         """
         text = state.forced()
         ahead = state.after(text)
         assert ahead is not None
         nexts = list(ahead.following()) or [""]
-        if ahead.in_words:  # the > may belong to the first word, as some tokenizers have it
+        if ahead.in_words:  # some tokenizers put the > into the first word
             text, nexts = text[:-1], [">", ">a"]
-        elif not _WHOLE_NUMBER.search(text):  # a number may be one token
+        elif not _WHOLE_NUMBER.search(text):  # a number can be a single token
             text, nexts = text.rstrip("0123456789."), ["0.00", "12.34"]
         return self.cut(text, line, nexts) if text else []
 
     def cut(self, text: str, line: list[int], nexts: Sequence[str] = ("",)) -> list[int]:
-        """The tokens of a text behind the tokens `line`, whichever of `nexts` follows it."""
+        """The tokens of a text after the tokens `line`, valid whichever of `nexts` follows it."""
         written = "".join(self.pieces[token] for token in line)
         known = line
-        common = _common([encode_text(self.tokenizer, written + text + one) for one in nexts])
-        if common[: len(line)] != line:  # not cut as the tokenizer would
-            common = _common([encode_text(self.tokenizer, text + one) for one in nexts])
+        common = _common([encode_text(self.tokenizer, written + text + after) for after in nexts])
+        if common[: len(line)] != line:  # the LLM split the line otherwise than the tokenizer
+            common = _common([encode_text(self.tokenizer, text + after) for after in nexts])
             known = []
         run = common[len(known) :]
         while len("".join(self.pieces[token] for token in run)) > len(text):
@@ -129,12 +137,12 @@ class Vocabulary:
         return run
 
     def length(self, text: str) -> int:
-        """How many tokens a text has."""
+        """The number of tokens of a text."""
         return len(encode_text(self.tokenizer, text))
 
 
 def _below(node: dict[str, Any], written: str) -> Iterator[tuple[int, str]]:
-    """Each token at or below `node`, and what it spells beyond it."""
+    """Each token at or below `node`, and what it spells after `node`."""
     for character, child in node.items():
         if character:
             yield from _below(child, written + character)
@@ -144,17 +152,17 @@ def _below(node: dict[str, Any], written: str) -> Iterator[tuple[int, str]]:
 
 
 def _common(lists: list[list[int]]) -> list[int]:
-    """What all lists begin with."""
+    """The common prefix of all lists."""
     same = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*lists, strict=False))
     return [tokens[0] for tokens in same]
 
 
 class Constraint:
-    """What one output holds so far, and which tokens may follow it."""
+    """The state of one output, and which tokens may follow it."""
 
     def __init__(self, vocabulary: Vocabulary, state: State) -> None:
         self.vocabulary, self.state = vocabulary, state
-        self.line: list[int] = []  # tokens since the last newline that ended one
+        self.line: list[int] = []  # tokens since the last one that ended with a newline
 
     @property
     def in_words(self) -> bool:
@@ -163,11 +171,11 @@ class Constraint:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing follows."""
+        """Whether the output is complete."""
         return self.state.whole
 
     def add(self, ids: Sequence[int]) -> None:
-        """Adds tokens that may follow."""
+        """Adds tokens, each of which may follow."""
         for token in ids:
             piece = self.vocabulary.pieces[token]
             ahead = self.state.after(piece)
@@ -176,21 +184,24 @@ class Constraint:
             self.line = [] if piece.endswith("\n") else [*self.line, token]
 
     def best(self, logits_V: Tensor, likely: int) -> int:
-        """The likeliest token that may follow, in words; `likely` is so of all."""
+        """The likeliest token that may follow inside words; `likely` is the likeliest of all."""
         return self.vocabulary.best(self.state, logits_V, likely)
 
     def allowed(self) -> list[int]:
-        """All tokens that may follow, outside of words."""
+        """All tokens that may follow outside words."""
         return self.vocabulary.allowed(self.state)
 
     def forced(self) -> list[int]:
-        """The tokens that follow in any case."""
+        """The tokens that must follow."""
         return self.vocabulary.forced(self.state, self.line)
 
     def ending(self, token: int, limit: int, left: int) -> list[int]:
-        """What must follow in place of `token`: the end of a block; empty as long as there is room.
+        """The end of a block, which must replace `token`; empty while there is room.
 
-        limit, left  tokens that the output may have, and those left of them
+        Args:
+            token: The chosen token.
+            limit: The largest number of tokens of the output.
+            left: The number of tokens that are left.
         """
         ahead = self.state.after(self.vocabulary.pieces[token])
         assert ahead is not None, self.vocabulary.pieces[token]
@@ -198,7 +209,7 @@ class Constraint:
         in_text = ahead.block in ("open", "text")
         if in_text:
             left -= min(SPEAKERS, limit // 8)
-        # The count is exact and slow: only where the end can be near.
+        # The exact count is slow, so it is made only where the end can be near.
         if left > 100 + 20 * len(ahead.ranges) or left >= self.vocabulary.length(ahead.shortest()):
             return []
         ending = self.state.shortest()

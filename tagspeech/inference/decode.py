@@ -35,31 +35,35 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `number`, from 1 to `count`, of the groups of a split."""
+    """Part `number`, from 1 to `count`, of the utterance groups of a split."""
 
     number: int
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """The shard of an option K/N. Raises `InputError` for anything else."""
+        """The shard that an option K/N names.
+
+        Raises:
+            InputError: The text is not K/N with K from 1 to N.
+        """
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise InputError(f"--shard {text}: wants K/N with K from 1 to N, such as 2/4")
+            raise InputError(f"--shard {text}: must be K/N with K from 1 to N, such as 2/4")
         return cls(int(match[1]), int(match[2]))
 
     @classmethod
     def of_torchrun(cls, environment: Mapping[str, str]) -> Shard | None:
-        """The shard of a process that torchrun started; None where there is but one."""
+        """The shard of a process that torchrun started; None if it is the only one."""
         count = int(environment.get("WORLD_SIZE", "1"))
         return cls(int(environment["RANK"]) + 1, count) if count > 1 else None
 
     def journal(self, split: str) -> str:
-        """The name of its journal."""
+        """The file name of the shard's journal."""
         return f"{split}.{self.number}-of-{self.count}.raw.jsonl"
 
     def take(self, groups: CutSet) -> CutSet:
-        """Its groups: dealt out from the longest on, so that all shards last about as long."""
+        """The groups of the shard, dealt out from the longest on, so that shards take equal time."""
         ordered = sorted(groups, key=lambda cut: (-cut.duration, cut.id))
         return CutSet.from_cuts(ordered[self.number - 1 :: self.count])
 
@@ -67,17 +71,15 @@ class Shard:
 def decode_groups(
     recognizer: Recognizer, groups: CutSet, done: Collection[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """The journal's row of each group, batch by batch, longest groups first.
+    """Decodes groups batch by batch, longest groups first.
 
-    Groups of `done` have none, but are decoded again with others of their batch: another batch
-    changes the last bits of sums.
+    A batch that contains groups of `done` is decoded whole, since other batches would change the
+    last bits of sums; only the rows of the remaining groups are yielded.
 
     Yields:
-        A dictionary with
-        session, text: what the LLM wrote for whom;
-        malformed, problems: whether and why it does not parse whole;
-        tokens, passes: how many tokens it has, and forward passes of the LLM that wrote them;
-        speakers_by_voice, word_confidences: of each segment that parses, in order.
+        The journal row of each group: session; text, what the LLM wrote; malformed and problems,
+        whether and why it does not parse whole; tokens and passes, the numbers of tokens and of
+        forward passes; speakers_by_voice and word_confidences, of each parsed segment in order.
     """
     config = recognizer.model.config.decode
     for batch in batches_by_duration(groups, config.max_duration):
@@ -113,12 +115,20 @@ def decode(
 ) -> None:
     """Writes `SPLIT.{raw.jsonl,ref.seglst.json,hyp.seglst.json,hyp-voice.seglst.json}` to `output`.
 
-    The raw file is a journal of what the LLM wrote, with what did not parse. The hypotheses appear
-    when every group is decoded: `hyp` with the speakers that the LLM wrote, `hyp-voice` with
-    speakers by voice. SPLIT is the name of the groups' file.
+    The raw file is a journal of what the LLM wrote. The hypotheses appear when every group is
+    decoded: `hyp` has the speakers that the LLM wrote, `hyp-voice` speakers by voice.
 
-    shard  decodes this part alone, into a journal of its own; `merge_decoded` does the rest
-    dtype  of the LLM
+    Args:
+        model_dir: A trained model.
+        groups_path: Lhotse cuts, `SPLIT.jsonl.gz`.
+        output: A folder.
+        config: How to decode; it replaces the section of the model.
+        shard: Decode this part only, into a journal of its own, for `merge_decoded`.
+        device: Where the model runs.
+        dtype: Of the LLM.
+
+    Raises:
+        InputError: The model or the groups cannot be read.
     """
     groups = read_groups(groups_path)
     split = groups_path.name.partition(".")[0]
@@ -127,8 +137,8 @@ def decode(
     done = {row["session"] for row in read_journal(raw)}
     left = sum(cut.id not in done for cut in own)
     if done:
-        log.info("%d of %d groups are decoded already", len(own) - left, len(own))
-    with journal(raw) as add:  # also of a shard without groups
+        log.info("%d of %d groups are already decoded", len(own) - left, len(own))
+    with journal(raw) as add:  # an empty shard has a journal too
         if left:
             model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
             model.config = replace(model.config, decode=config)
@@ -141,9 +151,10 @@ def decode(
 
 
 def merge_decoded(groups_path: Path, folders: Sequence[Path], output: Path) -> None:
-    """Makes of the journals of all shards in `folders` what `decode` writes to `output`.
+    """Writes to `output` what `decode` writes without shards, from the journals in `folders`.
 
-    Raises `InputError` for gaps and duplicates, of shards or of sessions.
+    Raises:
+        InputError: A shard or a session is missing or present twice.
     """
     groups = read_groups(groups_path)
     split = groups_path.name.partition(".")[0]
@@ -156,12 +167,12 @@ def merge_decoded(groups_path: Path, folders: Sequence[Path], output: Path) -> N
 def _write_segments(
     groups: CutSet, rows: Sequence[dict[str, Any]], output: Path, split: str
 ) -> None:
-    """References and hypotheses of all groups, each with its row, and a summary to the log."""
+    """Writes the references and hypotheses of all groups, and a summary to the log."""
     hyp: list[Segment] = []
     hyp_voice: list[Segment] = []
     for row in rows:
         segments = parse_target(row["text"], row["session"]).segments
-        if "word_confidences" in row:  # not in journals before there were any
+        if "word_confidences" in row:  # older journals have none
             segments = [
                 replace(segment, word_confidences=None if sure is None else tuple(sure))
                 for segment, sure in zip(segments, row["word_confidences"], strict=True)
@@ -183,8 +194,9 @@ def _write_segments(
 def read_shards(groups: CutSet, split: str, folders: Sequence[Path]) -> list[dict[str, Any]]:
     """The rows of all shards' journals in `folders`, in the order of the groups.
 
-    Raises `InputError` where there are none, for shards of two divisions, for a shard that is
-    missing or there twice, and for a session that is missing, there twice, or none of the groups.
+    Raises:
+        InputError: There are no shards, or shards of several divisions; a shard is missing or
+            present twice; a session is missing, present twice, or not among the groups.
     """
     found: dict[Shard, Path] = {}
     for folder in folders:
@@ -194,13 +206,13 @@ def read_shards(groups: CutSet, split: str, folders: Sequence[Path]) -> list[dic
                 continue
             shard = Shard(int(match[1]), int(match[2]))
             if shard in found:
-                raise InputError(f"{path}: {found[shard]} is the same shard; name one of them")
+                raise InputError(f"{path}: {found[shard]} is the same shard; name only one of them")
             found[shard] = path
     counts = sorted({shard.count for shard in found})
     where = ", ".join(map(str, folders))
     if len(counts) != 1:
         kinds = " and ".join(map(str, counts)) or "no"
-        raise InputError(f"{where}: holds {kinds} shards of {split}; wants those of one division")
+        raise InputError(f"{where}: holds {kinds} shards of {split}; they must be of one division")
     for number in range(1, counts[0] + 1):
         if Shard(number, counts[0]) not in found:
             raise InputError(
@@ -219,13 +231,13 @@ def _rows(groups: CutSet, found: Mapping[Shard, Path]) -> list[dict[str, Any]]:
             if session in rows:
                 raise InputError(f"{path}: session {session} is decoded twice; remove one of them")
             if session not in wanted:
-                raise InputError(f"{path}: session {session} is none of the groups")
+                raise InputError(f"{path}: session {session} is not among the groups")
             rows[session] = row
     for shard, path in found.items():
         missing = [cut.id for cut in shard.take(groups) if cut.id not in rows]
         if missing:
             raise InputError(
-                f"{path}: lacks {len(missing)} sessions, {missing[0]} the first; go on with "
+                f"{path}: lacks {len(missing)} sessions, {missing[0]} the first; continue with "
                 f"--shard {shard.number}/{shard.count}"
             )
     return [rows[cut.id] for cut in groups]

@@ -1,7 +1,7 @@
 """Greedy generation of target texts, constrained to the output format or free.
 
-Each forward pass takes every row on by one token and by all that follow in any case; where only a
-few tokens may follow, only their logits are computed.
+Each forward pass extends every row by one chosen token and by all tokens that must follow it. Where
+only a few tokens may follow, only their logits are computed.
 
 Shape suffixes: L positions of a prompt, K new ones, R rows, H hidden size, V vocabulary.
 """
@@ -27,19 +27,20 @@ from tagspeech.models.tagspeech import Frames, TagSpeechModel
 
 log = logging.getLogger(__name__)
 
-PREFILL = 1024  # positions of prompts in a pass, or one prompt
-ROWS = 8  # that share a pass through the LLM's output: a CPU is slower with more
-TOKENS = 100, 40  # most of an output: so many, and so many for each second of audio
+PREFILL = 1024  # positions of prompts in one pass; a longer prompt has its own
+ROWS = 8  # rows in one product with the LLM's output layer; more are slower on a CPU
+TOKENS = 100, 40  # an output has at most 100 tokens, and 40 more for each second of audio
 
 
 @dataclass
 class Output:
     """What the LLM wrote for one item.
 
-    ids        token ids without the end of the turn
-    log_probs  of each of them: in words and without a grammar among all tokens, else among those
-               that could follow; 0 where it was the only one
-    passes     forward passes that wrote them
+    Attributes:
+        ids: Token ids without the end of the turn.
+        log_probs: The log-probability of each token: over all tokens inside words or without a
+            grammar, else over those that may follow; 0 for a token that must follow.
+        passes: The number of forward passes that wrote them.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -51,19 +52,19 @@ _Start = tuple[Tensor, int, Constraint | None]  # prompt, most tokens, what may 
 
 
 class _Writer:
-    """One row: its output, keys and values."""
+    """One row of a batch: its output, keys and values."""
 
     def __init__(self, prompt_LH: Tensor, limit: int, constraint: Constraint | None) -> None:
         self.limit = limit
-        self.constraint = copy(constraint)  # short of memory, outputs begin anew
-        self.prompt: Tensor | None = prompt_LH  # until it has gone through the LLM
-        self.read = 0  # tokens of the output that have
+        self.constraint = copy(constraint)  # a batch that runs out of memory starts again
+        self.prompt: Tensor | None = prompt_LH  # until the LLM has read it
+        self.read = 0  # tokens of the output that the LLM has read
         self.cache, self.output = KeysAndValues(), Output()
         self.hidden = prompt_LH[-1]  # the last state of the LLM (H,), after the first pass
         self.done = False
 
     def new_inputs(self, model: TagSpeechModel) -> Tensor:
-        """What has not gone through the LLM yet, embedded (K, H). It goes now."""
+        """The positions that the LLM has not read yet, embedded (K, H); they count as read now."""
         inputs_KH = model.embed(self.output.ids[self.read :])
         if self.prompt is not None:
             inputs_KH = torch.cat([self.prompt, inputs_KH])
@@ -72,9 +73,9 @@ class _Writer:
         return inputs_KH
 
     def choose(self, token: int, log_prob: float) -> None:
-        """Adds a token that may follow and those that follow it in any case.
+        """Adds a token that may follow and the tokens that must follow it.
 
-        Where there would be no room for the end of the text then, the end takes its place.
+        If the end of the text would have no room after it, the end takes its place.
         """
         left = self.limit - len(self.output.ids)
         ending = self.constraint.ending(token, self.limit, left) if self.constraint else []
@@ -82,7 +83,7 @@ class _Writer:
         self.add_forced()
 
     def add_forced(self) -> None:
-        """Adds the tokens that follow in any case."""
+        """Adds the tokens that must follow."""
         if self.constraint is not None and not self.done:
             self._add(self.constraint.forced())
 
@@ -103,23 +104,32 @@ def generate(
     max_new_tokens: int,
     durations: Sequence[float] | None = None,
 ) -> list[Output]:
-    """What the LLM writes for each item.
+    """What the LLM writes for each item of a batch.
 
-    durations  seconds of audio of each item: its output is constrained to target texts of that
-               length (`inference.grammar`); None: anything can be written
+    A batch that runs out of memory is halved, with a warning.
 
-    Where memory is short, the batch is halved, with a warning. Raises `InputError` where the LLM
-    computes something that is no number: half precision overflowed, and for `max_new_tokens` in
-    which no target text can be written.
+    Args:
+        model: In eval mode.
+        frames: The encoders' frames of the items.
+        max_new_tokens: The largest number of tokens of an output.
+        durations: Seconds of audio of each item; its output is constrained to target texts of
+            that length (`tagspeech.grammar`). None: no constraint.
+
+    Returns:
+        The output of each item, in order.
+
+    Raises:
+        InputError: Half precision overflows, or `max_new_tokens` leaves no room for a target text.
     """
     prompts = model.prompts(model.add_anchors(model.project(frames)))
     if durations is None:
-        return _run_or_halve(model, [(one, max_new_tokens, None) for one in prompts])
+        return _run_or_halve(model, [(prompt_LH, max_new_tokens, None) for prompt_LH in prompts])
     vocabulary = _vocabulary(model)
     least = vocabulary.length(begin(0.0).shortest())
     if max_new_tokens < least:
         raise InputError(
-            f"decode.max_new_tokens: {max_new_tokens}; an empty target text has {least}"
+            f"decode.max_new_tokens: must be {least} or more, the length of an empty target text, "
+            f"got {max_new_tokens}"
         )
     few, each = TOKENS
     starts: list[_Start] = [
@@ -137,7 +147,7 @@ _VOCABULARIES: WeakKeyDictionary[TagSpeechModel, Vocabulary] = WeakKeyDictionary
 
 
 def _vocabulary(model: TagSpeechModel) -> Vocabulary:
-    """The tokens of a model, read once: with a large vocabulary it takes seconds."""
+    """The tokens of a model, read once: a large vocabulary takes seconds."""
     if model not in _VOCABULARIES:
         size = model.llm.get_output_embeddings().weight.shape[0]
         _VOCABULARIES[model] = Vocabulary(model.tokenizer, size)
@@ -151,14 +161,14 @@ def _run_or_halve(model: TagSpeechModel, starts: Sequence[_Start]) -> list[Outpu
         if len(starts) == 1 or not is_out_of_memory(error):
             raise
     half = len(starts) // 2
-    log.warning("out of memory with %d rows at a time; goes on with %d", len(starts), half)
+    log.warning("out of memory with %d rows at a time; continuing with %d", len(starts), half)
     return [
         output for part in (starts[:half], starts[half:]) for output in _run_or_halve(model, part)
     ]
 
 
 def _run(model: TagSpeechModel, starts: Sequence[_Start]) -> list[Output]:
-    """Writes all outputs; rows that are done leave."""
+    """Writes all outputs; rows leave when they are done."""
     writers = [_Writer(*start) for start in starts]
     for writer in writers:
         writer.add_forced()
@@ -174,7 +184,7 @@ def _run(model: TagSpeechModel, starts: Sequence[_Start]) -> list[Output]:
 
 
 def _prefills(writers: list[_Writer]) -> list[list[_Writer]]:
-    """Rows whose prompts go through the LLM together."""
+    """The rows whose prompts the LLM reads in one pass."""
     batches, room = list[list[_Writer]](), 0
     for writer in writers:
         assert writer.prompt is not None
@@ -187,7 +197,7 @@ def _prefills(writers: list[_Writer]) -> list[list[_Writer]]:
 
 
 def _step(model: TagSpeechModel, writers: list[_Writer]) -> None:
-    """One pass of these rows."""
+    """One forward pass of these rows."""
     if not writers:
         return
     inputs = [writer.new_inputs(model) for writer in writers]
@@ -197,7 +207,7 @@ def _step(model: TagSpeechModel, writers: list[_Writer]) -> None:
 
 
 def _choose(model: TagSpeechModel, writers: list[_Writer]) -> None:
-    """Adds to each row its likeliest token and those that follow it in any case."""
+    """Adds to each row its likeliest token and the tokens that must follow it."""
     head, end = model.llm.get_output_embeddings(), model.prompt.ending[0]
     in_words, others = [], []
     for writer in writers:
@@ -223,7 +233,7 @@ def _choose(model: TagSpeechModel, writers: list[_Writer]) -> None:
 
 
 def _evenly(writers: list[_Writer], most: int) -> Iterator[list[_Writer]]:
-    """In parts of nearly equal sizes: few rows cost nearly as much as many."""
+    """Parts of nearly equal sizes: a few rows cost nearly as much as many."""
     parts = -(-len(writers) // most)
     for part in range(parts):
         start, stop = (len(writers) * n // parts for n in (part, part + 1))
@@ -231,14 +241,15 @@ def _evenly(writers: list[_Writer], most: int) -> Iterator[list[_Writer]]:
 
 
 def _log_probs(head: Any, hidden_RH: Tensor, ids: list[int] | None = None) -> Iterator[Tensor]:
-    """Of each row, the log-probabilities (V,) of all tokens, or of `ids` among themselves.
+    """The log-probabilities (V,) of each row, over all tokens or over `ids` alone.
 
-    Refuses logits that are no numbers: the best of such would be a text from nowhere.
+    Raises:
+        InputError: A logit is not a number.
     """
     weight_VH, bias_V = head.weight, getattr(head, "bias", None)
     if ids is not None:
         weight_VH, bias_V = weight_VH[ids], None if bias_V is None else bias_V[ids]
-    # In this order a CPU takes half the time of head(hidden_RH), and for two rows half that of one.
+    # This order takes half the time of head(hidden_RH) on a CPU, and two rows half that of one.
     rows_RH = hidden_RH if len(hidden_RH) > 1 else hidden_RH.repeat(2, 1)
     logits_RV = (weight_VH @ rows_RH.T).T[: len(hidden_RH)].contiguous()
     for logits_V in logits_RV if bias_V is None else logits_RV + bias_V:
@@ -246,7 +257,7 @@ def _log_probs(head: Any, hidden_RH: Tensor, ids: list[int] | None = None) -> It
         if not log_probs_V.amax().isfinite():
             name = str(logits_V.dtype).removeprefix("torch.")
             raise InputError(
-                f"the LLM overflows in {name}: its output is no number; "
+                f"the LLM overflows in {name}: its output is not a number; "
                 "use bfloat16 or float32 (--dtype, or from_pretrained(..., dtype=...))"
             )
         yield log_probs_V
@@ -258,13 +269,13 @@ def generate_texts(
     max_new_tokens: int,
     durations: Sequence[float] | None = None,
 ) -> list[str]:
-    """The target text that the LLM writes for each item; arguments as of `generate`."""
+    """The target text that the LLM writes for each item; the arguments are those of `generate`."""
     outputs = generate(model, frames, max_new_tokens, durations)
     return spell(model, [output.ids for output in outputs])
 
 
 def spell(model: TagSpeechModel, rows: Sequence[Sequence[int]]) -> list[str]:
-    """The text of each row of token ids, special tokens as they are written."""
+    """The text of each row of token ids, with special tokens."""
     return [
         model.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         for ids in rows

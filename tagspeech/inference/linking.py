@@ -1,4 +1,4 @@
-"""Who is who over all windows of a recording, by voice.
+"""Links the speakers of all windows of a recording by their voices.
 
 Shape suffixes: U speakers of windows, D encoder channels, K speakers of the recording, E enrolled.
 """
@@ -20,18 +20,19 @@ from tagspeech.inference.recognizer import WindowResult
 from tagspeech.options import Limits
 from tagspeech.segments import Segment, by_time
 
-FOUNDING = 1.5  # seconds of speech in a window from which on a voice is known well enough
-FEW = 0.04  # of the speech: who has less is no speaker of his own
+FOUNDING = 1.5  # seconds of speech in a window that make a voice reliable enough to cluster
+FEW = 0.04  # share of the speech; a cluster with less is not a speaker
 
 
 @dataclass(frozen=True)
 class Voices:
-    """Whom a recording may have.
+    """The speakers that a recording may have.
 
-    threshold  mean cosine distance (0 to 2) up to which speakers of windows are one
-    limits     of their number
-    enrolled   voices by name, (D,), unit length: the speaker nearest to one, and as near as
-               `threshold`, has its name
+    Attributes:
+        threshold: Mean cosine distance (0 to 2) up to which speakers of windows are one speaker.
+        limits: The number of speakers.
+        enrolled: Voices (D,) of unit length by name. The speaker nearest to an enrolled voice gets
+            its name if the distance is at most `threshold`.
     """
 
     threshold: float
@@ -41,7 +42,7 @@ class Voices:
 
 @dataclass(frozen=True)
 class Unit:
-    """A speaker of one window: the sum of his vectors, his seconds of speech."""
+    """A speaker of one window: the sum of the speaker's vectors and the seconds of speech."""
 
     window: int
     name: str
@@ -50,15 +51,17 @@ class Unit:
 
 
 def link(results: Sequence[WindowResult], voices: Voices) -> list[Segment]:
-    """The segments of all windows, by time, with speakers of the recording: "1", "2", ... by first
-    appearance, or the name of an enrolled voice.
+    """The segments of all windows, by time, with the speakers of the recording.
 
-    Who talks for `FOUNDING` seconds in a window is clustered by average linkage. Two of one window
-    are as far apart as voices can be; what all other windows say may outweigh that, since a window
-    alone takes one voice for two now and then. A cluster of little speech joins the nearest other.
-    Then the speakers of each window, those of a few words too, go to the clusters that fit best in
-    all, no two to one as long as there are enough. The speakers of a single window stay as they
-    are, unless there are more than `voices.limits` allows.
+    Speakers are "1", "2", ... by first appearance, or the name of an enrolled voice.
+
+    Speakers with at least `FOUNDING` seconds in a window are clustered by average linkage. Two
+    speakers of one window are as far apart as voices can be; the other windows may outweigh that,
+    since a single window sometimes splits a voice in two. A cluster with little speech joins the
+    nearest other cluster. Then the speakers of each window, also those of a few words, are assigned
+    to clusters with the least total distance, at most one per cluster while there are enough
+    clusters. The speakers of a single window stay as they are, unless there are more than
+    `voices.limits` allows.
     """
     everybody = [unit for number, window in enumerate(results) for unit in units(number, window)]
     if not everybody:
@@ -86,10 +89,10 @@ def link(results: Sequence[WindowResult], voices: Voices) -> list[Segment]:
     )
     names = _enrolled(sums_KD, voices)
     free = (str(n + 1) for n in range(len(linked) + len(names)))
-    for one in linked:
-        if one.speaker not in names:
-            names[one.speaker] = next(name for name in free if name not in voices.enrolled)
-    return [replace(one, speaker=names[one.speaker]) for one in linked]
+    for segment in linked:
+        if segment.speaker not in names:
+            names[segment.speaker] = next(name for name in free if name not in voices.enrolled)
+    return [replace(segment, speaker=names[segment.speaker]) for segment in linked]
 
 
 def units(number: int, window: WindowResult) -> list[Unit]:
@@ -104,7 +107,7 @@ def units(number: int, window: WindowResult) -> list[Unit]:
 
 
 def _cluster(units: Sequence[Unit], voices: Voices) -> list[int]:
-    """The cluster of each unit, from 0."""
+    """The cluster of each unit, counted from 0."""
     if len(units) == 1:
         return [0]
     distances = _known(pdist(np.stack([unit.sum_D for unit in units]), "cosine"))
@@ -122,7 +125,7 @@ def _cluster(units: Sequence[Unit], voices: Voices) -> list[int]:
 
 
 def _without_few(clusters_U: NDArray[np.int32], units: Sequence[Unit]) -> list[int]:
-    """The clusters; the units of those with little speech are in the nearest of the others."""
+    """The clusters, with the units of small clusters moved to the nearest other cluster."""
     seconds_U = np.array([unit.seconds for unit in units])
     seconds_K = np.bincount(clusters_U, seconds_U)
     large = np.flatnonzero(seconds_K >= FEW * seconds_U.sum())
@@ -136,7 +139,7 @@ def _without_few(clusters_U: NDArray[np.int32], units: Sequence[Unit]) -> list[i
 
 
 def _assign(units: Sequence[Unit], sums_KD: NDArray[np.float32]) -> list[int]:
-    """The cluster of each speaker of one window: different ones while there are as many."""
+    """The cluster of each speaker of one window; different clusters while there are enough."""
     distance_UK = distances(np.stack([unit.sum_D for unit in units]), sums_KD)
     nearest: list[int] = distance_UK.argmin(axis=1).tolist()
     if len(units) <= len(sums_KD):
@@ -146,7 +149,7 @@ def _assign(units: Sequence[Unit], sums_KD: NDArray[np.float32]) -> list[int]:
 
 
 def _enrolled(sums_KD: NDArray[np.float32], voices: Voices) -> dict[str, str]:
-    """Names of clusters whose voice is enrolled."""
+    """The names of clusters whose voice is enrolled."""
     if not voices.enrolled:
         return {}
     distance_KE = distances(sums_KD, np.stack(list(voices.enrolled.values())))
@@ -159,11 +162,11 @@ def _enrolled(sums_KD: NDArray[np.float32], voices: Voices) -> dict[str, str]:
 
 
 def distances(a_UD: NDArray[np.float32], b_KD: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Cosine distances (U, K), 0 to 2."""
+    """Cosine distances (U, K), from 0 to 2."""
     return _known(cdist(a_UD, b_KD, "cosine"))
 
 
 def _known(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where there was no frame to hear a voice in, its vector is 0 and its distance no number: it
-    is no nearer to one than to another."""
+    """The distances, with 1 for a vector of zeros: a segment without a voice frame is equally far
+    from all voices."""
     return np.nan_to_num(distances, nan=1.0)

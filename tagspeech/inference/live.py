@@ -1,12 +1,12 @@
-"""Live use: audio that is still being made, segments as soon as their window ends.
+"""Live use: segments of a growing recording, printed as soon as their window is decoded.
 
     audio     ....speech speech......speech speech speech speech speech.....
     windows       |-------------|    |--------------------|------------|
     printed                       ^                        ^             ^
 
-A window ends at a pause, or when it is as long as one may be, at its quietest place. So what is
-said is printed at most that long after it began, and what decoding takes. Nothing printed is taken
-back: the speakers of a window get their names when it is decoded.
+A window ends at a pause, or, when it has its full length, at its quietest point. A segment is
+therefore printed at most that long after it began, plus the time of decoding. Nothing printed is
+taken back: the speakers of a window get their names when it is decoded.
 
 Shape suffix: T samples.
 """
@@ -31,7 +31,7 @@ from tagspeech.inference.recognizer import Recognizer, Window
 from tagspeech.inference.windows import (
     BEGINS,
     BLOCK,
-    GOES_ON,
+    CONTINUES,
     PADDING,
     SAMPLING_RATE,
     detector,
@@ -41,7 +41,7 @@ from tagspeech.segments import Segment
 
 log = logging.getLogger(__name__)
 
-LINE_FORMATS = ("seglst", "rttm", "stm")  # of which one segment is one line
+LINE_FORMATS = ("seglst", "rttm", "stm")  # formats that have one line for each segment
 SECONDS = BLOCK / SAMPLING_RATE  # of a block
 
 
@@ -74,10 +74,10 @@ class Cutter:
         return round(SECONDS * self.rate)
 
     def add(self, block_T: NDArray[np.float32]) -> Iterator[tuple[Span, NDArray[np.float32]]]:
-        """The next block; gives a window that ends with it, and its samples (T,)."""
-        heard_T = self.resample(block_T[None])[0][:BLOCK]
-        heard_T = np.pad(heard_T, (0, BLOCK - len(heard_T))).astype(np.float32)
-        self.speaking = self.probability(heard_T) >= (GOES_ON if self.speaking else BEGINS)
+        """Takes the next block; yields the window that ends with it and its samples (T,)."""
+        resampled_T = self.resample(block_T[None])[0][:BLOCK]
+        resampled_T = np.pad(resampled_T, (0, BLOCK - len(resampled_T))).astype(np.float32)
+        self.speaking = self.probability(resampled_T) >= (CONTINUES if self.speaking else BEGINS)
         self.kept.append((block_T, self.speaking))
         speech = [number for number, (_, is_speech) in enumerate(self.kept) if is_speech]
         padding = round(PADDING / SECONDS)
@@ -89,14 +89,16 @@ class Cutter:
             yield self._take(self._quietest())
 
     def end(self) -> Iterator[tuple[Span, NDArray[np.float32]]]:
-        """What is left, if somebody talks in it."""
+        """Yields what is left of the stream, if it contains speech."""
         if any(is_speech for _, is_speech in self.kept):
             yield self._take(len(self.kept))
 
     def _quietest(self) -> int:
-        """The block after which a full window is cut: of least power, in its last third."""
+        """The number of blocks of a full window: it is cut after the quietest of its last third."""
         power = [float(np.square(block_T).mean()) for block_T, _ in self.kept]
-        around = np.convolve(power, np.ones(3), "same")[:-1]  # a block alone may lie in a closure
+        around = np.convolve(power, np.ones(3), "same")[
+            :-1
+        ]  # a single block may be the closure of a stop
         first = 2 * len(around) // 3
         return first + int(np.argmin(around[first:])) + 1
 
@@ -143,7 +145,7 @@ def follow(
 
 
 def line_of(segment: Segment, name: str) -> str:
-    """A segment as one line: "seglst" an entry of SegLST as JSON, "rttm" and "stm" theirs."""
+    """A segment as one line of `LINE_FORMATS`; of SegLST, an entry as JSON."""
     if name == "seglst":
         (entry,) = json.loads(render([segment], name))
         return json.dumps(entry, ensure_ascii=False)

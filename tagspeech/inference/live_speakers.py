@@ -1,4 +1,4 @@
-"""Who is who while a recording goes on: names that are given once and never taken back.
+"""Names the speakers of a live recording; a name is given once and never taken back.
 
 Shape suffixes: S speakers of a window, D encoder channels, K identities.
 """
@@ -18,7 +18,11 @@ from tagspeech.segments import Segment
 
 
 class Identities:
-    """The voices heard so far, one sum of vectors for each name."""
+    """The voices so far: one sum of vectors for each name.
+
+    Args:
+        voices: Who may speak.
+    """
 
     def __init__(self, voices: Voices) -> None:
         self.voices = voices
@@ -26,26 +30,29 @@ class Identities:
         self.sums_KD: list[NDArray[np.float32]] = list(voices.enrolled.values())
 
     def name(self, result: WindowResult) -> list[Segment]:
-        """The segments of a window with the names of its speakers: "1", "2", ... by first
-        appearance in the recording, or that of an enrolled voice.
+        """The segments of a window with the names of their speakers.
 
-        Two speakers of one window have two names. They go to those known in the way of least
-        distance in all; who is farther than `threshold` from all is new, unless he talks for less
-        than `FOUNDING` seconds, or there are as many as `limits` says and enough for the window.
+        Names are "1", "2", ... by first appearance in the recording, or those of enrolled voices.
+        Two speakers of one window have two names. Speakers are assigned to known names with the
+        least total distance. A speaker farther than `threshold` from every name is new, unless they
+        speak for less than `FOUNDING` seconds, or there are as many names as `limits` allows and
+        enough for the window.
         """
         own = units(0, result)
         if not own:
             return []
-        places = self._places(np.stack([one.sum_D for one in own]), [one.seconds for one in own])
-        names = {one.name: self.names[place] for one, place in zip(own, places, strict=True)}
-        return [replace(one, speaker=names[one.speaker]) for one in result.segments]
+        places = self._places(
+            np.stack([unit.sum_D for unit in own]), [unit.seconds for unit in own]
+        )
+        names = {unit.name: self.names[place] for unit, place in zip(own, places, strict=True)}
+        return [replace(segment, speaker=names[segment.speaker]) for segment in result.segments]
 
     def _places(self, vectors_SD: NDArray[np.float32], seconds_S: list[float]) -> list[int]:
-        """Places of a window's speakers among the names, which become more where one is new."""
+        """The index of the name of each speaker of a window; new speakers get new names."""
         known, count = len(self.names), len(vectors_SD)
         most = self.voices.limits.most
         fresh = count if most is None else max(0, min(count, max(most, count) - known))
-        # To be new costs as much as the threshold, so that whoever is farther from all is new.
+        # A new name costs the threshold, so that a speaker farther than that from all is new.
         costs_SK = np.full((count, known + fresh), self.voices.threshold)
         costs_SK[np.array(seconds_S) < FOUNDING] = FARTHEST
         if known:

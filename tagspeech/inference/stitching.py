@@ -1,17 +1,18 @@
-"""Windows that overlap hear the same words twice: where one hands over to the next.
+"""Removes the words that two overlapping windows both contain.
 
     window 1   ... the report was not |ready on friday
     window 2             report wasn't|ready on friday and who ...
                                       seam
 
-In the overlap the words of both are aligned; the seam lies before the pair of equal words that is
-nearest to the middle, or at the middle where no word is equal.
+The words of both windows are aligned in the overlap. The seam lies before the pair of equal words
+nearest to the middle, or at the middle if no words are equal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import NamedTuple
 
 import kaldialign
@@ -20,20 +21,20 @@ import numpy as np
 from tagspeech.inference.recognizer import WindowResult
 from tagspeech.segments import Segment, word_times
 
-NOTHING = ""  # stands where a word has no partner
+GAP = ""  # the partner of a word without a partner
 
 
 class _Word(NamedTuple):
-    time: float  # of its middle
+    time: float  # of the middle of the word
     start: float
     text: str
 
 
 def join(results: Sequence[WindowResult]) -> list[WindowResult]:
-    """The windows of a recording, in order, without what two of them heard twice.
+    """The results of a recording's windows, in order, without the words that two of them share.
 
-    Word times are estimates, a segment's time spread over its characters. A segment across a seam
-    is cut there: its parts end and begin at the same time, so that `mend` can put them together.
+    Word times are estimated: the time of a segment is spread over its characters. A segment across
+    a seam is cut there; its parts meet at the same time, so that `mend` can join them.
     """
     joined: list[WindowResult] = []
     for window in results:
@@ -47,48 +48,50 @@ def join(results: Sequence[WindowResult]) -> list[WindowResult]:
 
 
 def mend(segments: Sequence[Segment]) -> list[Segment]:
-    """Segments of one speaker of which one begins when the other ends are one segment."""
+    """Joins segments of one speaker where one starts at the time at which the other ends."""
     mended: list[Segment] = []
     open_ended: dict[tuple[str, float], int] = {}  # speaker and end, place in `mended`
-    for one in segments:
-        place = open_ended.pop((one.speaker, one.start), None)
+    for segment in segments:
+        place = open_ended.pop((segment.speaker, segment.start), None)
         if place is None:
             place = len(mended)
-            mended.append(one)
+            mended.append(segment)
         else:
-            first = mended[place]
-            sure = (
-                None
-                if first.word_confidences is None or one.word_confidences is None
-                else first.word_confidences + one.word_confidences
-            )
-            words = f"{first.words} {one.words}".strip()
-            mended[place] = replace(first, end=one.end, words=words, word_confidences=sure)
-        open_ended[one.speaker, one.end] = place
+            mended[place] = _joined(mended[place], segment)
+        open_ended[segment.speaker, segment.end] = place
     return mended
+
+
+def _joined(first: Segment, second: Segment) -> Segment:
+    """Two segments as one."""
+    confidences = None
+    if first.word_confidences is not None and second.word_confidences is not None:
+        confidences = first.word_confidences + second.word_confidences
+    words = f"{first.words} {second.words}".strip()
+    return replace(first, end=second.end, words=words, word_confidences=confidences)
 
 
 def _seam(before: WindowResult, after: WindowResult) -> float:
     middle = (after.start + before.end) / 2
     left, right = (
-        [one for one in _words(window.segments) if after.start <= one.time <= before.end]
+        [word for word in _words(window.segments) if after.start <= word.time <= before.end]
         for window in (before, after)
     )
-    pairs = kaldialign.align([one.text for one in left], [one.text for one in right], NOTHING)
+    pairs = kaldialign.align([word.text for word in left], [word.text for word in right], GAP)
     times: list[float] = []
     places = [0, 0]
     for first, second in pairs:
         if first == second:
             starts = left[places[0]].start, right[places[1]].start
             times.append(sum(starts) / 2)
-        places[0] += first != NOTHING
-        places[1] += second != NOTHING
+        places[0] += first != GAP
+        places[1] += second != GAP
     nearest: float = min(times, key=lambda time: abs(time - middle), default=middle)
     return round(nearest, 3)
 
 
 def _words(segments: Sequence[Segment]) -> list[_Word]:
-    found = [word for one in segments for word in _words_of(one)]
+    found = [word for segment in segments for word in _words_of(segment)]
     return sorted(found, key=lambda word: word.time)
 
 
@@ -100,19 +103,19 @@ def _words_of(segment: Segment) -> list[_Word]:
 
 
 def _part(window: WindowResult, start: float, end: float) -> WindowResult:
-    """What of a window lies between two times: words by their middle, segments cut."""
+    """The part of a window between two times: segments are cut, words belong by their middle."""
     segments, kept = [], []
-    for number, one in enumerate(window.segments):
-        inside = [start <= word.time < end for word in _words_of(one)]
-        begins, ends = max(one.start, start), min(one.end, end)
+    for number, segment in enumerate(window.segments):
+        inside = [start <= word.time < end for word in _words_of(segment)]
+        begins, ends = max(segment.start, start), min(segment.end, end)
         if not any(inside) or begins >= ends:
             continue
-        words = [word for word, here in zip(one.words.split(), inside, strict=True) if here]
-        sure = one.word_confidences
-        if sure is not None:
-            sure = tuple(value for value, here in zip(sure, inside, strict=True) if here)
+        words = " ".join(compress(segment.words.split(), inside))
+        confidences = segment.word_confidences
+        if confidences is not None:
+            confidences = tuple(compress(confidences, inside))
         segments.append(
-            replace(one, start=begins, end=ends, words=" ".join(words), word_confidences=sure)
+            replace(segment, start=begins, end=ends, words=words, word_confidences=confidences)
         )
         kept.append(number)
     vectors_ND = window.vectors[np.array(kept, dtype=int)]

@@ -1,4 +1,4 @@
-"""Where to cut a recording: windows that are short enough to decode, at pauses where there are any.
+"""Cuts a recording into windows that are short enough to decode, at pauses where possible.
 
     audio     ....speech speech......speech...speech speech speech speech speech.....
     regions       |-----------|      |----|   |-------------------------------|
@@ -22,24 +22,25 @@ from tagspeech.audio.sources import Span
 from tagspeech.errors import InputError
 from tagspeech.options import check_overlap
 
-SAMPLING_RATE = 16000  # of the audio that speech is looked for in
-BLOCK = 512  # samples that one answer is for: what silero-vad takes
-BEGINS, GOES_ON = 0.5, 0.35  # probabilities from which speech begins, and does not end
-PADDING = (
-    0.1  # seconds kept before and after speech; models learn from groups that begin with a word
-)
-SHORTEST_PAUSE = 0.3  # seconds; shorter ones stay in a region
-FLOOR_SECONDS = 20.0  # of the past in which the noise of a recording is looked for
-OVER_NOISE = 10.0  # decibels over it that are speech
+SAMPLING_RATE = 16000  # of the audio in which speech is detected
+BLOCK = 512  # samples of one decision, as silero-vad takes them
+BEGINS, CONTINUES = 0.5, 0.35  # speech probabilities at which speech starts and continues
+PADDING = 0.1  # seconds kept around speech; models learn from groups that start with a word
+SHORTEST_PAUSE = 0.3  # seconds; shorter pauses stay inside a region
+FLOOR_SECONDS = 20.0  # of the past from which the noise level is estimated
+OVER_NOISE = 10.0  # decibels above the noise level that count as speech
 QUIET = 1e-4  # root mean square of digital silence and of dither: never speech
 
 
 def detector(kind: str) -> Callable[[NDArray[np.float32]], float]:
-    """Gives the probability of speech of each block of `BLOCK` samples, one after the other.
+    """A function that gives the speech probability of each block of `BLOCK` samples, in order.
 
-    kind  "silero": silero-vad; "energy": 1 where a block is louder than the noise before it
+    Args:
+        kind: "silero" for silero-vad; "energy" for 1 where a block is louder than the noise
+            before it, else 0.
 
-    Raises `InputError` for another kind.
+    Raises:
+        InputError: There is no such kind.
     """
     if kind == "energy":
         return _Energy()
@@ -57,8 +58,10 @@ def detector(kind: str) -> Callable[[NDArray[np.float32]], float]:
 
 
 class _Energy:
-    """The noise is as loud as the quietest tenth of the last seconds; silence before the first, so
-    that speech at the very beginning is not taken for noise."""
+    """An energy detector. The noise level is that of the quietest tenth of the last seconds.
+
+    Silence is assumed before the first block, so that speech at the start is not taken for noise.
+    """
 
     def __init__(self) -> None:
         blocks = round(FLOOR_SECONDS * SAMPLING_RATE / BLOCK)
@@ -74,16 +77,18 @@ class _Energy:
 def speech_regions(
     pieces: Iterable[NDArray[np.float32]], probability: Callable[[NDArray[np.float32]], float]
 ) -> Iterator[Span]:
-    """Where somebody talks, in order; pauses are longer than `SHORTEST_PAUSE`.
+    """Regions of speech, in order, separated by pauses longer than `SHORTEST_PAUSE`.
 
-    pieces  samples (T,) at `SAMPLING_RATE`, one after the other, of any lengths
+    Args:
+        pieces: Consecutive samples (T,) at `SAMPLING_RATE`, of any lengths.
+        probability: A function made by `detector`.
     """
     seconds = BLOCK / SAMPLING_RATE
     speaking, total = False, 0.0
     region: Span | None = None
     for number, block_T in enumerate(_blocks(pieces)):
         total = (number + 1) * seconds
-        speaking = probability(block_T) >= (GOES_ON if speaking else BEGINS)
+        speaking = probability(block_T) >= (CONTINUES if speaking else BEGINS)
         if not speaking:
             continue
         start = max(0.0, number * seconds - PADDING)
@@ -113,14 +118,19 @@ def _blocks(pieces: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float3
 def windows(
     regions: Iterable[Span], longest: float, overlap: float, max_pause: float
 ) -> Iterator[Span]:
-    """Windows of at most `longest` seconds that hold all speech, in order.
+    """Windows of at most `longest` seconds that cover all speech, in order.
 
-    A window ends at a pause of more than `max_pause` seconds, or at the last pause before it would
-    be too long. Only where speech goes on without any do windows overlap, by `overlap` seconds.
+    A window ends at a pause longer than `max_pause` seconds, or at the last pause before it would
+    be too long. Windows overlap, by `overlap` seconds, only where speech has no pause.
 
-    regions  of speech, in order, apart from one another
+    Args:
+        regions: Disjoint regions of speech, in order.
+        longest: Seconds.
+        overlap: Seconds, at most half of `longest`.
+        max_pause: Seconds.
 
-    Raises `InputError` where an overlap leaves nothing of a window.
+    Raises:
+        InputError: `overlap` is out of its range.
     """
     check_overlap(overlap, longest)
     window: Span | None = None
