@@ -84,7 +84,7 @@ def import_corpus(output: Path, config: ImportConfig) -> None:
     corpus.rejected = [row for row in corpus.rejected if row[1].recording_id not in left_out]
     audio = {name: corpus.audio[name] for name in sorted(splits)}
     recordings = make_recordings(audio, output / "audio")
-    genders = read_genders(config.genders) if config.genders else {}
+    genders = _genders(config, corpus)
     kept: dict[str, list[SupervisionSegment]] = {split: [] for split in SPLITS}
     for one in corpus.supervisions:
         if one.recording_id in recordings:
@@ -101,6 +101,21 @@ def import_corpus(output: Path, config: ImportConfig) -> None:
         if not kept[split]:
             raise InputError(f"split {split} has {len(own)} recordings and no segment in them")
         _write_manifests(output, split, own, kept[split])
+
+
+def _genders(config: ImportConfig, corpus: Corpus) -> dict[str, str]:
+    """The genders of a list of its own; says where it names nobody's."""
+    if config.genders is None:
+        return {}
+    genders = read_genders(config.genders)
+    known = {one.speaker for one in corpus.supervisions}
+    known |= {f"{one.recording_id}-{one.speaker}" for one in corpus.supervisions}
+    if strangers := [name for name in genders if name not in known]:
+        log.warning(
+            "%s: %d of %d speakers are those of no segment (the first: %s)",
+            *(config.genders, len(strangers), len(genders), strangers[0]),
+        )
+    return genders
 
 
 def _read(config: ImportConfig) -> Corpus:
@@ -167,6 +182,8 @@ def _reason_against(one: SupervisionSegment, end: float) -> str:
     """Why a segment of a recording that lasts `end` seconds cannot be used; empty when it can."""
     if not 0 <= one.start < end:
         return "it starts outside its recording"
+    if one.duration <= 0:
+        return "it lasts no time"
     return "" if one.speaker else "it has no speaker"
 
 

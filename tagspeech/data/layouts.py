@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
@@ -19,16 +18,15 @@ from pathlib import Path
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
 from tagspeech.data import sides
+from tagspeech.data.corpus_files import WORDS, find_audio, find_files, spelled
 from tagspeech.errors import InputError
-from tagspeech.files import read_json, read_text
+from tagspeech.files import check_id, read_json, read_text
 from tagspeech.formats import nist, read, seglst, split_name
 from tagspeech.segments import Segment, by_time
 from tagspeech.serialize import UNKNOWN_SPEAKER
 
 log = logging.getLogger(__name__)
 
-AUDIO = (".wav", ".flac")
-WORDS = ("stm", "ctm", "seglst", "textgrid")
 GENDERS = {"m": "m", "male": "m", "f": "f", "female": "f", "u": "u", "unknown": "u", "": "u"}
 LHOTSE_GENDERS = {"m": "M", "f": "F", "u": None}
 JSON_KEYS = {"session": "session_id", "start": "start_time", "end": "end_time", "text": "words"}
@@ -87,7 +85,7 @@ def read_files(
         if format == "ctm":
             raise InputError(f"{words}: CTM has no speakers; --speakers wants an RTTM that has")
         return Corpus(recordings, supervisions_of([(one, []) for one in segments]))
-    turns = [one for path in _files(speakers, ("rttm",)) for one in _read(path, "rttm", each)]
+    turns = [one for path in find_files(speakers, ("rttm",)) for one in _read(path, "rttm", each)]
     owned: list[list[Segment]] = [[] for _ in turns]
     lost: list[tuple[Segment, list[Segment]]] = []
     for one, owner in zip(segments, _owners(segments, turns), strict=True):
@@ -103,6 +101,13 @@ def read_files(
             for turn, own in zip(turns, owned, strict=True)
             for one in own
         ]
+        empty = [turn for turn, own in zip(turns, owned, strict=True) if not own]
+        if empty:
+            log.warning(
+                "%s: %d of %d turns have no words and are left out (the first: %s, %g-%g s)",
+                *(speakers, len(empty), len(turns)),
+                *(empty[0].session, empty[0].start, empty[0].end),
+            )
     reason = f"{speakers} has no turn at its time"
     rejected = [(reason, one) for one in supervisions_of(lost, "rejected-")]
     return Corpus(recordings, supervisions_of(found), rejected)
@@ -116,7 +121,7 @@ def read_words(path: Path, each: bool = False) -> tuple[str, list[Segment]]:
     A JSON list is SegLST, or has the keys speaker, start, end, text and perhaps gender, session.
     A label before the words of an STM is taken off; where it tells the gender, it does.
     """
-    paths = _files(path, WORDS)
+    paths = find_files(path, WORDS)
     formats = Counter(split_name(one)[1] or "" for one in paths)
     if len(formats) > 1:
         raise InputError(
@@ -129,6 +134,9 @@ def read_words(path: Path, each: bool = False) -> tuple[str, list[Segment]]:
         segments += _read_json(one) if is_list else _read(one, split_name(one)[1], each)
     (format,) = formats
     if format == "stm":
+        gaps = sum(one.words.lower() == STM_IGNORED for one in segments)
+        if gaps:
+            log.warning("%s: %d gaps (%s) are left out", path, gaps, STM_IGNORED)
         segments = [_without_label(one) for one in segments if one.words.lower() != STM_IGNORED]
     return format, segments
 
@@ -136,8 +144,10 @@ def read_words(path: Path, each: bool = False) -> tuple[str, list[Segment]]:
 def _read(path: Path, format: str | None, each: bool) -> list[Segment]:
     if each and format in sides.FIELDS:
         text = read_text(path).removeprefix("\ufeff").replace("\r\n", "\n")
-        return by_time(_NIST[format](sides.name_sides(text, format), str(path), ""))
-    return read(path, format)
+        found = by_time(_NIST[format](sides.name_sides(text, format), str(path), ""))
+    else:
+        found = read(path, format)
+    return [_spelled(one) for one in found]
 
 
 def _read_json(path: Path) -> list[Segment]:
@@ -146,7 +156,14 @@ def _read_json(path: Path) -> list[Segment]:
         isinstance(row, dict) and "start_time" in row for row in rows
     ):
         rows = [_seglst_row(row, f"{path}, entry {n}") for n, row in enumerate(rows, 1)]
-    return by_time(seglst.parse(json.dumps(rows), str(path), split_name(path)[0]))
+    return [
+        _spelled(one)
+        for one in by_time(seglst.parse(json.dumps(rows), str(path), split_name(path)[0]))
+    ]
+
+
+def _spelled(one: Segment) -> Segment:
+    return replace(one, session=spelled(one.session), speaker=spelled(one.speaker))
 
 
 def _seglst_row(row: object, where: str) -> dict[str, object]:
@@ -238,38 +255,16 @@ def _owners(segments: Sequence[Segment], turns: Sequence[Segment]) -> list[int |
 def _find_audio(folder: Path, channel: int | str | None) -> dict[str, Audio]:
     """The audio files in `folder`, in whatever folder of it, by name."""
     found: dict[str, Audio] = {}
-    for path in _walk(folder):
-        if path.suffix.lower() in AUDIO:
-            if path.stem in found:
-                raise InputError(
-                    f"{found[path.stem].source} and {path} would both be recording {path.stem}: "
-                    "rename one"
-                )
-            inner = path.relative_to(folder).parts
-            found[path.stem] = Audio(str(path), channel, folder=inner[0] if inner[1:] else "")
-    if not found:
-        raise InputError(f"{folder}: holds no file named *.wav or *.flac")
+    for path in find_audio(folder):
+        name = spelled(path.stem)
+        check_id(name, str(path))
+        if name in found:
+            raise InputError(
+                f"{found[name].source} and {path} would both be recording {name}: rename one"
+            )
+        inner = path.relative_to(folder).parts
+        found[name] = Audio(str(path), channel, folder=inner[0] if inner[1:] else "")
     return found
-
-
-def _files(path: Path, formats: Sequence[str]) -> list[Path]:
-    """`path`, or the files of these formats in the folder `path`."""
-    if path.is_dir():
-        found = [one for one in _walk(path) if split_name(one)[1] in formats]
-        if not found:
-            raise InputError(f"{path}: holds no file of {', '.join(formats)}")
-        return found
-    if split_name(path)[1] not in formats:
-        raise InputError(f"{path}: its extension names none of {', '.join(formats)}")
-    return [path]
-
-
-def _walk(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    # Unlike rglob, into folders that are links too; without the hidden files of file managers.
-    found = [Path(f, name) for f, _, names in os.walk(folder, followlinks=True) for name in names]
-    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def refuse(what: str, names: Sequence[str], remedy: str) -> None:
