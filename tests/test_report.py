@@ -117,6 +117,14 @@ def test_tables_of_the_protocol_stand_beside_those_of_all(
     ]
 
 
+def test_the_table_as_the_authors_score_stands_beside_ours() -> None:
+    scores = {"test": score(REF, REF[:3], malformed=["s2"], protocol="as-authors")}
+    content = results(scores, "ami", "abc", {})
+    assert (content["test"]["sessions"], content["test_protocol"]["sessions"]) == (2, 1)
+    titles = re.findall("^speakers by .*?(?=  )", render_table(content, scores), re.M)
+    assert titles == ["speakers by LLM, all groups", "speakers by LLM, as the authors score"]
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_table_names_the_normaliser_of_every_language(language: str) -> None:
     scores = {"test": score(REF, REF, language=language)}

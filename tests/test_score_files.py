@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,52 @@ def test_paper_protocol_that_keeps_nothing_is_an_error(tmp_path: Path) -> None:
     assert message.count("\n") == 1
 
 
+def test_scored_as_the_authors_do_beside_ours(tmp_path: Path) -> None:
+    """s2 is malformed, s3 missing, s4 too long; in s1 speech after the reference's end is free."""
+    spoken = [Segment(name, "A", 0.0, 4.0, "a b", "f") for name in ("s2", "s3", "s4")]
+    early, late = (Segment("s1", "1", *times, "oh", "f") for times in ((3.0, 3.5), (20.0, 22.0)))
+    ref = write(tmp_path / "ref.seglst.json", [Segment("s1", "A", 1.0, 5.0, "a b"), *spoken])
+    heard = [Segment("s1", "1", 1.5, 5.0, "a b"), replace(early, speaker="2"), late]
+    hyp = write(tmp_path / "hyp.seglst.json", [*heard, spoken[0], spoken[2]])
+    raw = tmp_path / "raw.jsonl"
+    rows = ({"session": f"s{n}", "malformed": n == 2} for n in (1, 2, 4))
+    raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    groups = groups_file(tmp_path / "test.jsonl.gz", s1=30.0, s2=4.0, s3=4.0, s4=90.0)
+    output = tmp_path / "scores.json"
+    sides = ("--ref", ref, "--hyp", hyp)
+    call = ("score", *sides, "--raw", raw, "--groups", groups, "--output", output)
+    tagspeech(*call, "--protocol", "as-authors")
+    scores = json.loads(output.read_text())
+    authors, ours = scores["overall"], scores["all"]
+    assert (authors["protocol"], ours["protocol"]) == ("as-authors", "all")
+    assert (authors["sessions"], ours["sessions"]) == (1, 4)
+    assert (authors["cpwer"]["length"], ours["cpwer"]["length"]) == (2, 8)
+    assert authors["left_out"]["sessions"] == 3
+    assert authors["malformed_rate"] == authors["empty_rate"] == 0
+    der = authors["der"]
+    assert (der["scored"], der["missed"], der["false_alarm"]) == (4, 0.5, 0.5)
+    assert ours["der"]["false_alarm"] == 2.5
+    tagspeech(*call)
+    plain = json.loads(output.read_text())["overall"]
+    assert {**plain, "folded": False} == {**ours, **{key: plain[key] for key in ("uem", "folded")}}
+
+
+def test_as_authors_must_know_what_is_malformed_and_takes_no_uem(tmp_path: Path) -> None:
+    ref = write(tmp_path / "ref.stm", REF)
+    with pytest.raises(InputError, match=r"as-authors leaves out malformed outputs.*--raw"):
+        score_files(ref, ref, protocol="as-authors")
+    uem = tmp_path / "all.uem"
+    uem.write_text("s1 1 0 5\ns2 1 0 5\n")
+    with pytest.raises(InputError, match="as-authors scores without a UEM"):
+        score_files(ref, ref, uem=uem, protocol="as-authors")
+    with pytest.raises(InputError, match=r"no session of 0\.5-80 s has an output that parses"):
+        score(REF, REF, malformed=["s1", "s2"], protocol="as-authors")
+
+
 def test_an_unknown_protocol_is_refused_by_the_function_too() -> None:
-    with pytest.raises(InputError, match="protocol: 'Paper' is unknown; wants one of all, paper"):
+    with pytest.raises(
+        InputError, match="protocol: 'Paper' is unknown; wants one of all, paper, as-authors"
+    ):
         score(REF, REF, protocol="Paper")
 
 

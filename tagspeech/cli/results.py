@@ -103,7 +103,11 @@ def add_score(verbs: object) -> None:
         "--collar", type=float, default=5.0, help="seconds, of tcpWER and tcORC-WER"
     )
     parser.add_argument(
-        *("--protocol",), choices=("all", "paper"), default="all", help="paper: those of 0.5-80 s"
+        *("--protocol",),
+        choices=("all", "paper", "as-authors"),
+        default="all",
+        help="paper: sessions of 0.5-80 s; as-authors: those of them whose output parses, DER over "
+        "the time of the reference (default: all)",
     )
     add_path(parser, "groups", "SPLIT.jsonl.gz: all sessions, how long they are", required=False)
     add_path(parser, "uem", "UEM file: what DER, tcpWER and tcORC-WER are of", required=False)

@@ -9,7 +9,7 @@ from typing import Any
 from tagspeech import formats
 from tagspeech.files import write_json
 from tagspeech.report.examples import columns, percent, read_scores, render_examples
-from tagspeech.scoring.score import PROTOCOL
+from tagspeech.scoring.protocols import PROTOCOL
 
 WORD_RATES = {
     "wer": "WER",
@@ -34,6 +34,7 @@ TITLES = {
     "linked": "oracle groups, linked",
     "whole": "whole meetings",
 }
+WITHIN = {"paper": "groups of {:g}-{:g} s".format(*PROTOCOL), "as-authors": "as the authors score"}
 NORMALISERS = {
     "en": "lower case, no symbols, words",
     "zh": "no symbols, characters",
@@ -48,8 +49,8 @@ def results(
     """The content of results.json: rates as fractions, `seconds` of each stage.
 
     `scores` by the key they get: "test", and "test_voice" for speakers by voice. These have all
-    groups; where they were scored by the paper's protocol and some groups are not of it,
-    "test_protocol" and "test_voice_protocol" have the others.
+    groups; where they were scored by another protocol too, "test_protocol" and
+    "test_voice_protocol" have its figures.
     """
     return {
         "recipe": recipe,
@@ -65,8 +66,8 @@ def _parts(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, Mapp
     for key, one in scores.items():
         if "all" in one:
             parts[key] = (f"{TITLES[key]}, all groups", one["all"])
-            within = "{}, groups of {:g}-{:g} s".format(TITLES[key], *PROTOCOL)
-            parts[f"{key}_protocol"] = (within, one["overall"])
+            within = WITHIN[one["overall"]["protocol"]]
+            parts[f"{key}_protocol"] = (f"{TITLES[key]}, {within}", one["overall"])
         else:
             parts[key] = (TITLES[key], one["overall"])
     return parts

@@ -21,6 +21,13 @@ PAD_GAP, PAD_SECONDS = 1.0, 1.0
 # Who speaks it, by the part of the time that is scored: all of it, or where the reference has
 # several speakers at once, or where it has one or none.
 PAD_SPEAKERS = {"all": ("\0",), "overlap": ("\0", "\1"), "nonoverlap": ("\0",)}
+# Name: collar (seconds on each side of a boundary), region.
+DER_KINDS = {
+    "der": (0.0, "all"),
+    "der_overlap": (0.0, "overlap"),
+    "der_nonoverlap": (0.0, "nonoverlap"),
+    "der_collar_025": (0.25, "all"),
+}
 # spy-der merges turns of one speaker that touch; this keeps them apart, and is lost in rounding.
 GAP = 1e-9
 
@@ -67,6 +74,15 @@ def turns(segments: Sequence[Segment]) -> tuple[list[Turn], int]:
         else:
             own.append((segment.speaker, segment.start, segment.end))
     return [turn for own in merged.values() for turn in own], overlaps
+
+
+def diarization_kinds(
+    ref: Sequence[Segment], hyp: Sequence[Segment], uem: Sequence[Stretch] | None
+) -> dict[str, Diarization]:
+    """DER's parts of each of `DER_KINDS`, of the segments of one session."""
+    # As they are, also where a speaker overlaps with himself: each boundary has its collar
+    spoken, heard = ([(s.speaker, s.start, s.end) for s in side] for side in (ref, hyp))
+    return {key: diarization(spoken, heard, *kind, uem=uem) for key, kind in DER_KINDS.items()}
 
 
 def diarization(

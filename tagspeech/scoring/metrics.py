@@ -13,16 +13,9 @@ import numpy as np
 from meeteval.wer.wer.error_rate import ErrorRate
 from numpy.typing import NDArray
 
-from tagspeech.scoring.diarization import Diarization
+from tagspeech.scoring.diarization import DER_KINDS, Diarization
 
 WORD_RATES = ("wer", "cpwer", "tcpwer", "orcwer", "tcorcwer")
-# Name: collar (seconds on each side of a boundary), region.
-DER_KINDS = {
-    "der": (0.0, "all"),
-    "der_overlap": (0.0, "overlap"),
-    "der_nonoverlap": (0.0, "nonoverlap"),
-    "der_collar_025": (0.25, "all"),
-}
 DURATIONS = (0, 5, 10, 20, 30, 80)  # seconds: where each range of `by_duration` begins
 CONFIDENCE, RESAMPLES = 0.95, 1000
 

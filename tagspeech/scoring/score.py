@@ -10,13 +10,11 @@ from typing import Any
 from tqdm import tqdm
 
 from tagspeech.errors import InputError
-from tagspeech.scoring.diarization import Stretch, diarization, matched_gender, turns
-from tagspeech.scoring.metrics import DER_KINDS, DURATIONS, Session, duration_range, metrics
+from tagspeech.scoring.diarization import Stretch, diarization_kinds, matched_gender, turns
+from tagspeech.scoring.metrics import DURATIONS, Session, duration_range, metrics
+from tagspeech.scoring.protocols import as_authors, check_protocol, left_out, of_the_paper
 from tagspeech.scoring.words import quiet_meeteval, word_error_rates
 from tagspeech.segments import Segment
-
-PROTOCOLS = ("all", "paper")
-PROTOCOL = (0.5, 80.0)  # seconds of the utterance groups that the paper scores (PAPER, unit)
 
 
 def score(
@@ -39,7 +37,9 @@ def score(
                None: nobody knows, and "malformed_rate" is absent
     seconds    how long a session is; without it, to the end of its last reference segment
     protocol   "paper": "overall" has sessions of `PROTOCOL` seconds and says in "left_out" what
-               the others hold; "all" (beside "overall", where some are left out) has everything
+               the others hold; "all" (beside "overall", where some are left out) has everything.
+               "as-authors": "overall" is scored as the authors of the paper do
+               (`protocols.as_authors`); "all" beside it and "sessions" have everything, as we do
     collar     of tcpWER and tcORC-WER, in seconds
     uem        stretches (start, end) of a session, in seconds, that the DER is of and that segments
                of time-constrained word rates must reach into; a session that is not in it is
@@ -51,12 +51,13 @@ def score(
     fractions; a rate without any reference to divide by is None, a gender accuracy without any
     matched speech 0. A session without a hypothesis counts as deletions and missed speech.
 
-    Raises `InputError` when `protocol` is none of `PROTOCOLS`, `collar` is negative or not finite,
-    there is no session (of the protocol), or `hyp` or `malformed` name one that is neither in `ref`
-    nor in `sessions`.
+    Raises `InputError` when `protocol` is none of `PROTOCOLS` or does not fit `malformed` or `uem`,
+    `collar` is negative or not finite, there is no session (of the protocol), or `hyp` or
+    `malformed` name one that is neither in `ref` nor in `sessions`.
     """
+    check_protocol(protocol, malformed, uem)
     names = list(dict.fromkeys([*(sessions or ()), *(s.session for s in ref)]))
-    _check(protocol, collar, names, {*(s.session for s in hyp), *(malformed or ())})
+    _check(collar, names, {*(s.session for s in hyp), *(malformed or ())})
     ref_by, hyp_by = _by_session(ref), _by_session(hyp)
     lasts = {name: max((s.end for s in ref_by[name]), default=0.0) for name in names}
     lasts.update({name: own for name, own in (seconds or {}).items() if name in lasts})
@@ -76,11 +77,15 @@ def score(
         return {"language": language, **metrics(some, collar, intervals)}
 
     everything = list(results.values())
-    within = _of_the_paper(everything) if protocol == "paper" else everything
-    scores = {"overall": {"protocol": protocol, "uem": _extent(uem), **summary(within)}}
+    within = everything
     if protocol == "paper":
-        scores["overall"]["left_out"] = _left_out(within, everything)
-    if len(within) < len(everything):
+        within = of_the_paper(everything)
+    elif protocol == "as-authors":
+        within = as_authors(results, ref_by, hyp_by)
+    scores = {"overall": {"protocol": protocol, "uem": _extent(uem), **summary(within)}}
+    if protocol != "all":
+        scores["overall"]["left_out"] = left_out(within, everything)
+    if protocol == "as-authors" or len(within) < len(everything):
         scores["all"] = {"protocol": "all", **summary(everything)}
     lengths = [duration_range(start) for start in DURATIONS]
     numbers = [str(number) for number in sorted({one.ref_speakers for one in within})]
@@ -92,11 +97,9 @@ def score(
     }
 
 
-def _check(protocol: str, collar: float, names: Sequence[str], given: Set[str]) -> None:
-    """Raises `InputError` for an unknown protocol, an impossible collar, where there is no session,
-    and where one is `given` that is not among `names`."""
-    if protocol not in PROTOCOLS:
-        raise InputError(f"protocol: {protocol!r} is unknown; wants one of {', '.join(PROTOCOLS)}")
+def _check(collar: float, names: Sequence[str], given: Set[str]) -> None:
+    """Raises `InputError` for an impossible collar, where there is no session, and where one is
+    `given` that is not among `names`."""
     if not 0 <= collar < math.inf:
         raise InputError(f"collar: must be a finite number of seconds from 0, got {collar:g}")
     if not names:
@@ -115,30 +118,6 @@ def _extent(uem: Mapping[str, Sequence[Stretch]] | None) -> dict[str, float] | N
         return None
     seconds = sum(end - start for stretches in uem.values() for start, end in stretches)
     return {"sessions": len(uem), "seconds": round(seconds, 6)}
-
-
-def _of_the_paper(results: Sequence[Session]) -> list[Session]:
-    """Those of `PROTOCOL` seconds. Raises `InputError` where there is none."""
-    shortest, longest = PROTOCOL
-    within = [result for result in results if shortest <= result.seconds <= longest]
-    if not within:
-        raise InputError(
-            f"reference: no session lasts {shortest:g}-{longest:g} s, as the paper's protocol "
-            "wants; score with --protocol all"
-        )
-    return within
-
-
-def _left_out(within: Sequence[Session], everything: Sequence[Session]) -> dict[str, float]:
-    """How much is not scored: sessions, and speech in seconds, once per speaker talking."""
-    kept, whole = (
-        sum(result.diarization["der"].scored for result in some) for some in (within, everything)
-    )
-    return {
-        "sessions": len(everything) - len(within),
-        "speech_seconds": round(whole - kept, 6),
-        "share_of_speech": round(1 - kept / whole, 6) if whole else 0.0,
-    }
 
 
 def _split(
@@ -171,8 +150,7 @@ def _score_session(
     collar: float,
     uem: Sequence[Stretch] | None,
 ) -> Session:
-    spoken, heard = ([(s.speaker, s.start, s.end) for s in side] for side in (ref, hyp))
-    parts = {key: diarization(spoken, heard, *kind, uem=uem) for key, kind in DER_KINDS.items()}
+    parts = diarization_kinds(ref, hyp, uem)
     correct, matched = matched_gender(ref, hyp, parts["der"].mapping)
     words, orc_exact = word_error_rates(ref, hyp, language=language, collar=collar, uem=uem)
     return Session(
