@@ -63,7 +63,7 @@ class Shard:
         return f"{split}.{self.number}-of-{self.count}.raw.jsonl"
 
     def take(self, groups: CutSet) -> CutSet:
-        """The groups of the shard, dealt out from the longest on, so that shards take equal time."""
+        """The groups of the shard, dealt out from the longest on: shards take about equal time."""
         ordered = sorted(groups, key=lambda cut: (-cut.duration, cut.id))
         return CutSet.from_cuts(ordered[self.number - 1 :: self.count])
 
