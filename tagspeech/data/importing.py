@@ -159,6 +159,8 @@ def _reason_against(one: SupervisionSegment, end: float) -> str:
     """Why a segment of a recording that lasts `end` seconds cannot be used; empty when it can."""
     if not 0 <= one.start < end:
         return "it starts outside its recording"
+    if one.duration == 0:
+        return "it has zero duration"
     return "" if one.speaker else "it has no speaker"
 
 

@@ -25,7 +25,7 @@ from tagspeech.meetings.linking import Voices, link
 from tagspeech.meetings.seams import join, mend
 from tagspeech.meetings.windows import Span
 from tagspeech.models.tagspeech import TagSpeechModel
-from tagspeech.segments import Segment, by_time
+from tagspeech.segments import Segment, by_time, composed
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +91,10 @@ def enroll(model: TagSpeechModel, path: Path) -> NDArray[np.float32]:
 
 
 def _turns(path: Path, session: str) -> list[Segment]:
-    turns = formats.read(path)
+    turns = [one for one in formats.read(path) if one.duration]
     sessions = {one.session for one in turns}
-    own = [one for one in turns if one.session == session] if len(sessions) > 1 else turns
+    name = composed(session)
+    own = [one for one in turns if one.session == name] if len(sessions) > 1 else turns
     if not own:
         raise InputError(f"{path}: has no turn of {session}; its sessions: {sorted(sessions)}")
     return by_time(own)

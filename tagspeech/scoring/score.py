@@ -12,7 +12,7 @@ from tagspeech.errors import InputError
 from tagspeech.scoring.diarization import diarization, matched_gender, turns
 from tagspeech.scoring.metrics import DER_KINDS, DURATIONS, Session, duration_range, metrics
 from tagspeech.scoring.words import quiet_meeteval, word_error_rates
-from tagspeech.segments import Segment
+from tagspeech.segments import Segment, composed
 
 PROTOCOLS = ("all", "paper")
 PROTOCOL = (0.5, 80.0)  # seconds of the utterance groups that the paper scores (PAPER, unit)
@@ -49,11 +49,13 @@ def score(
     Raises `InputError` when `protocol` is none of `PROTOCOLS`, when there is no session (of the
     protocol), or when `hyp` or `malformed` name one that is neither in `ref` nor in `sessions`.
     """
-    names = list(dict.fromkeys([*(sessions or ()), *(s.session for s in ref)]))
+    names = list(dict.fromkeys([*map(composed, sessions or ()), *(s.session for s in ref)]))
+    malformed = None if malformed is None else {composed(name) for name in malformed}
     _check(protocol, names, {*(s.session for s in hyp), *(malformed or ())})
     ref_by, hyp_by = _by_session(ref), _by_session(hyp)
     lasts = {name: max((s.end for s in ref_by[name]), default=0.0) for name in names}
-    lasts.update({name: own for name, own in (seconds or {}).items() if name in lasts})
+    known = {composed(name): own for name, own in (seconds or {}).items()}
+    lasts.update({name: own for name, own in known.items() if name in lasts})
     with quiet_meeteval():
         results = {
             name: _score_session(
