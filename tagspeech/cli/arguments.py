@@ -77,6 +77,17 @@ def add_grammar(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_subtitle_speakers(parser: argparse.ArgumentParser) -> None:
+    """The option --subtitle-speakers."""
+    parser.add_argument(
+        *("--subtitle-speakers",),
+        choices=("auto", "prefix", "none"),
+        default="auto",
+        help="of SRT and VTT: whether `Name:` or `[Name]` before the words is the speaker; auto "
+        "(default): where most subtitles of the file begin so; prefix: always; none: never",
+    )
+
+
 def count(text: str) -> int:
     """A whole number from 0."""
     if not text.isdecimal():

@@ -13,6 +13,7 @@ from tagspeech.cli.arguments import (
     add_device,
     add_grammar,
     add_path,
+    add_subtitle_speakers,
     add_threads,
     add_verb,
     config_of,
@@ -88,6 +89,7 @@ def add_score(verbs: object) -> None:
             protocol=args.protocol,
             fold=args.fold_chinese,
             output=args.output,
+            subtitle_speakers=args.subtitle_speakers,
         )
 
     parser = add_verb(verbs, "score", "Scores a hypothesis against a reference.", run)
@@ -103,6 +105,7 @@ def add_score(verbs: object) -> None:
         *("--protocol",), choices=("all", "paper"), default="all", help="paper: those of 0.5-80 s"
     )
     add_path(parser, "groups", "SPLIT.jsonl.gz: all sessions, how long they are", required=False)
+    add_subtitle_speakers(parser)
     add_path(parser, "output", "scores.json", required=False)
 
 
@@ -146,13 +149,18 @@ def add_page(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.report.page import write_page_of
 
-        write_page_of(args.output, args.hyp, args.ref, args.audio, language=args.language)
+        write_page_of(
+            *(args.output, args.hyp, args.ref, args.audio),
+            language=args.language,
+            subtitle_speakers=args.subtitle_speakers,
+        )
 
     summary = "Writes a page of segments in any format, to look at and to hear."
     parser = add_verb(verbs, "page", summary, run)
     add_path(parser, "hyp", "segments: a file, or a folder of files")
     add_path(parser, "ref", "reference segments, where there are any", required=False)
     parser.add_argument("--language", choices=("en", "zh"), default="en")
+    add_subtitle_speakers(parser)
     add_path(parser, "output", "page.html")
     parser.add_argument(
         "audio", nargs="*", type=Path, metavar="AUDIO", help="recordings, named as their sessions"
