@@ -6,10 +6,8 @@ words or of an RTTM. Audio is not opened here. Kaldi's layout: `tagspeech.data.k
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -19,20 +17,15 @@ from pathlib import Path
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
 from tagspeech.errors import InputError
-from tagspeech.files import read_json
-from tagspeech.formats import read, seglst, split_name
-from tagspeech.segments import Segment, by_time
+from tagspeech.formats import read, split_name
+from tagspeech.segments import Segment, by_start, composed
 from tagspeech.serialize import UNKNOWN_SPEAKER
 
 log = logging.getLogger(__name__)
 
 AUDIO = (".wav", ".flac")
 WORDS = ("stm", "ctm", "seglst", "textgrid")
-GENDERS = {"m": "m", "male": "m", "f": "f", "female": "f", "u": "u", "unknown": "u", "": "u"}
 LHOTSE_GENDERS = {"m": "M", "f": "F", "u": None}
-JSON_KEYS = {"session": "session_id", "start": "start_time", "end": "end_time", "text": "words"}
-STM_LABEL = re.compile(r"<([^\s<>]*,[^\s<>]*|NA|O)>\s*", re.I)  # NIST's: <o,f0,female>
-STM_IGNORED = "ignore_time_segment_in_scoring"
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ def read_files(audio: Path, words: Path, speakers: Path | None, channel: int = 0
     if format == "ctm":
         found = [
             (replace(turn, words=" ".join(word.words for word in own)), own)
-            for turn, own in zip(turns, map(by_time, owned), strict=True)
+            for turn, own in zip(turns, map(by_start, owned), strict=True)
         ]
     else:
         found = [
@@ -101,11 +94,7 @@ def read_files(audio: Path, words: Path, speakers: Path | None, channel: int = 0
 
 
 def read_words(path: Path) -> tuple[str, list[Segment]]:
-    """The format of a file or of all files in a folder, and their segments.
-
-    A JSON list is SegLST, or has the keys speaker, start, end, text and perhaps gender, session.
-    A label before the words of an STM is taken off; where it tells the gender, it does.
-    """
+    """The format of a file or of all files in a folder, and their segments."""
     paths = _files(path, WORDS)
     formats = Counter(split_name(one)[1] or "" for one in paths)
     if len(formats) > 1:
@@ -113,51 +102,8 @@ def read_words(path: Path) -> tuple[str, list[Segment]]:
             f"{path}: holds {' and '.join(f'{n} files of {name}' for name, n in formats.items())}; "
             "give a folder with one format, or one file"
         )
-    segments = []
-    for one in paths:
-        is_list = one.suffix.lower() == ".json" and not one.name.lower().endswith(".seglst.json")
-        segments += _read_json(one) if is_list else read(one)
     (format,) = formats
-    if format == "stm":
-        segments = [_without_label(one) for one in segments if one.words.lower() != STM_IGNORED]
-    return format, segments
-
-
-def _read_json(path: Path) -> list[Segment]:
-    rows = read_json(path)
-    if isinstance(rows, list) and not any(
-        isinstance(row, dict) and "start_time" in row for row in rows
-    ):
-        rows = [_seglst_row(row, f"{path}, entry {n}") for n, row in enumerate(rows, 1)]
-    return by_time(seglst.parse(json.dumps(rows), str(path), split_name(path)[0]))
-
-
-def _seglst_row(row: object, where: str) -> dict[str, object]:
-    if not isinstance(row, dict) or not {"speaker", "start", "end", "text"} <= set(row):
-        raise InputError(
-            f"{where}: wants an object with speaker, start, end, text and perhaps gender, session"
-        )
-    gender = gender_of(row.get("gender"), where)
-    return {
-        **{JSON_KEYS.get(str(key), str(key)): value for key, value in row.items()},
-        "gender": gender,
-    }
-
-
-def gender_of(value: object, where: str) -> str:
-    """m, f or u. Raises `InputError` for what is none of `GENDERS`."""
-    gender = GENDERS.get(str("" if value is None else value).lower())
-    if gender is None:
-        raise InputError(f"{where}: gender is {value!r}; wants m, f or u")
-    return gender
-
-
-def _without_label(one: Segment) -> Segment:
-    label = STM_LABEL.match(one.words)
-    if label is None:
-        return one
-    genders = [GENDERS[part] for part in label[1].lower().split(",") if part in ("male", "female")]
-    return replace(one, words=one.words[label.end() :], gender=genders[0] if genders else "u")
+    return format, [segment for one in paths for segment in read(one)]
 
 
 def supervisions_of(
@@ -188,11 +134,12 @@ def _owners(segments: Sequence[Segment], turns: Sequence[Segment]) -> list[int |
     """For each segment the turn of its session that it overlaps most, by number.
 
     Of several that it overlaps as much, the one that begins last: who speaks up while another
-    speaks.
+    speaks. A segment of zero duration goes to the turn that is on at its time.
     """
     by_session: defaultdict[str, list[int]] = defaultdict(list)
     for number in sorted(range(len(turns)), key=lambda number: turns[number].start):
-        by_session[turns[number].session].append(number)
+        if turns[number].duration:
+            by_session[turns[number].session].append(number)
     starts = {name: [turns[n].start for n in own] for name, own in by_session.items()}
     longest = {name: max(turns[n].duration for n in own) for name, own in by_session.items()}
     owners: list[int | None] = []
@@ -206,7 +153,10 @@ def _owners(segments: Sequence[Segment], turns: Sequence[Segment]) -> list[int |
             round(min(one.end, turns[n].end) - max(one.start, turns[n].start), 6) for n in near
         ]
         most = max(overlaps, default=0.0)
-        best = [n for n, overlap in zip(near, overlaps, strict=True) if overlap == most > 0]
+        has_owner = most > 0 or (most == 0 and one.start == one.end)
+        best = [
+            n for n, overlap in zip(near, overlaps, strict=True) if overlap == most and has_owner
+        ]
         owners.append(best[-1] if best else None)
         doubtful += len({turns[n].speaker for n in best}) > 1
     if doubtful:
@@ -223,13 +173,13 @@ def _find_audio(folder: Path, channel: int) -> dict[str, Audio]:
     found: dict[str, Audio] = {}
     for path in _walk(folder):
         if path.suffix.lower() in AUDIO:
-            if path.stem in found:
+            name = composed(path.stem)
+            if name in found:
                 raise InputError(
-                    f"{found[path.stem].source} and {path} would both be recording {path.stem}: "
-                    "rename one"
+                    f"{found[name].source} and {path} would both be recording {name}: rename one"
                 )
             inner = path.relative_to(folder).parts
-            found[path.stem] = Audio(str(path), channel, folder=inner[0] if inner[1:] else "")
+            found[name] = Audio(str(path), channel, folder=inner[0] if inner[1:] else "")
     if not found:
         raise InputError(f"{folder}: holds no file named *.wav or *.flac")
     return found
@@ -252,6 +202,12 @@ def _walk(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: no such folder")
     # Unlike rglob, into folders that are links too; without the hidden files of file managers.
     found = [Path(f, name) for f, _, names in os.walk(folder, followlinks=True) for name in names]
+    hidden = sorted(path for path in found if path.name.startswith("._"))
+    if hidden:
+        log.warning(
+            "%s: %d hidden files are left out, as macOS writes them (the first: %s)",
+            *(folder, len(hidden), hidden[0]),
+        )
     return sorted(path for path in found if not path.name.startswith("."))
 
 
