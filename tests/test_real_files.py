@@ -277,6 +277,13 @@ def test_the_file_decides_between_segments_that_start_together(tmp_path: Path) -
         assert [row.words for row in read(again)] == ["one two", "three four"], format
 
 
+def test_words_as_they_stand(tmp_path: Path) -> None:
+    ref = put(tmp_path, "ref.stm", "a 1 x 0 1 Bob called an all-hands,\n")
+    hyp = put(tmp_path, "hyp.stm", "a 1 x 0 1 bob called an all hands\n")
+    assert errors(ref, hyp) == {(0, 5)}
+    assert errors(ref, hyp, language="none") == {(3, 4)}
+
+
 # RTTM and CTM
 
 
@@ -519,3 +526,8 @@ def test_the_shared_cases(shared: Path, tmp_path: Path, caplog: Any) -> None:
             assert scores["der"]["error_rate"] == pytest.approx(0.54)  # md-eval-22
         if extension != "rttm":
             assert [scores[rate]["errors"] for rate in RATES] == [9, 25, 25, 9]
+            assert scores["cpwer"]["length"] == 93  # "all-hands" is two words to our normaliser
+            files = (examples / f"{side}.{extension}" for side in ("ref", "hyp"))
+            as_is = overall(*files, language="none")  # meeteval's own figures
+            for rate, wrong in (("cpwer", 25), ("tcpwer", 25), ("orcwer", 9)):
+                assert (as_is[rate]["errors"], as_is[rate]["length"]) == (wrong, 92)

@@ -96,7 +96,12 @@ def add_score(verbs: object) -> None:
     add_path(parser, "ref", "reference segments: a file, or a folder of files")
     add_path(parser, "hyp", "hypothesis segments: a file, or a folder of files")
     add_path(parser, "raw", "SPLIT.raw.jsonl of the decoder: what was malformed", required=False)
-    parser.add_argument("--language", choices=("en", "zh"), default="en")
+    parser.add_argument(
+        *("--language",),
+        choices=("en", "zh", "none"),
+        default="en",
+        help="of the normaliser; none: words as they stand, as meeteval counts them (default: en)",
+    )
     parser.add_argument(
         *("--fold-chinese",), action="store_true", help="traditional counts as simplified Chinese"
     )

@@ -28,7 +28,11 @@ TITLES = {
     "linked": "oracle groups, linked",
     "whole": "whole meetings",
 }
-NORMALISERS = {"en": "lower case, no symbols, words", "zh": "no symbols, characters"}
+NORMALISERS = {
+    "en": "lower case, no symbols, words",
+    "zh": "no symbols, characters",
+    "none": "none, words as they stand",
+}
 
 
 def results(
