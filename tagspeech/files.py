@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -111,13 +112,63 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+_MARKS = (  # byte order marks; that of UTF-16 is how the longer one of UTF-32 begins
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+LEAST_ASCII = 0.2  # share of the characters that must be ASCII for text to be taken for UTF-16
+
+
 def read_text(path: str | Path) -> str:
-    """The text of `path` (UTF-8). Raises `InputError` when it is missing or is not text."""
+    """The text of `path`, without a byte order mark and with every line ended by "\\n" alone.
+
+    UTF-8, or UTF-16, in which Praat and Windows write; lines may end as on Windows or on old Macs.
+    Raises `InputError` when the file is missing or in another encoding, which it guesses.
+    """
     try:
-        return Path(path).read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise InputError(f"{path}: {reason}") from error
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    encoding = encoding or _utf16_without_mark(data) or "utf-8"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {_undecodable(data, encoding, error.start)}") from error
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _utf16_without_mark(data: bytes) -> str | None:
+    """The byte order of text in UTF-16: spaces, digits and line ends have a zero byte each."""
+    shares = {}
+    for encoding in ("utf-16-le", "utf-16-be") if b"\0" in data else ():
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue  # not this byte order
+        if "\0" not in text:
+            shares[encoding] = sum(map(str.isascii, text)) / len(text)
+    likely = max(shares, key=shares.__getitem__, default=None)
+    return likely if likely and shares[likely] >= LEAST_ASCII else None
+
+
+def _undecodable(data: bytes, encoding: str, place: int) -> str:
+    """What is wrong with `data`, whose byte at `place` is the first that is not `encoding`."""
+    if encoding != "utf-8":
+        return f"byte {place + 1} is not {encoding.upper()}, as its mark says; save it as UTF-8"
+    if b"\0" in data:
+        return "is not text"
+    # Letters of Latin-1 stand alone among ASCII; those of Chinese encodings are pairs of bytes.
+    paired = all(len(run) % 2 == 0 for run in re.findall(rb"[\x80-\xff]+", data))
+    likely = "GB18030 or another Chinese encoding" if paired else "Latin-1 (ISO-8859-1)"
+    code = "GB18030" if paired else "ISO-8859-1"
+    line = len((data[:place] + b"?").splitlines())
+    return (
+        f"byte 0x{data[place]:02x} in line {line} is not UTF-8 text; the file is perhaps in "
+        f"{likely}: save it as UTF-8, for example by `iconv -f {code} -t UTF-8`"
+    )
 
 
 def read_json(path: str | Path) -> Any:

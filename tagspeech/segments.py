@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
@@ -15,8 +16,9 @@ class Segment:
     """One stretch of speech of one speaker.
 
     session  scoring unit: an utterance group or a recording
-    speaker  any string
-    start, end  seconds, 0 <= start < end
+    speaker  any string; like that of the session, its spelling becomes the composed one
+    start, end  seconds, 0 <= start <= end; where they are equal, as files of other tools have it,
+             the words count and add no time
     words    white space collapsed, no newline; may be empty
     gender   "m", "f" or "u" (unknown)
     word_confidences  of each word, from 0 to 1; None where unknown. Two segments that differ in
@@ -33,8 +35,10 @@ class Segment:
 
     def __post_init__(self) -> None:
         where = f"segment {self.start}-{self.end} of session {self.session!r}"
-        if not 0 <= self.start < self.end < float("inf"):
-            raise ValueError(f"{where}: wants 0 <= start < end, in seconds")
+        if not 0 <= self.start <= self.end < float("inf"):
+            raise ValueError(f"{where}: wants 0 <= start <= end, in seconds")
+        object.__setattr__(self, "session", composed(self.session))
+        object.__setattr__(self, "speaker", composed(self.speaker))
         if self.words != " ".join(self.words.split()):
             raise ValueError(f"{where}: white space in words is not collapsed: {self.words!r}")
         if self.gender not in GENDERS:
@@ -68,6 +72,14 @@ class Segment:
         return round(math.exp(math.fsum(logs) / len(logs)), 3)
 
 
+def composed(name: str) -> str:
+    """The name with composed letters (Unicode NFC), so that both spellings of "ü" are one name.
+
+    macOS decomposes names of files; people type composed ones.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 def word_times(segment: Segment) -> list[tuple[float, float]]:
     """Start and end of each word: estimates, the segment's time spread over its characters."""
     edges = list(accumulate(map(len, segment.words.split()), initial=0))
@@ -78,3 +90,8 @@ def word_times(segment: Segment) -> list[tuple[float, float]]:
 def by_time(segments: list[Segment]) -> list[Segment]:
     """Sorted by start, then end; equal ranges keep the order they have."""
     return sorted(segments, key=lambda segment: (segment.start, segment.end))
+
+
+def by_start(segments: list[Segment]) -> list[Segment]:
+    """Sorted by start; what starts together keeps its order, as in meeteval."""
+    return sorted(segments, key=lambda segment: segment.start)

@@ -52,6 +52,7 @@ _SPACE_BETWEEN = {  # of languages that are written without spaces
 LANGUAGES = ("en", *_CHARACTERS)
 
 _APOSTROPHES = re.compile("[\u2018\u2019\u02bc\uff07\u00b4`]")
+AS_IS = "none"  # in place of a language: words as they stand, as meeteval counts them
 _NUMBER_SIGN = re.compile(r"#\d*")
 _OUTER_APOSTROPHE = re.compile(r"(?<![^\W_])'|'(?![^\W_])")
 
@@ -59,9 +60,12 @@ _OUTER_APOSTROPHE = re.compile(r"(?<![^\W_])'|'(?![^\W_])")
 def normalise(text: str, language: str) -> str:
     """`text` by the rules above; doing it twice changes nothing.
 
-    Raises `InputError` when `language` is not one of `LANGUAGES`.
+    Of `AS_IS` only white space is collapsed. Raises `InputError` when `language` is neither that
+    nor one of `LANGUAGES`.
     """
     _check(language)
+    if language == AS_IS:
+        return " ".join(text.split())
     text = "".join(char for char in text if unicodedata.category(char) != "Cf")
     text = _APOSTROPHES.sub("'", text)
     # Lower case can undo NFKC (a capital dotted I becomes two characters), so it comes between.
@@ -111,5 +115,5 @@ def _is_spoken(char: str) -> bool:
 
 
 def _check(language: str) -> None:
-    if language not in LANGUAGES:
+    if language not in (*LANGUAGES, AS_IS):
         raise InputError(f"language: {language!r} is unknown; wants one of {', '.join(LANGUAGES)}")

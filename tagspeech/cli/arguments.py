@@ -120,9 +120,21 @@ def add_language(parser: argparse.ArgumentParser) -> None:
     """The option --language."""
     parser.add_argument(
         *("--language",),
-        choices=LANGUAGES,
+        choices=(*LANGUAGES, "none"),
         default="en",
-        help="zh, ja and ko count characters, spaces left out; en counts words (default: en)",
+        help="of the normaliser; zh, ja and ko count characters, spaces left out, en counts words; "
+        "none: words as they stand, as meeteval counts them (default: en)",
+    )
+
+
+def add_subtitle_speakers(parser: argparse.ArgumentParser) -> None:
+    """The option --subtitle-speakers."""
+    parser.add_argument(
+        *("--subtitle-speakers",),
+        choices=("auto", "prefix", "none"),
+        default="auto",
+        help="of SRT and VTT: whether `Name:` or `[Name]` before the words is the speaker; auto "
+        "(default): where most subtitles of the file begin so; prefix: always; none: never",
     )
 
 

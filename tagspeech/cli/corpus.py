@@ -6,7 +6,14 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from tagspeech.cli.arguments import add_configuration, add_path, add_verb, config_of, count
+from tagspeech.cli.arguments import (
+    add_configuration,
+    add_path,
+    add_subtitle_speakers,
+    add_verb,
+    config_of,
+    count,
+)
 from tagspeech.errors import InputError
 
 
@@ -70,9 +77,10 @@ OUTPUT/{train,dev,test}_{recordings,supervisions}.jsonl.gz
   --audio FOLDER --words PATH [--speakers PATH]
       Recording NAME is NAME.wav or NAME.flac anywhere in FOLDER. Words: STM,
       CTM, SegLST, TextGrid, or a JSON list of objects with speaker, start, end
-      (seconds), text, perhaps gender and session. PATH is one file, or a folder
-      with files of one format; what names no session in it (a TextGrid, a JSON
-      list without sessions) belongs to the recording with the file's name.
+      (seconds), text, perhaps gender and session, as WhisperX, VibeVoice and MOSS
+      write it. PATH is one file, or a folder with files of one format; what names
+      no session in it (a TextGrid, a JSON list without sessions) belongs to the
+      recording with the file's name.
       Speakers: RTTM, in place of those that the words tell. A CTM needs it; each
       word goes to the turn that it overlaps most.
   --kaldi FOLDER
@@ -92,7 +100,8 @@ What stops the import, all of one kind counted and the first named:
     round: the first such line only
 What is listed in OUTPUT/rejected.jsonl, and stops the import where it is more
 than --max-rejected:
-  - a segment that starts behind the end of its recording or has no speaker
+  - a segment that starts behind the end of its recording, has zero duration or
+    has no speaker
   - with --speakers, a word or segment at whose time nobody has a turn
   - an utterance that is not in all of segments, text and utt2spk
 What is mended, with a warning: a segment that reaches past the end of its
@@ -220,9 +229,13 @@ def add_convert(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.formats.convert import convert
 
-        convert(args.files, args.format.split(","), args.output)
+        convert(
+            *(args.files, args.format.split(","), args.output),
+            subtitle_speakers=args.subtitle_speakers,
+        )
 
     parser = add_verb(verbs, "convert", "Turns one format of segments into another.", run)
     parser.add_argument("--format", required=True, help="formats, separated by commas")
     add_path(parser, "output", "folder; without it the first format goes to stdout", required=False)
+    add_subtitle_speakers(parser)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")

@@ -14,6 +14,7 @@ from tagspeech.cli.arguments import (
     add_language,
     add_options,
     add_path,
+    add_subtitle_speakers,
     add_threads,
     add_verb,
     config_of,
@@ -89,6 +90,7 @@ def add_score(verbs: object) -> None:
             fold=args.fold_chinese,
             uem=args.uem,
             output=args.output,
+            subtitle_speakers=args.subtitle_speakers,
         )
 
     parser = add_verb(verbs, "score", "Scores a hypothesis against a reference.", run)
@@ -111,6 +113,7 @@ def add_score(verbs: object) -> None:
     )
     add_path(parser, "groups", "SPLIT.jsonl.gz: all sessions, how long they are", required=False)
     add_path(parser, "uem", "UEM file: what DER, tcpWER and tcORC-WER are of", required=False)
+    add_subtitle_speakers(parser)
     add_path(parser, "output", "scores.json", required=False)
 
 
@@ -154,13 +157,18 @@ def add_page(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.report.page import write_page_of
 
-        write_page_of(args.output, args.hyp, args.ref, args.audio, language=args.language)
+        write_page_of(
+            *(args.output, args.hyp, args.ref, args.audio),
+            language=args.language,
+            subtitle_speakers=args.subtitle_speakers,
+        )
 
     summary = "Writes a page of segments in any format, to look at and to hear."
     parser = add_verb(verbs, "page", summary, run)
     add_path(parser, "hyp", "segments: a file, or a folder of files")
     add_path(parser, "ref", "reference segments, where there are any", required=False)
     add_language(parser)
+    add_subtitle_speakers(parser)
     add_path(parser, "output", "page.html")
     parser.add_argument(
         "audio", nargs="*", type=Path, metavar="AUDIO", help="recordings, named as their sessions"

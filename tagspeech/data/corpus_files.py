@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,14 +19,6 @@ OTHER_AUDIO = (
 )
 WORDS = ("stm", "ctm", "seglst", "textgrid")
 OTHER_WORDS = ("srt", "vtt")  # they need not name speakers
-
-
-def spelled(name: str) -> str:
-    """The name with composed letters (NFC): names that differ only in this are one name.
-
-    macOS stores names of files decomposed, most editors write them composed.
-    """
-    return unicodedata.normalize("NFC", name)
 
 
 def find_audio(folder: Path) -> list[Path]:

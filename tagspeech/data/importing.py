@@ -183,7 +183,7 @@ def _reason_against(one: SupervisionSegment, end: float) -> str:
     if not 0 <= one.start < end:
         return "it starts outside its recording"
     if one.duration <= 0:
-        return "it lasts no time"
+        return "it has zero duration"
     return "" if one.speaker else "it has no speaker"
 
 

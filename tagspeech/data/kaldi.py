@@ -14,11 +14,11 @@ from shlex import quote
 
 from lhotse.supervision import SupervisionSegment
 
-from tagspeech.data.corpus_files import spelled
-from tagspeech.data.layouts import LHOTSE_GENDERS, Audio, Corpus, gender_of
+from tagspeech.data.layouts import LHOTSE_GENDERS, Audio, Corpus
 from tagspeech.errors import InputError
 from tagspeech.files import check_id, read_text
-from tagspeech.formats.common import segment
+from tagspeech.formats.common import gender_of, segment
+from tagspeech.segments import composed
 
 
 def read_kaldi(
@@ -61,7 +61,7 @@ def read_kaldi(
         if utterance in tables["segments"]:
             where = f"{folder}/segments, utterance {utterance}"
             recording, start, end = _span(tables["segments"][utterance], where)
-        speaker = spelled(tables["utt2spk"].get(utterance, ""))
+        speaker = composed(tables["utt2spk"].get(utterance, ""))
         supervision = SupervisionSegment(
             id=utterance,
             recording_id=recording,
@@ -80,13 +80,13 @@ def read_kaldi(
 
 
 def read_table(path: Path, must_exist: bool = True) -> dict[str, str]:
-    """Lines of a key, `spelled`, and its value. Raises `InputError` when a key comes twice."""
+    """Lines of a key, `composed`, and its value. Raises `InputError` when a key comes twice."""
     table: dict[str, str] = {}
     if not must_exist and not path.exists():
         return table
     for number, line in enumerate(read_text(path).split("\n"), 1):
         key, *rest = line.split(maxsplit=1)[:2] or [""]
-        key = spelled(key)
+        key = composed(key)
         if key in table:
             raise InputError(f"{path}, line {number}: {key!r} has a line before; remove one")
         if key:
@@ -112,7 +112,9 @@ def _span(text: str, where: str) -> tuple[str, float, float]:
         raise InputError(f"{where}: {fields[1]} and {fields[2]} are no times") from error
     if end != -1:
         segment(where, fields[0], "", start, end)  # checks them
-    return spelled(fields[0]), start, math.inf if end == -1 else end
+        if start == end:
+            raise InputError(f"{where}: has zero duration; correct or remove it")
+    return composed(fields[0]), start, math.inf if end == -1 else end
 
 
 def _channel(folder: Path, name: str, value: str) -> int:

@@ -6,9 +6,7 @@ words or of an RTTM. Audio is not opened here. Kaldi's layout: `tagspeech.data.k
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,20 +16,16 @@ from pathlib import Path
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
 from tagspeech.data import sides
-from tagspeech.data.corpus_files import WORDS, find_audio, find_files, spelled
+from tagspeech.data.corpus_files import WORDS, find_audio, find_files
 from tagspeech.errors import InputError
-from tagspeech.files import check_id, read_json, read_text
-from tagspeech.formats import nist, read, seglst, split_name
-from tagspeech.segments import Segment, by_time
+from tagspeech.files import check_id, read_text
+from tagspeech.formats import nist, read, split_name
+from tagspeech.segments import Segment, by_start, composed
 from tagspeech.serialize import UNKNOWN_SPEAKER
 
 log = logging.getLogger(__name__)
 
-GENDERS = {"m": "m", "male": "m", "f": "f", "female": "f", "u": "u", "unknown": "u", "": "u"}
 LHOTSE_GENDERS = {"m": "M", "f": "F", "u": None}
-JSON_KEYS = {"session": "session_id", "start": "start_time", "end": "end_time", "text": "words"}
-STM_LABEL = re.compile(r"<([^\s<>]*,[^\s<>]*|NA|O)>\s*", re.I)  # NIST's: <o,f0,female>
-STM_IGNORED = "ignore_time_segment_in_scoring"
 MIX, EACH = "mix", "each"  # of several channels: their mean; each as a recording of its own
 _NIST = {"stm": nist.parse_stm, "ctm": nist.parse_ctm, "rttm": nist.parse_rttm}
 
@@ -93,7 +87,7 @@ def read_files(
     if format == "ctm":
         found = [
             (replace(turn, words=" ".join(word.words for word in own)), own)
-            for turn, own in zip(turns, map(by_time, owned), strict=True)
+            for turn, own in zip(turns, map(by_start, owned), strict=True)
         ]
     else:
         found = [
@@ -117,9 +111,6 @@ def read_words(path: Path, each: bool = False) -> tuple[str, list[Segment]]:
     """The format of a file or of all files in a folder, and their segments.
 
     each  whether sessions are those of channels (`tagspeech.data.sides`)
-
-    A JSON list is SegLST, or has the keys speaker, start, end, text and perhaps gender, session.
-    A label before the words of an STM is taken off; where it tells the gender, it does.
     """
     paths = find_files(path, WORDS)
     formats = Counter(split_name(one)[1] or "" for one in paths)
@@ -128,70 +119,15 @@ def read_words(path: Path, each: bool = False) -> tuple[str, list[Segment]]:
             f"{path}: holds {' and '.join(f'{n} files of {name}' for name, n in formats.items())}; "
             "give a folder with one format, or one file"
         )
-    segments = []
-    for one in paths:
-        is_list = one.suffix.lower() == ".json" and not one.name.lower().endswith(".seglst.json")
-        segments += _read_json(one) if is_list else _read(one, split_name(one)[1], each)
     (format,) = formats
-    if format == "stm":
-        gaps = sum(one.words.lower() == STM_IGNORED for one in segments)
-        if gaps:
-            log.warning("%s: %d gaps (%s) are left out", path, gaps, STM_IGNORED)
-        segments = [_without_label(one) for one in segments if one.words.lower() != STM_IGNORED]
-    return format, segments
+    return format, [segment for one in paths for segment in _read(one, format, each)]
 
 
-def _read(path: Path, format: str | None, each: bool) -> list[Segment]:
+def _read(path: Path, format: str, each: bool) -> list[Segment]:
     if each and format in sides.FIELDS:
-        text = read_text(path).removeprefix("\ufeff").replace("\r\n", "\n")
-        found = by_time(_NIST[format](sides.name_sides(text, format), str(path), ""))
-    else:
-        found = read(path, format)
-    return [_spelled(one) for one in found]
-
-
-def _read_json(path: Path) -> list[Segment]:
-    rows = read_json(path)
-    if isinstance(rows, list) and not any(
-        isinstance(row, dict) and "start_time" in row for row in rows
-    ):
-        rows = [_seglst_row(row, f"{path}, entry {n}") for n, row in enumerate(rows, 1)]
-    return [
-        _spelled(one)
-        for one in by_time(seglst.parse(json.dumps(rows), str(path), split_name(path)[0]))
-    ]
-
-
-def _spelled(one: Segment) -> Segment:
-    return replace(one, session=spelled(one.session), speaker=spelled(one.speaker))
-
-
-def _seglst_row(row: object, where: str) -> dict[str, object]:
-    if not isinstance(row, dict) or not {"speaker", "start", "end", "text"} <= set(row):
-        raise InputError(
-            f"{where}: wants an object with speaker, start, end, text and perhaps gender, session"
-        )
-    gender = gender_of(row.get("gender"), where)
-    return {
-        **{JSON_KEYS.get(str(key), str(key)): value for key, value in row.items()},
-        "gender": gender,
-    }
-
-
-def gender_of(value: object, where: str) -> str:
-    """m, f or u. Raises `InputError` for what is none of `GENDERS`."""
-    gender = GENDERS.get(str("" if value is None else value).lower())
-    if gender is None:
-        raise InputError(f"{where}: gender is {value!r}; wants m, f or u")
-    return gender
-
-
-def _without_label(one: Segment) -> Segment:
-    label = STM_LABEL.match(one.words)
-    if label is None:
-        return one
-    genders = [GENDERS[part] for part in label[1].lower().split(",") if part in ("male", "female")]
-    return replace(one, words=one.words[label.end() :], gender=genders[0] if genders else "u")
+        text = sides.name_sides(read_text(path), format)
+        return by_start(_NIST[format](text, str(path), ""))
+    return read(path)
 
 
 def supervisions_of(
@@ -222,11 +158,12 @@ def _owners(segments: Sequence[Segment], turns: Sequence[Segment]) -> list[int |
     """For each segment the turn of its session that it overlaps most, by number.
 
     Of several that it overlaps as much, the one that begins last: who speaks up while another
-    speaks.
+    speaks. A segment of zero duration goes to the turn that is on at its time.
     """
     by_session: defaultdict[str, list[int]] = defaultdict(list)
     for number in sorted(range(len(turns)), key=lambda number: turns[number].start):
-        by_session[turns[number].session].append(number)
+        if turns[number].duration:
+            by_session[turns[number].session].append(number)
     starts = {name: [turns[n].start for n in own] for name, own in by_session.items()}
     longest = {name: max(turns[n].duration for n in own) for name, own in by_session.items()}
     owners: list[int | None] = []
@@ -240,7 +177,10 @@ def _owners(segments: Sequence[Segment], turns: Sequence[Segment]) -> list[int |
             round(min(one.end, turns[n].end) - max(one.start, turns[n].start), 6) for n in near
         ]
         most = max(overlaps, default=0.0)
-        best = [n for n, overlap in zip(near, overlaps, strict=True) if overlap == most > 0]
+        has_owner = most > 0 or (most == 0 and one.start == one.end)
+        best = [
+            n for n, overlap in zip(near, overlaps, strict=True) if overlap == most and has_owner
+        ]
         owners.append(best[-1] if best else None)
         doubtful += len({turns[n].speaker for n in best}) > 1
     if doubtful:
@@ -256,7 +196,7 @@ def _find_audio(folder: Path, channel: int | str | None) -> dict[str, Audio]:
     """The audio files in `folder`, in whatever folder of it, by name."""
     found: dict[str, Audio] = {}
     for path in find_audio(folder):
-        name = spelled(path.stem)
+        name = composed(path.stem)
         check_id(name, str(path))
         if name in found:
             raise InputError(

@@ -7,10 +7,10 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from tagspeech.data.corpus_files import spelled
 from tagspeech.data.layouts import Audio, refuse
 from tagspeech.errors import InputError
 from tagspeech.files import read_text
+from tagspeech.segments import composed
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def by_lists(audio: Mapping[str, Audio], folder: Path) -> dict[str, str]:
     splits: dict[str, str] = {}
     for split in SPLITS:
         path = folder / f"{split}.txt"
-        names = [spelled(line.strip()) for line in read_text(path).split("\n") if line.strip()]
+        names = [composed(line.strip()) for line in read_text(path).split("\n") if line.strip()]
         refuse(
             f"names in {path} are those of no recording",
             [name for name in names if name not in audio],

@@ -5,18 +5,21 @@ What a format cannot hold is lost; what it reads back is listed in its module.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from tagspeech.errors import InputError
 from tagspeech.files import read_text, write_text
 from tagspeech.formats import nist, seglst, subtitles, tagged, textgrid
-from tagspeech.segments import Segment, by_time
+from tagspeech.segments import Segment, by_start, composed
 
-# Name, extension (a file is DIR/<stem>.<extension>), writer, reader(text, file, session).
-_TABLE: list[
-    tuple[str, str, Callable[[list[Segment]], str], Callable[[str, str, str], list[Segment]]]
-] = [
+log = logging.getLogger(__name__)
+
+# Name, extension (a file is DIR/<stem>.<extension>), writer, reader(text, file, session); the
+# reader of a format of `SUBTITLES` also takes who names the speakers.
+_TABLE: list[tuple[str, str, Callable[[list[Segment]], str], Callable[..., list[Segment]]]] = [
     ("seglst", "seglst.json", seglst.render, seglst.parse),
     ("rttm", "rttm", nist.render_rttm, nist.parse_rttm),
     ("stm", "stm", nist.render_stm, nist.parse_stm),
@@ -27,9 +30,14 @@ _TABLE: list[
     ("tagged", "txt", tagged.render, tagged.parse),
 ]
 FORMATS = tuple(row[0] for row in _TABLE)
+SUBTITLES = ("srt", "vtt")
+SESSIONLESS = ("srt", "vtt", "textgrid", "tagged")  # formats that name no session
 EXTENSIONS = {row[0]: row[1] for row in _TABLE}
 _RENDER = {row[0]: row[2] for row in _TABLE}
 _PARSE = {row[0]: row[3] for row in _TABLE}
+# Extensions of others. Journals and lists of this toolkit's own end in .jsonl too.
+_OTHER_EXTENSIONS = (("json", "seglst"), ("jsonl", "seglst"))
+_OWN_LISTS = re.compile(r"(?:.*\.)?(?:raw|journal|rejected|curve)\.jsonl", re.I)
 
 
 def check_format(format: str) -> None:
@@ -41,16 +49,15 @@ def check_format(format: str) -> None:
 def split_name(path: str | Path) -> tuple[str, str | None]:
     """The stem of a file's name, and its format by the extension (None: unknown).
 
-    `a/b.c.seglst.json` is ("b.c", "seglst"); capitals do not matter; `.json` alone is seglst too.
+    `a/b.c.seglst.json` is ("b.c", "seglst"); capitals do not matter; `.json` and `.jsonl` alone are
+    seglst too. The stem is spelt with composed letters.
     """
-    name = Path(path).name
-    for extension, format in [
-        *((value, key) for key, value in EXTENSIONS.items()),
-        ("json", "seglst"),
-    ]:
-        if name.lower().endswith(f".{extension.lower()}"):
+    name = composed(Path(path).name)
+    own = ((extension, format) for format, extension in EXTENSIONS.items())
+    for extension, format in (*own, *_OTHER_EXTENSIONS):
+        if name.lower().endswith(f".{extension.lower()}") and not _OWN_LISTS.fullmatch(name):
             return name[: -len(extension) - 1], format
-    return Path(path).stem, None
+    return Path(name).stem, None
 
 
 def render(segments: list[Segment], format: str) -> str:
@@ -67,21 +74,38 @@ def write(segments: list[Segment], path: str | Path, format: str | None = None) 
     write_text(path, render(segments, format or _format_of(path)))
 
 
-def read(path: str | Path, format: str | None = None, session: str | None = None) -> list[Segment]:
-    """The segments in the file, sorted by start, then end.
+def read(
+    path: str | Path,
+    format: str | None = None,
+    session: str | None = None,
+    subtitle_speakers: str = "auto",
+) -> list[Segment]:
+    """The segments in the file, sorted by start; what starts together keeps its order.
 
-    format   without it, that of the extension
-    session  of segments in a format that does not name it (srt, vtt, textgrid, tagged);
-             without it, the stem of the file's name
+    Args:
+        path: A file in UTF-8 or UTF-16.
+        format: Without it, that of the extension.
+        session: Of segments that name none (srt, vtt, textgrid, tagged, some JSON); without it, the
+            stem of the file's name.
+        subtitle_speakers: Whether a prefix in a subtitle is a speaker, `prefixes.MODES`.
 
-    Raises `InputError` naming file, line and remedy when the file is not what it should be.
+    Raises:
+        InputError: Naming file, line and remedy when the file is not what it should be.
     """
     format = format or _format_of(path)
     check_format(format)
     if session is None:
         session = split_name(path)[0]
-    text = read_text(path).removeprefix("\ufeff").replace("\r\n", "\n")
-    return by_time(_PARSE[format](text, str(path), session))
+    options = {"speakers": subtitle_speakers} if format in SUBTITLES else {}
+    segments = _PARSE[format](read_text(path), str(path), session, **options)
+    timeless = [item for item in segments if item.start == item.end]
+    if timeless:
+        log.warning(
+            "%s: %d of %d segments or words have zero duration (the first: %s at %.2f s); their "
+            "words count, and they add no time",
+            *(path, len(timeless), len(segments), timeless[0].session, timeless[0].start),
+        )
+    return by_start(segments)
 
 
 def _format_of(path: str | Path) -> str:

@@ -10,10 +10,12 @@ from tagspeech.errors import InputError
 from tagspeech.segments import Segment
 from tagspeech.serialize import grid_steps
 
+GENDERS = {"m": "m", "male": "m", "f": "f", "female": "f", "u": "u", "unknown": "u", "": "u"}
+
 
 def by_session(segments: list[Segment]) -> list[Segment]:
-    """Sorted by session, then start, then end; what is equal keeps the order it has."""
-    return sorted(segments, key=lambda item: (item.session, item.start, item.end))
+    """Sorted by session, then start; what starts together keeps its order."""
+    return sorted(segments, key=lambda item: (item.session, item.start))
 
 
 def one_session(segments: list[Segment], format: str) -> None:
@@ -26,9 +28,15 @@ def one_session(segments: list[Segment], format: str) -> None:
         )
 
 
-def milliseconds(item: Segment) -> tuple[int, int]:
-    """Start and end rounded half up to whole milliseconds, never equal."""
-    return grid_steps(item, Decimal("0.001"))
+def milliseconds(item: Segment, may_be_equal: bool = False) -> tuple[int, int]:
+    """Start and end rounded half up to whole milliseconds.
+
+    Args:
+        may_be_equal: Whether a segment of zero duration stays one. Every other segment lasts a
+            millisecond at least, and so does that one in a format that holds no zero duration.
+    """
+    start, end = grid_steps(item, Decimal("0.001"))
+    return start, start if may_be_equal and item.start == item.end else end
 
 
 def seconds(time: int) -> str:
@@ -41,12 +49,20 @@ def segment(
 ) -> Segment:
     """A segment read at `where` ("FILE, line 3"), white space in its words collapsed.
 
-    Raises `InputError` when it is none: times that are negative, equal or the wrong way round.
+    Raises `InputError` when it is none: times that are negative or the wrong way round.
     """
     try:
         return Segment(session, speaker, start, end, " ".join(words.split()))
     except ValueError as error:
         raise InputError(f"{where}: {error}; correct or remove it") from error
+
+
+def gender_of(value: object, where: str) -> str:
+    """m, f or u. Raises `InputError` for what is none of `GENDERS`."""
+    gender = GENDERS.get(str("" if value is None else value).lower())
+    if gender is None:
+        raise InputError(f"{where}: gender is {value!r}; wants m, f or u")
+    return gender
 
 
 def encode_name(name: str, unsafe: str) -> str:

@@ -17,17 +17,19 @@ def convert(
     output_dir: str | Path | None = None,
     input_format: str | None = None,
     session: str | None = None,
+    subtitle_speakers: str = "auto",
 ) -> list[Path]:
     """Writes every file of `paths` in every format as OUTPUT_DIR/<stem>.<extension>.
 
     Without `output_dir` the first format goes to stdout, all files joined into one list.
-    `input_format` and `session` are those of `tagspeech.formats.read`. Returns the files written.
+    `input_format`, `session` and `subtitle_speakers` are those of `tagspeech.formats.read`. Returns
+    the files written.
 
     Everything is read and rendered before the first file is written. Raises `InputError` when
     nothing is asked for, two inputs have one stem, or an input would be overwritten.
     """
     outputs = output_paths(paths, formats, output_dir)
-    contents = [read(path, input_format, session) for path in paths]
+    contents = [read(path, input_format, session, subtitle_speakers) for path in paths]
     if not outputs:
         sys.stdout.write(render([item for content in contents for item in content], formats[0]))
         return []

@@ -1,17 +1,19 @@
-"""SRT and WebVTT: subtitles of one session, times in milliseconds, no gender.
+"""SRT and WebVTT: subtitles of one session, times in milliseconds, no gender, no zero duration.
 
-    srt   cue text `speaker: words`. SRT escapes nothing, so a colon in a name is written %3A. A
-          cue from elsewhere without a colon is of speaker "?"; what stands before a colon is taken
-          for a speaker.
-    vtt   cue text `<v speaker>words` with `&`, `<`, `>` escaped. A cue from elsewhere without a
-          voice is of speaker "?".
+    srt   cue text `speaker: words`, or `[speaker]: words` in all cues where a name would not be
+          read back from the plain form. A colon or bracket in a name is written %3A, %5B, %5D
+    vtt   cue text `<v speaker>words` with `&`, `<`, `>` escaped
 White space in names other than a plain space inside is written %XX in both.
+
+In files from elsewhere both formats are read alike. A speaker is a voice (`<v Name>`) or, in a file
+without voices, a prefix as in `tagspeech.formats.prefixes`; without either it is "?". Markup such
+as <i> and {\\an8} is no word.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from html import escape, unescape
 
 from tagspeech.errors import InputError
@@ -22,68 +24,122 @@ from tagspeech.formats.common import (
     one_session,
     segment,
 )
-from tagspeech.segments import Segment, by_time
+from tagspeech.formats.cues import Cue, read_cues, without_repeats
+from tagspeech.formats.prefixes import Spoken, reads_back, split_speakers
+from tagspeech.segments import Segment, by_start
 from tagspeech.serialize import UNKNOWN_SPEAKER
 
 _UNSAFE_VTT = r"[^\S ]|^ +| +$"
-_UNSAFE_SRT = f":|{_UNSAFE_VTT}"
-_TIME = r"(?:([0-9]{1,4}):)?([0-9]{1,2}):([0-9]{1,2})[.,]([0-9]{3})"
-_TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
-_BLOCK = re.compile(r"(?:[^\S\n]*\S[^\n]*(?:\n|$))+")
-_NO_CUE = re.compile(r"(?:WEBVTT|NOTE|STYLE|REGION)(?:\s|$)")
-_VOICE = re.compile(r"<v(?:\.[^\s>]*)?(?:[ \t]([^>]*))?>")
-_MARKUP = re.compile(r"<[^>]*>")
+_UNSAFE_SRT = rf"[:：\[\]]|{_UNSAFE_VTT}"
+_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?(?:[ \t]([^<>]*))?>")
+_BREAK = re.compile(r"<br\s*/?>", re.I)
+_TAG = re.compile(r"<[^>]*>")
+_KNOWN_TAG = re.compile(
+    r"</?(?:i|b|u|s|c|v|em|strong|font|ruby|rt|lang|span|p|br)\b[^<>]*>|<[0-9]+:[0-9:.]+>", re.I
+)
+_OVERRIDE = re.compile(r"\{\\[^{}]*\}")  # of Advanced SubStation, such as {\an8}
+_ENTITY = re.compile(r"&(?:#[0-9]+|#x[0-9a-f]+|[a-z][a-z0-9]*);", re.I)
+_REMEDY = "; --subtitle-speakers prefix or none decides otherwise"
 
 
 def render_srt(segments: list[Segment]) -> str:
     """Numbered cues. Raises `InputError` for several sessions."""
     one_session(segments, "srt")
+    names = {item.speaker: encode_name(item.speaker, _UNSAFE_SRT) for item in segments}
+    form = "{}: {}" if all(map(reads_back, names.values())) else "[{}]: {}"
     cues = []
-    for number, item in enumerate(by_time(segments), 1):
-        name = encode_name(item.speaker, _UNSAFE_SRT)
-        text = f"{name}: {item.words}".rstrip(" ")
+    for number, item in enumerate(by_start(segments), 1):
+        text = _escape_srt(form.format(names[item.speaker], item.words).rstrip(" "))
         cues.append(f"{number}\n{_range(item, ',')}\n{text}\n")
     return "\n".join(cues)
 
 
-def parse_srt(text: str, file: str, session: str) -> list[Segment]:
-    """One segment a cue."""
-    segments = []
-    for where, start, end, cue in _cues(text, file):
-        name, colon, words = cue.partition(":")
-        if not colon:
-            name, words = UNKNOWN_SPEAKER, cue
-        speaker = decode_name(name, _UNSAFE_SRT)
-        segments.append(segment(where, session, speaker, start, end, words))
-    return segments
+def parse_srt(text: str, file: str, session: str, speakers: str = "auto") -> list[Segment]:
+    """One segment a cue, or a speaker of it; `speakers` is one of `prefixes.MODES`."""
+    cues = read_cues(text, file, is_vtt=False)
+    return _segments(cues, _plain_srt, _UNSAFE_SRT, file, session, speakers)
 
 
 def render_vtt(segments: list[Segment]) -> str:
     """Cues with voices. Raises `InputError` for several sessions."""
     one_session(segments, "vtt")
     cues = ["WEBVTT\n"]
-    for item in by_time(segments):
+    for item in by_start(segments):
         name = escape(encode_name(item.speaker, _UNSAFE_VTT), quote=False)
-        text = f"<v {name}>{escape(item.words, quote=False)}"
-        cues.append(f"{_range(item, '.')}\n{text}\n")
+        words = escape(item.words, quote=False).replace("{\\", "&#123;\\")
+        cues.append(f"{_range(item, '.')}\n<v {name}>{words}\n")
     return "\n".join(cues)
 
 
-def parse_vtt(text: str, file: str, session: str) -> list[Segment]:
-    """One segment a voice of a cue; notes, styles and regions are skipped, markup is removed."""
+def parse_vtt(text: str, file: str, session: str, speakers: str = "auto") -> list[Segment]:
+    """One segment a cue, or a speaker of it; `speakers` is one of `prefixes.MODES`."""
     if not text.startswith("WEBVTT"):
         raise InputError(f"{file}, line 1: wants WEBVTT; is it another format?")
-    segments = []
-    for where, start, end, cue in _cues(text, file):
-        before, *voices = _VOICE.split(cue)
-        spoken = list(zip(voices[::2], voices[1::2], strict=True))
-        if before.strip() or not spoken:
-            spoken.insert(0, (UNKNOWN_SPEAKER, before))
-        for name, words in spoken:
-            speaker = decode_name(unescape(name or ""), _UNSAFE_VTT)
-            words = unescape(_MARKUP.sub("", words))
-            segments.append(segment(where, session, speaker, start, end, words))
-    return segments
+    cues = read_cues(text, file, is_vtt=True)
+    return _segments(cues, _plain_vtt, _UNSAFE_VTT, file, session, speakers)
+
+
+def _segments(
+    cues: list[Cue],
+    plain: Callable[[str], str],
+    unsafe: str,
+    file: str,
+    session: str,
+    speakers: str,
+) -> list[Segment]:
+    """What is said in the cues. Where the file has voices, `speakers` must be "prefix" for prefixes
+    to count too, in cues without a voice."""
+    cues = without_repeats(cues, file)
+    parts = [_voices(cue.lines, plain) for cue in cues]
+    silent = [place for place, own in enumerate(parts) if own[0].speaker is None]
+    if speakers != "auto" or len(silent) == len(cues):
+        texts = [parts[place][0].words for place in silent]
+        found = split_speakers(texts, file, speakers, _REMEDY)
+        for place, own in zip(silent, found, strict=True):
+            parts[place] = [*own, *parts[place][1:]]
+    return [
+        segment(
+            cue.where,
+            session,
+            UNKNOWN_SPEAKER if one.speaker is None else decode_name(one.speaker, unsafe),
+            *(cue.start, cue.end, one.words),
+        )
+        for cue, own in zip(cues, parts, strict=True)
+        for one in own
+    ]
+
+
+def _voices(lines: Sequence[str], plain: Callable[[str], str]) -> list[Spoken]:
+    """What each voice of a cue says, first what is said before any, by None."""
+    before, *voices = _VOICE.split("\n".join(lines))
+    spoken = [
+        Spoken(unescape(name or ""), plain(words))
+        for name, words in zip(voices[::2], voices[1::2], strict=True)
+    ]
+    head = plain(before)
+    return [Spoken(None, head), *spoken] if head or not spoken else spoken
+
+
+def _plain_vtt(text: str) -> str:
+    """The text without markup and empty lines; every tag is markup."""
+    return _trimmed(unescape(_OVERRIDE.sub("", _TAG.sub("", _BREAK.sub("\n", text)))))
+
+
+def _plain_srt(text: str) -> str:
+    """The text without markup and empty lines; what players know is markup."""
+    text = _OVERRIDE.sub("", _KNOWN_TAG.sub("", _BREAK.sub("\n", text)))
+    return _trimmed(_ENTITY.sub(lambda match: unescape(match[0]), text))
+
+
+def _trimmed(text: str) -> str:
+    return "\n".join(line.strip() for line in text.split("\n") if line.strip())
+
+
+def _escape_srt(text: str) -> str:
+    """The text with what would be read as markup or as an entity escaped; SRT itself has none."""
+    text = _ENTITY.sub(lambda match: "&amp;" + match[0][1:], text)
+    text = _KNOWN_TAG.sub(lambda match: "&lt;" + match[0][1:], text)
+    return text.replace("{\\", "&#123;\\")
 
 
 def _range(item: Segment, mark: str) -> str:
@@ -93,27 +149,3 @@ def _range(item: Segment, mark: str) -> str:
 def _clock(time: int, mark: str) -> str:
     whole, rest = divmod(time, 1000)
     return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{mark}{rest:03}"
-
-
-def _cues(text: str, file: str) -> Iterator[tuple[str, float, float, str]]:
-    """("FILE, line N", start, end, text) of every cue, a block of lines set off by empty ones.
-
-    Its first or, after a number or name, its second line has the times. Raises `InputError` for
-    a block without them that is no part of WebVTT either.
-    """
-    for found in _BLOCK.finditer(text):
-        block = found[0].rstrip("\n").split("\n")
-        if _NO_CUE.match(block[0]):
-            continue
-        at = 0 if "-->" in block[0] or len(block) == 1 else 1
-        where = f"{file}, line {text.count(chr(10), 0, found.start()) + at + 1}"
-        match = _TIMES.fullmatch(block[at])
-        if not match:
-            raise InputError(f"{where}: {block[at]!r}; wants 00:00:01.000 --> 00:00:02.000")
-        start, end = _seconds(match.groups()[:4]), _seconds(match.groups()[4:])
-        yield where, start, end, " ".join(block[at + 1 :])
-
-
-def _seconds(fields: tuple[str | None, ...]) -> float:
-    hours, minutes, whole, thousandths = (int(field or 0) for field in fields)
-    return (hours * 3_600_000 + minutes * 60_000 + whole * 1000 + thousandths) / 1000

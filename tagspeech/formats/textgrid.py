@@ -20,7 +20,7 @@ from tagspeech.formats.common import (
     seconds,
     segment,
 )
-from tagspeech.segments import Segment, by_time
+from tagspeech.segments import Segment, by_start
 
 _UNSAFE = r"[^\S ]|\((?=[0-9]+\)$)"
 _FURTHER_TIER = re.compile(r"(.*) \([0-9]+\)")
@@ -99,7 +99,7 @@ def parse(text: str, file: str, session: str) -> list[Segment]:
 def _tiers(segments: list[Segment]) -> dict[str, list[Interval]]:
     """Tiers by name, in order of the speakers' first appearance; no tier overlaps itself."""
     speakers: dict[str, list[list[Interval]]] = {}
-    for item in by_time(segments):
+    for item in by_start(segments):
         start, end = milliseconds(item)
         tiers = speakers.setdefault(item.speaker, [])
         tier = next((tier for tier in tiers if tier[-1][1] <= start), None)

@@ -24,7 +24,7 @@ from tagspeech.inference.resumable import Meeting, recognize_meetings
 from tagspeech.inference.stitching import join, mend
 from tagspeech.inference.windows import SAMPLING_RATE, detector, speech_regions, windows
 from tagspeech.options import TranscribeOptions
-from tagspeech.segments import Segment, by_time
+from tagspeech.segments import Segment, by_time, composed
 
 log = logging.getLogger(__name__)
 
@@ -158,9 +158,10 @@ def _of_channel(segment: Segment, number: int, voices: Voices) -> Segment:
 
 def _turns(path: Path, audio: Audio) -> list[Segment]:
     """The turns of a recording, as far as its audio goes."""
-    turns = formats.read(path)
+    turns = [turn for turn in formats.read(path) if turn.duration]
     sessions = {turn.session for turn in turns}
-    own = [turn for turn in turns if turn.session == audio.name] if len(sessions) > 1 else turns
+    name = composed(audio.name)
+    own = [turn for turn in turns if turn.session == name] if len(sessions) > 1 else turns
     if not own:
         raise InputError(f"{path}: has no turn of {audio.name}; its sessions: {sorted(sessions)}")
     beyond = [turn for turn in own if turn.end > audio.duration]

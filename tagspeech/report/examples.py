@@ -9,7 +9,7 @@ from typing import Any
 from tagspeech import formats
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json, write_text
-from tagspeech.segments import Segment, by_time
+from tagspeech.segments import Segment, by_time, composed
 
 
 def choose_examples(sessions: Mapping[str, Mapping[str, Any]], count: int = 3) -> list[str]:
@@ -63,7 +63,7 @@ def write_examples(
 
     sessions = read_scores(scores_path)["sessions"]
     chosen = choose_examples(sessions)
-    groups = {group.id: group for group in read_groups(groups_path) if group.id in chosen}
+    groups = {composed(group.id): group for group in read_groups(groups_path)}
     missing = [name for name in chosen if name not in groups]
     if missing:
         raise InputError(f"{groups_path}: has no group {missing[0]}, which {scores_path} has")

@@ -186,7 +186,7 @@ function zoomButtons(session, view) {
 function overview(session, view, length) {
   const count = session.pairs.length, height = 2 * count + 1;
   const strokes = ["ref", "hyp"].flatMap((side, row) => session.pairs.flatMap((pair, number) =>
-    session[side].filter((s) => s[0] === pair[row]).map((s) => svg("rect", { x: s[1], width: s[2] - s[1], y: row * (count + 1) + number + 0.1,
+    session[side].filter((s) => s[0] === pair[row]).map((s) => svg("rect", { x: s[1], width: Math.max(s[2] - s[1], 0.01), y: row * (count + 1) + number + 0.1,
       height: 0.8, fill: COLOURS[number % COLOURS.length], stroke: "#57606a", "stroke-width": 0.5, "vector-effect": "non-scaling-stroke" }))));
   const veil = svg("rect", { class: "view", y: 0, height });
   const strip = svg("svg", { viewBox: `0 0 ${length} ${height}`, preserveAspectRatio: "none", class: "overview", "aria-hidden": "true" }, ...strokes, veil);

@@ -12,7 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tagspeech import formats
 from tagspeech.config import SemanticConfig
 from tagspeech.config_file import from_tree
 from tagspeech.errors import InputError
@@ -21,8 +20,8 @@ from tagspeech.report.examples import percent
 from tagspeech.report.table import MAIN_RATES, metric_tables
 from tagspeech.scoring import score
 from tagspeech.scoring.alignment import align
-from tagspeech.scoring.files import folded, read_side
-from tagspeech.segments import Segment, by_time
+from tagspeech.scoring.files import folded, read_side, read_sides
+from tagspeech.segments import Segment, by_start, composed
 
 UNSURE = 0.5  # confidence; the page names less
 BREAKDOWNS = {  # title and first column
@@ -65,6 +64,7 @@ def write_page(
     if groups is not None:
         _add_audio(rows, Path(groups), audio, Path(output).parent)
     if recordings is not None:
+        recordings = {composed(name): source for name, source in recordings.items()}
         for row in rows:
             name = row["name"]
             if name not in recordings:
@@ -92,15 +92,24 @@ def write_page(
 
 
 def write_page_of(
-    output: Path, hyp: Path, ref: Path | None, audio: Sequence[Path], *, language: str = "en"
+    output: Path,
+    hyp: Path,
+    ref: Path | None,
+    audio: Sequence[Path],
+    *,
+    language: str = "en",
+    subtitle_speakers: str = "auto",
 ) -> None:
     """`tagspeech page`: the page of segments in files, beside a reference where there is one.
 
     audio  recordings whose stems are the sessions; none: a page without sound
+    subtitle_speakers  as `tagspeech.formats.read` takes it
     """
-    single = hyp.is_file() and (ref is None or ref.is_file())
-    heard, _ = read_side(hyp, formats.split_name(ref or hyp)[0] if single else None)
-    said = read_side(ref)[0] if ref is not None else []
+    said: list[Segment] = []
+    if ref is None:
+        heard, _ = read_side(hyp, subtitle_speakers=subtitle_speakers)
+    else:
+        (said, _), (heard, _) = read_sides(ref, hyp, subtitle_speakers)
     scores = {"whole": score(said, heard, language=language, intervals=True)} if said else {}
     recordings = {one.stem: str(one) for one in audio} or None
     write_page(output, hyp.name, scores, said, heard, recordings=recordings)
@@ -115,7 +124,7 @@ def _sessions(
         "hyp": defaultdict(list),
     }
     for side, segments in (("ref", ref), ("hyp", hyp)):
-        for segment in by_time(list(segments)):
+        for segment in by_start(list(segments)):
             sides[side][segment.session].append(segment)
     rows = []
     for name, metrics in scores["sessions"].items():
@@ -138,7 +147,7 @@ def _sessions(
 def _heard(hyp: Sequence[Segment]) -> list[dict[str, Any]]:
     """What the page shows of each session that has no reference, in order."""
     rows: dict[str, dict[str, Any]] = {}
-    for one in by_time(list(hyp)):
+    for one in by_start(list(hyp)):
         blank = {"name": one.session, "seconds": 0.0, "malformed": False, "ref": [], "hyp": []}
         row = rows.setdefault(one.session, {**blank, "pairs": []})
         row["seconds"] = max(row["seconds"], one.end)
@@ -211,7 +220,7 @@ def _add_audio(rows: list[dict[str, Any]], groups_path: Path, embed: int, folder
     """Adds to each session where its audio is, and the seconds at which it begins there."""
     from tagspeech.data.batches import read_groups  # loads torch, which a page without audio spares
 
-    groups = {group.id: group for group in read_groups(groups_path)}
+    groups = {composed(group.id): group for group in read_groups(groups_path)}
     for number, row in enumerate(rows):
         group = groups.get(row["name"])
         if group is None:

@@ -18,7 +18,7 @@ from tagspeech.report.examples import read_scores
 from tagspeech.report.table import MAIN_RATES
 from tagspeech.scoring.alignment import align
 from tagspeech.scoring.files import folded
-from tagspeech.segments import Segment
+from tagspeech.segments import Segment, composed
 
 FORMATS = ("svg", "png")
 # Text stays text in an SVG, and the same scores give the same bytes.
@@ -49,6 +49,7 @@ def write_plots(
     sessions = scores["sessions"]
     if session is None:
         session = max(sessions, key=lambda name: sessions[name]["cpwer"]["errors"])
+    session = composed(session)
     if session not in sessions:
         raise InputError(f"{scores_path}: has no session {session!r}; its names are in 'sessions'")
     ref, hyp = (

@@ -40,6 +40,7 @@ NORMALISERS = {
     "zh": "no symbols, characters",
     "ja": "no symbols, characters",
     "ko": "no symbols, no spaces, characters",
+    "none": "none, words as they stand",
 }
 
 

@@ -58,16 +58,21 @@ def combine(views: Sequence[Sequence[Segment]]) -> list[Segment]:
     the segment by characters. A turn has the words of the best ranked view that hears its speaker
     then. Words at a time for which nobody was voted are lost: most views hear no speech there.
 
-    A view without segments of a session votes for silence.
+    A view without segments of a session votes for silence. A segment of zero duration lasts a
+    millisecond here, so that its words find the turn at its time.
     """
     sessions = sorted({segment.session for view in views for segment in view})
     return [
         segment
         for session in sessions
         for segment in _combine_session(
-            session, [[one for one in view if one.session == session] for view in views]
+            session, [[_lasting(one) for one in view if one.session == session] for view in views]
         )
     ]
+
+
+def _lasting(segment: Segment) -> Segment:
+    return segment if segment.duration else replace(segment, end=segment.end + 0.001)
 
 
 def _combine_session(session: str, views: Sequence[list[Segment]]) -> list[Segment]:

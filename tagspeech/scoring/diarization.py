@@ -66,6 +66,8 @@ def turns(segments: Sequence[Segment]) -> tuple[list[Turn], int]:
     merged: dict[str, list[Turn]] = defaultdict(list)
     overlaps = 0
     for segment in by_time(list(segments)):
+        if segment.start == segment.end:
+            continue  # nobody talks for any time, as in md-eval
         own = merged[segment.speaker]
         if own and segment.start < own[-1][2]:
             overlaps += 1

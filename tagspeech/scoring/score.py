@@ -14,7 +14,7 @@ from tagspeech.scoring.diarization import Stretch, diarization_kinds, matched_ge
 from tagspeech.scoring.metrics import DURATIONS, Session, duration_range, metrics
 from tagspeech.scoring.protocols import as_authors, check_protocol, left_out, of_the_paper
 from tagspeech.scoring.words import quiet_meeteval, word_error_rates
-from tagspeech.segments import Segment
+from tagspeech.segments import Segment, composed
 
 
 def score(
@@ -56,11 +56,13 @@ def score(
     `malformed` name one that is neither in `ref` nor in `sessions`.
     """
     check_protocol(protocol, malformed, uem)
-    names = list(dict.fromkeys([*(sessions or ()), *(s.session for s in ref)]))
+    names = list(dict.fromkeys([*map(composed, sessions or ()), *(s.session for s in ref)]))
+    malformed = None if malformed is None else {composed(name) for name in malformed}
     _check(collar, names, {*(s.session for s in hyp), *(malformed or ())})
     ref_by, hyp_by = _by_session(ref), _by_session(hyp)
     lasts = {name: max((s.end for s in ref_by[name]), default=0.0) for name in names}
-    lasts.update({name: own for name, own in (seconds or {}).items() if name in lasts})
+    known = {composed(name): own for name, own in (seconds or {}).items()}
+    lasts.update({name: own for name, own in known.items() if name in lasts})
     with quiet_meeteval():
         results = {
             name: _score_session(

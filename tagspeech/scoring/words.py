@@ -28,7 +28,7 @@ from meeteval.wer.wer.error_rate import ErrorRate
 from scipy.optimize import linear_sum_assignment
 
 from tagspeech.scoring.diarization import Stretch
-from tagspeech.segments import Segment, by_time
+from tagspeech.segments import Segment, by_start
 from tagspeech.text import normalise, scoring_units
 
 MEETEVAL_SPEAKERS = 20  # above this number of speakers meeteval refuses to score a session
@@ -91,9 +91,12 @@ def word_error_rates(
 
 
 def unit_rows(segments: Sequence[Segment], language: str) -> list[Row]:
-    """SegLST rows in order of time, words normalised and separated into units by blanks."""
+    """SegLST rows in order of their starts, words normalised and separated into units by blanks.
+
+    What starts together keeps its order, as in meeteval.
+    """
     rows: list[Row] = []
-    for segment in by_time(list(segments)):
+    for segment in by_start(list(segments)):
         words = scoring_units(normalise(segment.words, language), language)
         if words:
             rows.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from corpora import NAMES, Source, imported, manifests, noise, segments_of, take
+from corpora import NAMES, Source, append, imported, manifests, noise, rejected, segments_of, take
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lhotse import RecordingSet, SupervisionSet
@@ -84,6 +85,43 @@ def test_labels_and_gaps_of_an_stm(small: Path) -> None:
     )
     told = [(one.speaker, one.gender, one.text) for one in take(small)["train"]]
     assert told == [("anna", "F", "yes"), ("bert", None, "<laughs> no")]
+
+
+def test_words_of_zero_duration_go_to_the_turn_around_them(small: Path) -> None:
+    turns = [f"SPEAKER {name} 1 0.0 1.0 <NA> <NA> carla <NA> <NA>\n" for name in NAMES.values()]
+    (small / "all.rttm").write_text("".join(turns) + "SPEAKER a 1 1.5 0.2 <NA> <NA> dora <NA>\n")
+    words = [f"{name} 1 0.5 0.0 oh\n{name} 1 0.5 0.1 yes\n" for name in NAMES.values()]
+    (small / "all.ctm").write_text("".join(words) + "a 1 1.6 0 no\n")
+    found = take(small, words=small / "all.ctm", speakers=small / "all.rttm")
+    assert [one.text for one in found["train"]] == ["oh yes", "no"]
+    assert [item.duration for item in found["dev"][0].alignment["word"]] == [0.0, 0.1]
+
+
+def test_segments_of_zero_duration_are_rejected(small: Path) -> None:
+    append(small / "all.stm", "a 1 anna 1.8 1.8 gone\n")
+    assert "gone" not in [one.text for one in take(small, max_rejected=0.2)["train"]]
+    assert rejected(small) == [("it has zero duration", "gone")]
+
+
+def test_an_object_with_segments(small: Path) -> None:
+    (small / "words").mkdir()
+    rows = [{"start": 0.1, "end": 0.9, "text": " yes", "speaker": "SPEAKER_00", "words": []}]
+    for name in NAMES.values():
+        (small / f"words/{name}.json").write_text(json.dumps({"segments": rows}))
+    found = take(small, words=small / "words")
+    assert [(one.speaker, one.text) for one in found["test"]] == [("SPEAKER_00", "yes")]
+
+
+def test_names_are_one_in_both_spellings(small: Path) -> None:
+    (small / "audio/train/a.wav").rename(small / "audio/train/u\u0308ber.wav")  # as macOS writes ü
+    text = (small / "all.stm").read_text().replace("a 1 ", "\u00fcber 1 ")
+    (small / "all.stm").write_text(text, encoding="utf-8")
+    assert {one.recording_id for one in take(small)["train"]} == {"\u00fcber"}
+    (lists := small / "lists").mkdir()
+    for split, name in {**NAMES, "train": "u\u0308ber"}.items():
+        (lists / f"{split}.txt").write_text(name, encoding="utf-8")
+    found = take(small, split_by="lists", lists=lists)
+    assert found["train"][0].recording_id == unicodedata.normalize("NFC", "u\u0308ber")
 
 
 def test_genders_and_local_speakers(small: Path) -> None:
