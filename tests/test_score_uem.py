@@ -71,6 +71,12 @@ def test_names_may_have_a_folder_and_an_extension(files: tuple[Path, Path, Path]
     assert scored(files, "/audio/s1.sph 1 0 5\ns2.wav 1 0.0 5\n") == plain
 
 
+def test_names_match_however_their_accents_are_spelt(tmp_path: Path) -> None:
+    ref = write(tmp_path / "ref.stm", [Segment("caf\u00e9", "A", 0, 4, "a b")])
+    overall = scored((ref, ref, tmp_path / "all.uem"), "cafe\u0301 1 1.0 3.0\n")
+    assert overall["der"]["scored"] == 2
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from tagspeech.errors import InputError
 from tagspeech.files import read_text
@@ -27,8 +28,9 @@ def read_uem(path: str | Path, sessions: Collection[str]) -> dict[str, list[Stre
     differ between channels, and where none of `sessions` has a line.
     """
     found = _read(Path(path))
-    named = {name: name if name in sessions else PurePosixPath(name).stem for name in found}
-    strangers = [name for name, session in named.items() if session not in sessions]
+    known = {normalize("NFC", session): session for session in sessions}
+    named = {name: known.get(name, known.get(PurePosixPath(name).stem)) for name in found}
+    strangers = [name for name, session in named.items() if session is None]
     if len(strangers) == len(found):
         raise InputError(
             f"{path}: none of its sessions is in the reference, such as {strangers[0]!r}; "
@@ -36,7 +38,7 @@ def read_uem(path: str | Path, sessions: Collection[str]) -> dict[str, list[Stre
         )
     uem: dict[str, list[Stretch]] = {}
     for name, session in named.items():
-        if session not in sessions:
+        if session is None:
             continue
         if session in uem:
             raise InputError(f"{path}: session {session!r} is named in two ways; keep one of them")
@@ -68,7 +70,7 @@ def _read(path: Path) -> dict[str, list[Stretch]]:
         start, end = (_seconds(time, where) for time in times)
         if start >= end:
             raise InputError(f"{where}: start must be before its end, got {start:g} and {end:g}")
-        channels[name][channel].append((start, end))
+        channels[normalize("NFC", name)][channel].append((start, end))
     if not channels:
         raise InputError(f"{path}: has no line that names a session; score without --uem")
     return {name: _of_all_channels(path, name, own) for name, own in channels.items()}
