@@ -16,9 +16,9 @@ from torch import nn
 from tagspeech.config import LLMConfig, LoraConfig
 from tagspeech.config_file import load_config
 from tagspeech.errors import InputError
-from tagspeech.training.arithmetic import Arithmetic, llm_type, product_type
 from tagspeech.training.checkpoint import load
 from tagspeech.training.memory import Activations, held_memory, tell_memory
+from tagspeech.training.precision import Arithmetic, llm_type, product_type
 from tagspeech.training.tagspeech import train_tagspeech
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")

@@ -18,6 +18,7 @@ from lhotse.supervision import AlignmentItem
 from numpy.typing import NDArray
 
 from tagspeech.config import FeatureConfig
+from tagspeech.corpus.groups import group_segments, make_groups
 from tagspeech.data.batches import (
     FeatureReader,
     batches_by_duration,
@@ -25,7 +26,6 @@ from tagspeech.data.batches import (
     frame_units,
     read_groups,
 )
-from tagspeech.data.groups import group_segments, make_groups
 from tagspeech.data.overlay import Overlay
 from tagspeech.errors import InputError
 

@@ -17,13 +17,13 @@ import test_hub
 import torch
 from safetensors.torch import save_file
 
+from tagspeech.checkpoints import starting_points
+from tagspeech.checkpoints.starting_points import find_parts
 from tagspeech.config import Config
 from tagspeech.config_file import load_config
+from tagspeech.encoders.sot import SotModel
+from tagspeech.encoders.zipformer import Zipformer
 from tagspeech.errors import InputError
-from tagspeech.models import parts
-from tagspeech.models.parts import find_parts
-from tagspeech.models.sot import SotModel
-from tagspeech.models.zipformer import Zipformer
 
 Find = Callable[..., dict[str, str]]
 
@@ -95,7 +95,7 @@ def test_only_what_changed_is_read_again(
         read.append(path.name)
         return "0"
 
-    monkeypatch.setattr(parts, "sha256_of", sha256_of)
+    monkeypatch.setattr(starting_points, "sha256_of", sha256_of)
     assert find(**names) == first
     assert read == []
     save_file({"more": torch.zeros(1)}, folder / "auden/model.safetensors")

@@ -99,7 +99,7 @@ def find(endpoint: str, cache: Path, arguments: str) -> str:
     """What `find_model` answers, or the error it raises, in a process of its own."""
     script = (
         "from tagspeech.errors import InputError\n"
-        "from tagspeech.models.hub import find_model\n"
+        "from tagspeech.checkpoints.download import find_model\n"
         f"try:\n    print(find_model({arguments}))\n"
         "except InputError as error:\n    print(error)\n"
     )

@@ -31,7 +31,7 @@ from tagspeech.errors import InputError
 from tagspeech.training import loop
 from tagspeech.training.checkpoint import load
 from tagspeech.training.loop import learning_rate
-from tagspeech.training.reading import Batch
+from tagspeech.training.prefetch import Batch
 from tagspeech.training.tagspeech import TagSpeechTask, train_tagspeech
 
 STEPS = 6

@@ -14,28 +14,32 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tagspeech"
 # From the lowest to the highest. A part may import parts of its own layer and of those below.
 LAYERS = (
     {"segments", "text", "config", "config_file", "errors", "files", "options"},
-    {"serialize", "grammar", "formats"},
+    {"serialize", "formats", "grammar"},
     {"scoring", "audio"},
+    {"weights", "corpus", "simulation"},
     {"data"},
-    {"models"},
+    {"encoders", "llm"},
+    {"model"},
+    {"checkpoints"},
     {"inference"},
-    {"training", "report"},
+    {"training"},
+    {"report"},
     {"cli", "api", "__main__", "__init__"},
 )
 HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
 
 # What a part must not import. Each of the first imports torch itself.
 WITH_TORCH = {"torch", "torchaudio", "lhotse", "transformers", "peft"}
-FORBIDDEN = {
+FORBIDDEN: dict[str, set[str]] = {
     **dict.fromkeys(LAYERS[0] | LAYERS[1] | {"scoring"}, WITH_TORCH),
-    "models": {"lhotse"},
+    **{part: {"lhotse"} for part in ("weights", "encoders", "llm", "model", "checkpoints")},
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def part_of(path: Path) -> str:
-    """`tagspeech/models/zipformer.py` belongs to `models`, `tagspeech/text.py` to `text`."""
+    """`tagspeech/encoders/zipformer.py` belongs to `models`, `tagspeech/text.py` to `text`."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

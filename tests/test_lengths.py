@@ -12,13 +12,13 @@ import soundfile
 import torch
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
+from tagspeech.checkpoints.native import load_pretrained
 from tagspeech.config import Config, DecodeConfig
+from tagspeech.corpus.groups import make_groups
 from tagspeech.data.batches import read_groups
-from tagspeech.data.groups import make_groups
 from tagspeech.data.units import train_units
 from tagspeech.inference.decode import decode
-from tagspeech.models.pretrained import load_pretrained
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.scoring import score_files
 from tagspeech.training import embed as embed_module
 from tagspeech.training.checkpoint import save, seed_everything

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from tagspeech.checkpoints.native import load_llm, load_pretrained, save_pretrained
 from tagspeech.config import (
     Config,
     DropConfig,
@@ -30,11 +31,10 @@ from tagspeech.config import (
     VoiceConfig,
 )
 from tagspeech.errors import InputError
-from tagspeech.models.new_llm import new_tokenizer
-from tagspeech.models.pretrained import load_llm, load_pretrained, save_pretrained
-from tagspeech.models.projector import Projector, anchor_layout, insert_anchors, row_positions
-from tagspeech.models.prompt import Prompt, build_prompt, encode_text
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.llm.new import new_tokenizer
+from tagspeech.llm.prompt import Prompt, build_prompt, encode_text
+from tagspeech.model.projector import Projector, anchor_layout, insert_anchors, row_positions
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 
@@ -419,7 +419,7 @@ def test_new_tokenizer_has_times_digits_and_words(tiny_config: Config, reloaded:
 def test_new_llm_has_the_same_bits_again(
     tiny_config: Config, tiny_segments: list[Segment], tmp_path: Path
 ) -> None:
-    from tagspeech.models.new_llm import make_llm
+    from tagspeech.llm.new import make_llm
 
     make_llm(tiny_config.llm.new, [to_target(tiny_segments, 0.1)], 0.1, 12.0, tmp_path / "llm")
     for name in ("model.safetensors", "tokenizer.json"):

@@ -17,10 +17,10 @@ pytest.importorskip("torch")
 
 import torch
 
-from tagspeech.models.losses import IGNORED
-from tagspeech.models.pretrained import load_pretrained
-from tagspeech.models.tagspeech import Frames, TagSpeechModel
-from tagspeech.training.other_targets import FURTHEST, other_target, scored_text, untold
+from tagspeech.checkpoints.native import load_pretrained
+from tagspeech.model.loss import IGNORED
+from tagspeech.model.tagspeech import Frames, TagSpeechModel
+from tagspeech.training.perturbed_targets import FURTHEST, other_target, scored_text, untold
 
 TIME = r"\d+\.\d\d"
 

@@ -14,14 +14,14 @@ pytest.importorskip("torch")
 import torch
 from safetensors.torch import load_file, save_file
 
+from tagspeech.checkpoints.native import load_llm
 from tagspeech.cli import main
 from tagspeech.config import Config, LLMConfig
 from tagspeech.config_file import load_config
+from tagspeech.encoders.sot import SotModel
+from tagspeech.encoders.zipformer import Zipformer, load_zipformer
 from tagspeech.errors import InputError
 from tagspeech.files import verify_checksums
-from tagspeech.models.pretrained import load_llm
-from tagspeech.models.sot import SotModel
-from tagspeech.models.zipformer import Zipformer, load_zipformer
 from tagspeech.training.checkpoint import save
 
 

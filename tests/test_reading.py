@@ -17,15 +17,15 @@ import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 
+from tagspeech.checkpoints.native import load_pretrained
 from tagspeech.config import TrainConfig
 from tagspeech.config_file import load_config
 from tagspeech.data.batches import read_groups
 from tagspeech.data.buckets import training_batches
 from tagspeech.errors import InputError
-from tagspeech.models.pretrained import load_pretrained
-from tagspeech.models.tagspeech import TagSpeechModel
-from tagspeech.training import reading
-from tagspeech.training.reading import ReadAhead, draws, spare_processors, steps_ahead
+from tagspeech.model.tagspeech import TagSpeechModel
+from tagspeech.training import prefetch
+from tagspeech.training.prefetch import ReadAhead, draws, spare_processors, steps_ahead
 from tagspeech.training.tagspeech import TagSpeechTask
 from tagspeech.training.text import TextTask
 
@@ -87,14 +87,14 @@ def test_draws_are_those_of_the_place() -> None:
 
 def test_reading_takes_no_processor_from_computing(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
-    monkeypatch.setattr(reading.os, "cpu_count", lambda: 2 * threads)
+    monkeypatch.setattr(prefetch.os, "cpu_count", lambda: 2 * threads)
     assert spare_processors() == min(8, threads)
-    assert steps_ahead(TrainConfig()) == reading.STEPS_AHEAD
-    monkeypatch.setattr(reading.os, "cpu_count", lambda: threads)
+    assert steps_ahead(TrainConfig()) == prefetch.STEPS_AHEAD
+    monkeypatch.setattr(prefetch.os, "cpu_count", lambda: threads)
     assert spare_processors() == 0
     assert steps_ahead(TrainConfig()) == 0
     assert steps_ahead(TrainConfig(read_ahead=1)) == 1
-    monkeypatch.setattr(reading.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(prefetch.os, "cpu_count", lambda: 64)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")  # of torchrun, on one of several machines
     assert spare_processors() == 8 - threads
     with pytest.raises(InputError, match=r"train\.read_ahead: wants"):

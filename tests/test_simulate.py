@@ -17,13 +17,13 @@ import itertools
 
 from lhotse import CutSet, RecordingSet, SupervisionSegment, SupervisionSet
 
-from tagspeech.data.conversation import SAMPLING_RATE, utter
-from tagspeech.data.espeak import Espeak
-from tagspeech.data.sentences import DIGITS, VOCABULARY, draw_sentence, split_of
-from tagspeech.data.sessions import make_sessions
-from tagspeech.data.simulate import SPLITS, SimulateConfig, simulate
-from tagspeech.data.voices import VARIANTS, voices
 from tagspeech.errors import InputError
+from tagspeech.simulation.conversation import SAMPLING_RATE, utter
+from tagspeech.simulation.espeak import Espeak
+from tagspeech.simulation.sentences import DIGITS, VOCABULARY, draw_sentence, split_of
+from tagspeech.simulation.sessions import make_sessions
+from tagspeech.simulation.simulate import SPLITS, SimulateConfig, simulate
+from tagspeech.simulation.voices import VARIANTS, voices
 
 TINY = SimulateConfig(
     train_groups=30, dev_groups=0, test_groups=10, meetings=1, meeting_minutes=0.5

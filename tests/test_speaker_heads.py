@@ -12,15 +12,10 @@ pytest.importorskip("torch")
 import torch
 from torch import Tensor
 
+from tagspeech.checkpoints.native import load_pretrained, save_pretrained
 from tagspeech.config import DropConfig, LossConfig
-from tagspeech.models.pretrained import load_pretrained, save_pretrained
-from tagspeech.models.speaker_heads import (
-    SpeakerHeads,
-    ends_of_ranges,
-    speakers_of_lines,
-    token_at,
-)
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.model.speaker_heads import SpeakerHeads, ends_of_ranges, speakers_of_lines, token_at
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 

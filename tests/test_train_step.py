@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from tagspeech.checkpoints.native import load_pretrained
 from tagspeech.config import LossConfig
 from tagspeech.errors import InputError
-from tagspeech.models import sequences
-from tagspeech.models.pretrained import load_pretrained
-from tagspeech.models.tagspeech import Frames, TagSpeechModel
-from tagspeech.models.target_loss import target_cross_entropy
+from tagspeech.llm import packing
+from tagspeech.model.tagspeech import Frames, TagSpeechModel
+from tagspeech.model.target_loss import target_cross_entropy
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 
@@ -122,7 +122,7 @@ def one_by_one(model: TagSpeechModel, frames: Frames, targets: list[str]) -> Ten
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("layout", [*sequences.LAYOUTS, "one by one"])
+@pytest.mark.parametrize("layout", [*packing.LAYOUTS, "one by one"])
 def test_every_layout_learns_what_a_plain_llm_does(
     model: TagSpeechModel,
     batch: tuple[Frames, list[str]],
@@ -133,7 +133,7 @@ def test_every_layout_learns_what_a_plain_llm_does(
     wanted = plain(model, *batch)
     wanted_gradient = learnt(model, wanted)
     llm = replace(model.config.llm, gradient_checkpointing=checkpointing)
-    if layout in sequences.LAYOUTS:
+    if layout in packing.LAYOUTS:
         llm = replace(llm, layout=layout)
     model.config = replace(model.config, llm=llm)
     model.llm.set_attn_implementation(attention)
@@ -155,7 +155,7 @@ def test_unknown_layout_is_named(model: TagSpeechModel, batch: tuple[Frames, lis
 
 
 def test_runs_are_of_similar_lengths() -> None:
-    assert sequences.similar([10, 100, 95, 9, 79, 81]) == [[1, 2, 5], [4], [0, 3]]
+    assert packing.similar([10, 100, 95, 9, 79, 81]) == [[1, 2, 5], [4], [0, 3]]
 
 
 def test_checkpointing_keeps_less(model: TagSpeechModel, batch: tuple[Frames, list[str]]) -> None:

@@ -26,7 +26,7 @@ from tagspeech.options import TranscribeOptions
 def add_decode(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.inference.decode import Shard, decode
-        from tagspeech.models.llm import DTYPES, usable_device
+        from tagspeech.llm.load import DTYPES, usable_device
 
         use_threads(args)
         config = config_of(args).decode

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import FRAMES_PER_SECOND, FeatureConfig, TrainConfig
-from tagspeech.data.groups import read_manifest
+from tagspeech.corpus.groups import read_manifest
 from tagspeech.errors import InputError
 
 LOG_FLOOR = -23.02585  # log(1e-10), what padding holds (REFERENCE, arithmetic)

@@ -11,7 +11,9 @@ from lhotse.cut import Cut
 from lhotse.dataset import SpecAugment
 from torch import Tensor
 
+from tagspeech.checkpoints.native import load_llm, names_llm, save_pretrained, start_from
 from tagspeech.config import FRAMES_PER_SECOND, AugmentConfig, Config
+from tagspeech.corpus.groups import group_segments, group_targets
 from tagspeech.data.batches import (
     FeatureReader,
     batches_by_duration,
@@ -19,25 +21,23 @@ from tagspeech.data.batches import (
     read_groups,
     training_groups,
 )
-from tagspeech.data.groups import group_segments, group_targets
+from tagspeech.encoders.whisper import load_encoder_weights
 from tagspeech.errors import InputError
 from tagspeech.inference.generate import generate_texts
-from tagspeech.models.lora import add_lora
-from tagspeech.models.losses import IGNORED, semantic_ctc
-from tagspeech.models.pretrained import load_llm, names_llm, save_pretrained, start_from
-from tagspeech.models.sharding import check_sharding, shard_llm, whole_state
-from tagspeech.models.speaker_heads import SpeakerHeads, token_at
-from tagspeech.models.tagspeech import Frames, TagSpeechModel
-from tagspeech.models.whisper import load_encoder_weights
+from tagspeech.llm.lora import add_lora
+from tagspeech.llm.sharding import check_sharding, shard_llm, whole_state
+from tagspeech.model.loss import IGNORED, semantic_ctc
+from tagspeech.model.speaker_heads import SpeakerHeads, token_at
+from tagspeech.model.tagspeech import Frames, TagSpeechModel
 from tagspeech.scoring import score
 from tagspeech.serialize import parse_target, to_target
-from tagspeech.training.arithmetic import llm_type
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.embed import NO_ENCODERS
 from tagspeech.training.loop import fit
-from tagspeech.training.other_targets import other_target, scored_text, untold
 from tagspeech.training.parallel import device, on_device, rank, world_size
-from tagspeech.training.reading import Batch, spare_processors
+from tagspeech.training.perturbed_targets import other_target, scored_text, untold
+from tagspeech.training.precision import llm_type
+from tagspeech.training.prefetch import Batch, spare_processors
 
 log = logging.getLogger(__name__)
 

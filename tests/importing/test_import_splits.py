@@ -9,9 +9,9 @@ from corpora import noise, take
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tagspeech.data.importing import SPLITS
-from tagspeech.data.layouts import Audio
-from tagspeech.data.splits import by_shares
+from tagspeech.corpus.importing import SPLITS
+from tagspeech.corpus.layouts import Audio
+from tagspeech.corpus.splits import by_shares
 from tagspeech.errors import InputError
 
 
