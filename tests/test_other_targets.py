@@ -20,7 +20,12 @@ import torch
 from tagspeech.checkpoints.native import load_pretrained
 from tagspeech.model.loss import IGNORED
 from tagspeech.model.tagspeech import Frames, TagSpeechModel
-from tagspeech.training.perturbed_targets import FURTHEST, other_target, scored_text, untold
+from tagspeech.training.perturbed_targets import (
+    MAX_SHIFT_SECONDS,
+    perturbed_target,
+    scored_text,
+    unpredictable_spans,
+)
 
 TIME = r"\d+\.\d\d"
 
@@ -39,20 +44,20 @@ SEGMENTS = st.lists(
 @given(SEGMENTS, st.integers(0, 99), st.sampled_from([0.01, 0.1]))
 def test_only_times_move(segments: list[Segment], seed: int, grid: float) -> None:
     random.seed(seed)
-    target, moved = to_target(segments, grid), other_target(segments, grid, moved=True)
+    target, moved = to_target(segments, grid), perturbed_target(segments, grid, moved=True)
     assert re.sub(TIME, "", moved) == re.sub(TIME, "", target)
     assert parse_target(moved, "").malformed == parse_target(target, "").malformed
     starts, others = (
         [float(time) for time in re.findall(rf"^({TIME})-", text, re.M)] for text in (target, moved)
     )
     for one, other in zip(starts, others, strict=True):
-        assert abs(one - other) <= FURTHEST + grid
+        assert abs(one - other) <= MAX_SHIFT_SECONDS + grid
     assert scored_text(target, target) == target
 
 
 def test_what_is_heard_and_what_is_copied(tiny_segments: list[Segment]) -> None:
     random.seed(1)
-    target, moved = to_target(tiny_segments, 0.1), other_target(tiny_segments, 0.1, moved=True)
+    target, moved = to_target(tiny_segments, 0.1), perturbed_target(tiny_segments, 0.1, moved=True)
     assert moved != target
     scored = scored_text(target, moved)
     assert scored.partition("</text>")[0] == target.partition("</text>")[0]
@@ -63,7 +68,7 @@ def test_what_is_heard_and_what_is_copied(tiny_segments: list[Segment]) -> None:
 def test_only_speakers_are_swapped(segments: list[Segment], seed: int, moved: bool) -> None:
     random.seed(seed)
     target = to_target(segments, 0.1)
-    swapped = other_target(segments, 0.1, moved=moved, swapped=True)
+    swapped = perturbed_target(segments, 0.1, moved=moved, swapped=True)
     ours, theirs = (parse_target(text, "") for text in (target, swapped))
     assert ours.malformed == theirs.malformed
     assert [one.words for one in ours.segments] == [one.words for one in theirs.segments]
@@ -71,7 +76,7 @@ def test_only_speakers_are_swapped(segments: list[Segment], seed: int, moved: bo
         {one.speaker for one in theirs.segments}
     )
     random.seed(seed)
-    assert other_target(segments, 0.1, moved=moved, swapped=True) == swapped
+    assert perturbed_target(segments, 0.1, moved=moved, swapped=True) == swapped
 
 
 def test_what_no_line_before_tells() -> None:
@@ -80,15 +85,20 @@ def test_what_no_line_before_tells() -> None:
         '<spk id="1" g="m" t="0.00-1.00,2.20-3.00"/>\n<spk id="2" g="f" t="1.20-2.00,3.20-4.00"/>\n'
         "</speaker>"
     )
-    assert [text[start:end] for start, end in untold(text)] == ["m", ",2.20-", '"', "f"]
-    assert untold(to_target([], 0.1)) == []
+    assert [text[start:end] for start, end in unpredictable_spans(text)] == [
+        "m",
+        ",2.20-",
+        '"',
+        "f",
+    ]
+    assert unpredictable_spans(to_target([], 0.1)) == []
 
 
 def test_the_loss_reads_one_and_asks_the_other(
     tiny_model_folder: Path, tiny_segments: list[Segment]
 ) -> None:
     random.seed(1)
-    target, moved = to_target(tiny_segments, 0.1), other_target(tiny_segments, 0.1, moved=True)
+    target, moved = to_target(tiny_segments, 0.1), perturbed_target(tiny_segments, 0.1, moved=True)
     model = load_pretrained(TagSpeechModel, tiny_model_folder).eval()
     size = model.config.semantic.output_dim, model.config.voice.encoder.output_dim
     lens_B = torch.tensor([75])

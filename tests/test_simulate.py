@@ -22,7 +22,7 @@ from tagspeech.simulation.conversation import SAMPLING_RATE, utter
 from tagspeech.simulation.espeak import Espeak
 from tagspeech.simulation.sentences import DIGITS, VOCABULARY, draw_sentence, split_of
 from tagspeech.simulation.sessions import make_sessions
-from tagspeech.simulation.simulate import SPLITS, SimulateConfig, simulate
+from tagspeech.simulation.simulate import SIMULATED_SPLITS, SimulateConfig, simulate
 from tagspeech.simulation.voices import VARIANTS, voices
 
 TINY = SimulateConfig(
@@ -85,7 +85,7 @@ def test_a_second_run_makes_nothing_again(corpus: Path) -> None:
     assert contents(corpus) == before
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", SIMULATED_SPLITS)
 def test_lhotse_recovers_the_groups(corpus: Path, split: str) -> None:
     recordings = RecordingSet.from_file(corpus / f"{split}_recordings.jsonl.gz")
     cuts = CutSet.from_manifests(
@@ -128,7 +128,7 @@ def test_groups_are_as_promised(corpus: Path) -> None:
     assert overlapped / speech >= 0.10
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", SIMULATED_SPLITS)
 def test_audio_and_word_times(corpus: Path, split: str) -> None:
     recordings = RecordingSet.from_file(corpus / f"{split}_recordings.jsonl.gz")
     by_session = {r.id: r.load_audio()[0] for r in recordings}
@@ -153,9 +153,12 @@ def test_audio_and_word_times(corpus: Path, split: str) -> None:
 
 
 def test_splits_share_neither_voices_nor_sentences(corpus: Path) -> None:
-    said = {split: supervisions(corpus, split) for split in SPLITS}
-    heard = {split: {s.speaker for s in said[split]} for split in SPLITS}
-    texts = {split: {s.text for s in said[split] if len(s.text.split()) > 2} for split in SPLITS}
+    said = {split: supervisions(corpus, split) for split in SIMULATED_SPLITS}
+    heard = {split: {s.speaker for s in said[split]} for split in SIMULATED_SPLITS}
+    texts = {
+        split: {s.text for s in said[split] if len(s.text.split()) > 2}
+        for split in SIMULATED_SPLITS
+    }
     for kind in (heard, texts):
         assert not kind["train"] & (kind["dev"] | kind["test"] | kind["meetings"])
         assert not kind["dev"] & (kind["test"] | kind["meetings"])

@@ -21,7 +21,7 @@ from lhotse.supervision import SupervisionSegment
 from lhotse.utils import add_durations
 from tqdm import tqdm
 
-from tagspeech.corpus.rejections import GOES_ON, OUTSIDE, ROUNDING, Row, write_rejected
+from tagspeech.corpus.rejections import GOES_ON, OUTSIDE, ROUNDING, Rejection, write_rejected
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, check_id, read_journal
 from tagspeech.segments import Segment, by_time
@@ -57,7 +57,7 @@ def make_groups(
     """
     if left_out and not left_out.exists():
         raise InputError(f"{left_out}: does not exist; run the stage that makes it")
-    rows: list[Row] = read_journal(left_out) if left_out else []
+    rows: list[Rejection] = read_journal(left_out) if left_out else []
     usable: dict[str, tuple[RecordingSet, list[SupervisionSegment]]] = {}
     for split in splits:
         path = manifests / f"{split}_recordings.jsonl.gz"
@@ -100,7 +100,7 @@ def make_groups(
 
 def _usable(
     split: str, recordings: RecordingSet, supervisions: SupervisionSet, language: str
-) -> Iterator[SupervisionSegment | Row]:
+) -> Iterator[SupervisionSegment | Rejection]:
     """Each supervision that can be used, text normalised; a row for what cannot."""
     ends = {recording.id: audio_end(recording) for recording in recordings}
     for recording in recordings:

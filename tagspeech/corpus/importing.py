@@ -31,7 +31,7 @@ from tagspeech.files import atomic_path, write_text
 log = logging.getLogger(__name__)
 
 CHANNEL_IS = "must be mix, each or a number from 0"
-TOLERANCE = 0.001  # seconds past the end of a recording that rounding explains
+END_TOLERANCE = 0.001  # seconds past the end of a recording that rounding explains
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def _warn_of(
         one
         for one in corpus.supervisions
         if 0 <= one.start < ends.get(one.recording_id, 0)
-        and ends[one.recording_id] + TOLERANCE < one.end < float("inf")
+        and ends[one.recording_id] + END_TOLERANCE < one.end < float("inf")
     ]
     if longer:
         log.warning(

@@ -15,7 +15,7 @@ from shlex import quote
 from lhotse.supervision import SupervisionSegment
 
 from tagspeech.corpus.files import spelled
-from tagspeech.corpus.layouts import LHOTSE_GENDERS, Audio, Corpus, gender_of
+from tagspeech.corpus.layouts import LHOTSE_GENDERS, Corpus, RecordingSource, gender_of
 from tagspeech.errors import InputError
 from tagspeech.files import check_id, read_text
 from tagspeech.formats.common import segment
@@ -39,7 +39,7 @@ def read_kaldi(
     for name, source in read_table(folder / "wav.scp").items():
         check_id(name, f"{folder}/wav.scp")
         is_command = source.endswith("|")
-        audio[name] = Audio(
+        audio[name] = RecordingSource(
             source=f"cd {quote(str(root))} && {source[:-1]}" if is_command else str(root / source),
             channel=_channel(folder, name, channels[name]) if name in channels else channel,
             is_command=is_command,

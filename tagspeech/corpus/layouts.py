@@ -27,7 +27,7 @@ from tagspeech.serialize import UNKNOWN_SPEAKER
 
 log = logging.getLogger(__name__)
 
-GENDERS = {"m": "m", "male": "m", "f": "f", "female": "f", "u": "u", "unknown": "u", "": "u"}
+GENDER_NAMES = {"m": "m", "male": "m", "f": "f", "female": "f", "u": "u", "unknown": "u", "": "u"}
 LHOTSE_GENDERS = {"m": "M", "f": "F", "u": None}
 JSON_KEYS = {"session": "session_id", "start": "start_time", "end": "end_time", "text": "words"}
 STM_LABEL = re.compile(r"<([^\s<>]*,[^\s<>]*|NA|O)>\s*", re.I)  # NIST's: <o,f0,female>
@@ -37,7 +37,7 @@ _NIST = {"stm": nist.parse_stm, "ctm": nist.parse_ctm, "rttm": nist.parse_rttm}
 
 
 @dataclass(frozen=True)
-class Audio:
+class RecordingSource:
     """Where a recording is heard.
 
     source      a file; or a shell command that prints one, as Kaldi has it, then `is_command`
@@ -58,7 +58,7 @@ class Audio:
 class Corpus:
     """Recordings by name, and what is said in them; what is unusable, with the reason."""
 
-    audio: dict[str, Audio]
+    audio: dict[str, RecordingSource]
     supervisions: list[SupervisionSegment]
     rejected: list[tuple[str, SupervisionSegment]] = field(default_factory=list)
 
@@ -71,7 +71,8 @@ def read_files(
     words     a file of one of `WORDS` or a JSON list, or a folder with files of one of these; where
               the format names no session, the recording is the one with the file's name
     speakers  RTTM, a file or a folder; without it, `words` says who speaks
-    channel   that of each `Audio`. With "each", sessions are those of `tagspeech.corpus.channels`
+    channel   that of each `RecordingSource`. With "each", sessions are those of
+    `tagspeech.corpus.channels`
 
     With `speakers`, each word of a CTM goes to the turn that it overlaps most, and the turns are
     the segments; a segment of another format keeps its times and takes the speaker of that turn.
@@ -179,8 +180,8 @@ def _seglst_row(row: object, where: str) -> dict[str, object]:
 
 
 def gender_of(value: object, where: str) -> str:
-    """m, f or u. Raises `InputError` for what is none of `GENDERS`."""
-    gender = GENDERS.get(str("" if value is None else value).lower())
+    """m, f or u. Raises `InputError` for what is none of `GENDER_NAMES`."""
+    gender = GENDER_NAMES.get(str("" if value is None else value).lower())
     if gender is None:
         raise InputError(f"{where}: gender is {value!r}; wants m, f or u")
     return gender
@@ -190,7 +191,9 @@ def _without_label(one: Segment) -> Segment:
     label = STM_LABEL.match(one.words)
     if label is None:
         return one
-    genders = [GENDERS[part] for part in label[1].lower().split(",") if part in ("male", "female")]
+    genders = [
+        GENDER_NAMES[part] for part in label[1].lower().split(",") if part in ("male", "female")
+    ]
     return replace(one, words=one.words[label.end() :], gender=genders[0] if genders else "u")
 
 
@@ -252,9 +255,9 @@ def _owners(segments: Sequence[Segment], turns: Sequence[Segment]) -> list[int |
     return owners
 
 
-def _find_audio(folder: Path, channel: int | str | None) -> dict[str, Audio]:
+def _find_audio(folder: Path, channel: int | str | None) -> dict[str, RecordingSource]:
     """The audio files in `folder`, in whatever folder of it, by name."""
-    found: dict[str, Audio] = {}
+    found: dict[str, RecordingSource] = {}
     for path in find_audio(folder):
         name = spelled(path.stem)
         check_id(name, str(path))
@@ -263,7 +266,7 @@ def _find_audio(folder: Path, channel: int | str | None) -> dict[str, Audio]:
                 f"{found[name].source} and {path} would both be recording {name}: rename one"
             )
         inner = path.relative_to(folder).parts
-        found[name] = Audio(str(path), channel, folder=inner[0] if inner[1:] else "")
+        found[name] = RecordingSource(str(path), channel, folder=inner[0] if inner[1:] else "")
     return found
 
 

@@ -14,11 +14,11 @@ from itertools import groupby
 from pathlib import Path
 
 from tagspeech.corpus.groups import read_manifest
-from tagspeech.corpus.rejections import GOES_ON, OUTSIDE, ROUNDING, Row, write_rows
+from tagspeech.corpus.rejections import GOES_ON, OUTSIDE, ROUNDING, Rejection, write_rows
 
 
 @dataclass(frozen=True)
-class Spoken:
+class AnnotatedSpeech:
     """A word as an annotation has it, or a segment whose words have no times of their own.
 
     segment  its name; "" where no segment holds the word
@@ -35,7 +35,7 @@ class Spoken:
 
 
 def write_left_out(
-    spoken: Iterable[Spoken], manifests: Path, output: Path, *, missing: str
+    spoken: Iterable[AnnotatedSpeech], manifests: Path, output: Path, *, missing: str
 ) -> None:
     """Writes what is not in `manifests/SPLIT_supervisions.jsonl.gz`, with reasons, to `output`.
 
@@ -52,12 +52,12 @@ def write_left_out(
             for item in (one.alignment or {}).get("word") or [one]:
                 taken[one.recording_id, one.speaker, round(item.start, 3)].append(item.end)
 
-    def is_taken(one: Spoken, start: float, end: float) -> bool:
+    def is_taken(one: AnnotatedSpeech, start: float, end: float) -> bool:
         """Whether the manifests have it, perhaps only up to the end of the recording."""
         found = taken.get((one.recording, one.speaker, round(start, 3)), ())
         return any(abs(other - min(end, ends[one.recording])) < ROUNDING for other in found)
 
-    def loss(one: Spoken) -> tuple[str, float]:
+    def loss(one: AnnotatedSpeech) -> tuple[str, float]:
         """Why it is lost ("": it is not), and how many seconds of it."""
         if one.recording not in ends:
             reason = missing
@@ -74,7 +74,7 @@ def write_left_out(
     write_rows(output, list(_rows((one, *loss(one)) for one in everything)))
 
 
-def _reason(one: Spoken, start: float, end: float, recording_end: float) -> str:
+def _reason(one: AnnotatedSpeech, start: float, end: float, recording_end: float) -> str:
     """Why the supervisions may lack it."""
     if start >= recording_end:
         return OUTSIDE
@@ -87,8 +87,8 @@ def _reason(one: Spoken, start: float, end: float, recording_end: float) -> str:
     return "Lhotse leaves it out" if one.segment else "no segment holds it"
 
 
-def _rows(judged: Iterable[tuple[Spoken, str, float]]) -> Iterator[Row]:
-    def together(item: tuple[Spoken, str, float]) -> tuple[str, ...]:
+def _rows(judged: Iterable[tuple[AnnotatedSpeech, str, float]]) -> Iterator[Rejection]:
+    def together(item: tuple[AnnotatedSpeech, str, float]) -> tuple[str, ...]:
         one, reason, _ = item
         return one.split, one.recording, one.speaker, one.segment, reason
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from tagspeech.audio.files import AudioError, open_recording
 from tagspeech.corpus.channels import channel_id
-from tagspeech.corpus.layouts import MIX, Audio, refuse
+from tagspeech.corpus.layouts import MIX, RecordingSource, refuse
 from tagspeech.files import atomic_path
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 BLOCK = 1 << 20  # samples of each channel held in memory
 
 
-def make_recordings(audio: Mapping[str, Audio], folder: Path) -> dict[str, Recording]:
+def make_recordings(audio: Mapping[str, RecordingSource], folder: Path) -> dict[str, Recording]:
     """The recordings by name, their files named from the root of the file system.
 
     folder  where channels and outputs of commands are written, as NAME.wav
@@ -55,14 +55,14 @@ def make_recordings(audio: Mapping[str, Audio], folder: Path) -> dict[str, Recor
 
 
 def each_channel(
-    audio: Mapping[str, Audio], splits: Mapping[str, str]
-) -> tuple[dict[str, Audio], dict[str, str]]:
+    audio: Mapping[str, RecordingSource], splits: Mapping[str, str]
+) -> tuple[dict[str, RecordingSource], dict[str, str]]:
     """Recordings and their splits, files with several channels as a recording for each channel.
 
     Recordings whose channel is given already stay as they are. Raises `InputError` for a command,
     whose channels are not known before it runs, and for files that cannot be read.
     """
-    found: dict[str, Audio] = {}
+    found: dict[str, RecordingSource] = {}
     split_of: dict[str, str] = {}
     counts: defaultdict[int, list[str]] = defaultdict(list)
     one_of_many = {name: one for name, one in audio.items() if not isinstance(one.channel, int)}
@@ -95,7 +95,7 @@ class _Unusable(Exception):
     """What is wrong with one of many, and the file, where `Audio.source` does not say enough."""
 
 
-def _make_recording(name: str, audio: Audio, own_file: Path) -> tuple[Recording, int]:
+def _make_recording(name: str, audio: RecordingSource, own_file: Path) -> tuple[Recording, int]:
     """The recording of one channel, and how many channels its source has."""
     path = Path(audio.source)
     if audio.is_command:
@@ -131,7 +131,7 @@ def _taken(channel: int | str | None, count: int) -> int | str:
     return channel
 
 
-def _say_channels(audio: Mapping[str, Audio], channels: Mapping[str, int]) -> None:
+def _say_channels(audio: Mapping[str, RecordingSource], channels: Mapping[str, int]) -> None:
     """Logs what is taken of sources with several channels, a line for all that are alike."""
     alike: defaultdict[tuple[int, int | str | None], list[str]] = defaultdict(list)
     named: defaultdict[str, set[int | str | None]] = defaultdict(set)  # channels of each source

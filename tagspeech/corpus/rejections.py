@@ -21,19 +21,19 @@ from tagspeech.files import write_text
 
 log = logging.getLogger(__name__)
 
-Row = dict[str, Any]
+Rejection = dict[str, Any]
 
 ROUNDING = 0.01  # seconds behind the end of a recording that say nothing
 OUTSIDE = "it starts outside its recording"
 GOES_ON = "it goes on behind the end of its recording"  # only the rest of it is lost
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
+def write_rows(path: Path, rows: Sequence[Rejection]) -> None:
     """Writes a list of what is rejected, in one step."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def write_rejected(path: Path, rows: Sequence[Row], *, kept: float, most: float) -> None:
+def write_rejected(path: Path, rows: Sequence[Rejection], *, kept: float, most: float) -> None:
     """Writes `rows` to `path` and their table beside it, as .txt; logs it where there are any.
 
     kept  seconds of speech with words that are used
@@ -57,7 +57,7 @@ def write_rejected(path: Path, rows: Sequence[Row], *, kept: float, most: float)
         )
 
 
-def table(rows: Sequence[Row], whole: float) -> str:
+def table(rows: Sequence[Rejection], whole: float) -> str:
     """A line for each reason of each split, those that cost most first; `whole` in seconds."""
     counts = Counter((row["split"], row["reason"]) for row in rows)
     seconds = _sums(rows)
@@ -72,7 +72,7 @@ def table(rows: Sequence[Row], whole: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _sums(rows: Sequence[Row]) -> Counter[tuple[str, str]]:
+def _sums(rows: Sequence[Rejection]) -> Counter[tuple[str, str]]:
     """The seconds of each reason of each split."""
     seconds: Counter[tuple[str, str]] = Counter()
     for row in rows:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tagspeech.corpus.files import spelled
-from tagspeech.corpus.layouts import Audio, refuse
+from tagspeech.corpus.layouts import RecordingSource, refuse
 from tagspeech.errors import InputError
 from tagspeech.files import read_text
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "dev", "test")
 
 
-def by_folder(audio: Mapping[str, Audio]) -> dict[str, str]:
+def by_folder(audio: Mapping[str, RecordingSource]) -> dict[str, str]:
     """The split of each recording is the folder it lies in. Raises `InputError` for any other."""
     refuse(
         f"recordings are in none of the folders {', '.join(SPLITS)}",
@@ -27,7 +27,7 @@ def by_folder(audio: Mapping[str, Audio]) -> dict[str, str]:
     return {name: one.folder for name, one in audio.items()}
 
 
-def by_lists(audio: Mapping[str, Audio], folder: Path) -> dict[str, str]:
+def by_lists(audio: Mapping[str, RecordingSource], folder: Path) -> dict[str, str]:
     """`train.txt`, `dev.txt` and `test.txt` name recordings, one a line; the rest has no split.
 
     Raises `InputError` for a name without a recording or in two lists.
@@ -52,7 +52,9 @@ def by_lists(audio: Mapping[str, Audio], folder: Path) -> dict[str, str]:
     return splits
 
 
-def by_shares(audio: Mapping[str, Audio], shares: tuple[float, ...], seed: int) -> dict[str, str]:
+def by_shares(
+    audio: Mapping[str, RecordingSource], shares: tuple[float, ...], seed: int
+) -> dict[str, str]:
     """Shares of the number of recordings, rounded, drawn with `seed`; at least one for each split.
 
     Raises `InputError` where `shares` are not three that add up to 1, or recordings too few.

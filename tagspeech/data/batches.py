@@ -25,7 +25,7 @@ from tagspeech.corpus.groups import read_manifest
 from tagspeech.errors import InputError
 
 LOG_FLOOR = -23.02585  # log(1e-10), what padding holds (REFERENCE, arithmetic)
-SHORTEST = 0.09  # seconds of audio that give an encoder its first frame
+MIN_AUDIO_SECONDS = 0.09  # seconds of audio that give an encoder its first frame
 
 
 def read_groups(path: Path) -> CutSet:
@@ -220,7 +220,7 @@ def clean_regions(groups: CutSet) -> list[tuple[int, int, list[int]]]:
     return [
         (item, index, frames)
         for item, cut in enumerate(groups)
-        if cut.duration >= SHORTEST
+        if cut.duration >= MIN_AUDIO_SECONDS
         for index, frames in enumerate(
             heard_alone([(one.start, one.end, one.speaker) for one in cut.supervisions])
         )

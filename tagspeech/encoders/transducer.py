@@ -21,7 +21,7 @@ from tagspeech.config import SotConfig, TransducerConfig, ZipformerConfig
 from tagspeech.encoders.sot import AlignedEncoder
 from tagspeech.errors import InputError
 
-BLANK = 0
+BLANK_UNIT = 0
 _NOTHING = -1  # stands before the first unit; its embedding is zero
 
 
@@ -124,20 +124,20 @@ class TransducerModel(AlignedEncoder):
         k2 = _k2()
         device = encoded_BTD.device
         longest = max(1, *map(len, units))  # k2 wants a unit somewhere
-        symbols_BU = torch.full((len(units), longest), BLANK, device=device)
+        symbols_BU = torch.full((len(units), longest), BLANK_UNIT, device=device)
         for item, one in enumerate(units):
             symbols_BU[item, : len(one)] = torch.tensor(one, dtype=torch.long)
         counts_B = torch.tensor([len(one) for one in units], device=device)
         start_B = torch.zeros_like(counts_B)
         boundary_B4 = torch.stack([start_B, start_B, counts_B, lens_B.to(counts_B)], dim=1)
-        decoded_BUK = self.decoder(nn.functional.pad(symbols_BU, (1, 0), value=BLANK))
+        decoded_BUK = self.decoder(nn.functional.pad(symbols_BU, (1, 0), value=BLANK_UNIT))
         lm_BUV, am_BTV = self.simple_lm_proj(decoded_BUK), self.simple_am_proj(encoded_BTD)
         with torch.autocast(device.type, enabled=False):
             simple, (px_grad, py_grad) = k2.rnnt_loss_smoothed(
                 lm=lm_BUV.float(),
                 am=am_BTV.float(),
                 symbols=symbols_BU,
-                termination_symbol=BLANK,
+                termination_symbol=BLANK_UNIT,
                 lm_only_scale=self.settings.lm_scale,
                 am_only_scale=self.settings.am_scale,
                 boundary=boundary_B4,
@@ -161,7 +161,7 @@ class TransducerModel(AlignedEncoder):
                 logits=logits_BTRV.float(),
                 symbols=symbols_BU,
                 ranges=ranges_BTR,
-                termination_symbol=BLANK,
+                termination_symbol=BLANK_UNIT,
                 boundary=boundary_B4,
                 reduction="sum",
             )
@@ -180,20 +180,20 @@ class TransducerModel(AlignedEncoder):
         context_BU = torch.full(
             (len(lens_B), self.decoder.context_size), _NOTHING, device=encoded_BTD.device
         )
-        context_BU[:, -1] = BLANK
+        context_BU[:, -1] = BLANK_UNIT
         decoded_BK = self._decoded(context_BU)
         found = []
         for frame in range(encoded_BTD.shape[1]):
             best_B = self.joiner(frames_BTK[:, frame], decoded_BK).argmax(-1)
-            best_B = best_B.masked_fill(frame >= lens_B.to(best_B.device), BLANK)
+            best_B = best_B.masked_fill(frame >= lens_B.to(best_B.device), BLANK_UNIT)
             found.append(best_B)
-            new_B = best_B != BLANK
+            new_B = best_B != BLANK_UNIT
             if new_B.any():
                 longer_BU = torch.cat([context_BU[:, 1:], best_B[:, None]], dim=1)
                 context_BU = torch.where(new_B[:, None], longer_BU, context_BU)
                 decoded_BK = self._decoded(context_BU)
         units_BT = torch.stack(found, dim=1).tolist()
-        return [[unit for unit in units if unit != BLANK] for units in units_BT]
+        return [[unit for unit in units if unit != BLANK_UNIT] for units in units_BT]
 
     def _decoded(self, context_BU: Tensor) -> Tensor:
         """What the joiner gets behind a context (B, U) of `context_size` units: (B, K)."""

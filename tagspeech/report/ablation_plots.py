@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tagspeech.files import atomic_path
 from tagspeech.report.ablations import Scores, mean, part_of_der
-from tagspeech.report.plots import KINDS, STYLE, WIDTH, save_figure
+from tagspeech.report.plots import KIND_COLOURS, STYLE, WIDTH, save_figure
 
 
 def write_stacked(path: Path, title: str, scored: Mapping[str, Sequence[Scores]]) -> None:
@@ -25,12 +25,12 @@ def stacked(title: str, scored: Mapping[str, Sequence[Scores]]) -> Figure:
     axes = figure.add_subplot()
     for place, own in enumerate(scored.values()):
         bottom = 0.0
-        for kind, colour in KINDS.items():
+        for kind, colour in KIND_COLOURS.items():
             height = 100 * (mean([part_of_der(one["overall"], kind) for one in own]) or 0.0)
             label = kind.replace("_", " ") if place == 0 else None
             axes.bar(place, height, 0.6, bottom=bottom, color=colour, label=label)
             bottom += height
     axes.set_xticks(range(len(scored)), [name.replace(", ", ",\n") for name in scored])
     axes.set(xlabel=title, ylabel="DER (%)")
-    figure.legend(loc="outside upper center", ncols=len(KINDS), frameon=False)
+    figure.legend(loc="outside upper center", ncols=len(KIND_COLOURS), frameon=False)
     return figure

@@ -25,7 +25,7 @@ ENCODERS = "sot"  # of the variants that name no others
 KINDS = {"missed": "missed", "false_alarm": "false alarm", "confusion": "confusion"}
 REGIONS = {"der_overlap": "DER, overlapped", "der_nonoverlap": "DER, not overlapped"}
 SPLIT_RATES = {"der": "DER", "cpwer": "cpWER"}
-SPLITS = {"by_speakers": "By number of speakers", "by_duration": "By duration in seconds"}
+BREAKDOWN_TITLES = {"by_speakers": "By number of speakers", "by_duration": "By duration in seconds"}
 
 Scores = Mapping[str, Any]  # the content of scores.json
 
@@ -51,7 +51,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row of a table: a variant of the configuration."""
 
     label: str
@@ -66,7 +66,7 @@ class Table:
 
     name: str
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     found: str  # by the paper, in words
 
 
@@ -157,7 +157,7 @@ def render(table: Table, scored: Mapping[str, Sequence[Scores]], command: str) -
     parts = [_origins(scored, command), markdown(lines), table.found]
     if any(scored.values()):
         parts += [_regions(table, scored)]
-        parts += [_split(table, scored, key, title) for key, title in SPLITS.items()]
+        parts += [_split(table, scored, key, title) for key, title in BREAKDOWN_TITLES.items()]
     return "\n\n".join(parts) + "\n"
 
 

@@ -17,8 +17,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from scipy.signal import firwin, resample_poly
 
-from tagspeech.simulation.espeak import SAMPLING_RATE as ESPEAK_RATE
-from tagspeech.simulation.espeak import Espeak
+from tagspeech.simulation.espeak import ESPEAK_RATE, Espeak
 from tagspeech.simulation.sentences import MIN_WORDS
 from tagspeech.simulation.voices import Voice
 

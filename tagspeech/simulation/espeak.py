@@ -43,7 +43,7 @@ _Callback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
 )
 
-SAMPLING_RATE = 22050  # of all of espeak-ng's own voices
+ESPEAK_RATE = 22050  # of all of espeak-ng's own voices
 
 
 class Espeak:
@@ -59,7 +59,7 @@ class Espeak:
     def __enter__(self) -> Espeak:
         self._library: Any = ctypes.CDLL(espeakng_loader.get_library_path())
         data = espeakng_loader.get_data_path().encode()
-        if self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DONT_EXIT) != SAMPLING_RATE:
+        if self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DONT_EXIT) != ESPEAK_RATE:
             raise InputError("espeak-ng cannot be initialised: reinstall espeakng-loader")
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
         self._library.srand(_SEED)  # the C library's: Klatt voices take their noise from rand()

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 MIN_WORDS, MAX_WORDS = 3, 9
-SPLITS = ("test", "dev", *["pretrain"] * 4, *["train"] * 4)  # by the hash of a sentence
+SENTENCE_SPLITS = ("test", "dev", *["pretrain"] * 4, *["train"] * 4)  # by the hash of a sentence
 
 BACKCHANNELS = (
     "yeah", "okay", "right", "no", "sure", "well", "exactly", "really", "great", "thanks", "maybe",
@@ -91,7 +91,7 @@ def split_of(sentence: str) -> str:
     "test"; "any" for back-channels."""
     if len(sentence.split()) < MIN_WORDS:
         return "any"
-    return SPLITS[zlib.crc32(sentence.encode()) % len(SPLITS)]
+    return SENTENCE_SPLITS[zlib.crc32(sentence.encode()) % len(SENTENCE_SPLITS)]
 
 
 def draw_sentence(

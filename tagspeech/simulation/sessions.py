@@ -51,7 +51,7 @@ EDGES = (0.5, 1.0)  # seconds before the first and after the last group
 
 
 @dataclass(frozen=True)
-class Session:
+class SimulatedSession:
     """A recording before it is mixed.
 
     speakers  whoever may speak in it
@@ -75,7 +75,7 @@ class Source(Protocol):
     def made_with(self, split: str) -> dict[str, Any]:
         """All that the content of one session of `split` depends on, but for its number."""
 
-    def draw(self, split: str, index: int) -> Session:
+    def draw(self, split: str, index: int) -> SimulatedSession:
         """Session number `index` of `split`, the same at every call."""
 
 
@@ -86,7 +86,7 @@ def draw_session(
     say: Callable[[int, SomeSpeaker, bool], Utterance],
     shortest: float = 0,
     overlap_share: float = OVERLAP_SHARE,
-) -> Session:
+) -> SimulatedSession:
     """Groups one after the other, ten or more and at least `shortest` samples of them.
 
     `say` draws an utterance: it gets the number of the group, the speaker, and whether it is the
@@ -100,7 +100,7 @@ def draw_session(
         placed += [(group, Placed(end + item.start, item.utterance)) for item in items]
         end += max(item.end for item in items)
         group += 1
-    return Session(pool, placed, end + _seconds(rng, EDGES), rng)
+    return SimulatedSession(pool, placed, end + _seconds(rng, EDGES), rng)
 
 
 def make_corpus(output: Path, source: Source, splits: Sequence[str], *, jobs: int) -> None:

@@ -29,10 +29,15 @@ from tagspeech.simulation.conversation import (
 )
 from tagspeech.simulation.espeak import Espeak
 from tagspeech.simulation.sentences import VOCABULARY, draw_backchannel, draw_sentence
-from tagspeech.simulation.sessions import GROUPS_PER_SESSION, Session, draw_session, make_corpus
+from tagspeech.simulation.sessions import (
+    GROUPS_PER_SESSION,
+    SimulatedSession,
+    draw_session,
+    make_corpus,
+)
 from tagspeech.simulation.voices import Voice, voices
 
-SPLITS = ("train", "dev", "test", "meetings")
+SIMULATED_SPLITS = ("train", "dev", "test", "meetings")
 REVISION = 2  # of what is generated: a change here makes old sessions stale
 
 
@@ -96,7 +101,7 @@ class SimulateConfig:
             **{key: getattr(self, key) for key in keys},
         }
 
-    def draw(self, split: str, index: int) -> Session:
+    def draw(self, split: str, index: int) -> SimulatedSession:
         """Session number `index` of `split`. Each group contains one word of the vocabulary in
         turn, so that all words occur."""
         rng = np.random.default_rng([self.seed, zlib.crc32(split.encode()), index])
@@ -122,7 +127,7 @@ def simulate(output: str | Path, config: SimulateConfig | None = None, *, jobs: 
     be written.
     """
     output, config = Path(output), config or SimulateConfig()
-    make_corpus(output, config, SPLITS, jobs=jobs)
+    make_corpus(output, config, SIMULATED_SPLITS, jobs=jobs)
     write_json(output / "params.json", asdict(config))
 
 

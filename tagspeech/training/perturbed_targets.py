@@ -17,14 +17,14 @@ from dataclasses import replace
 from tagspeech.segments import Segment
 from tagspeech.serialize import SPEAKER_BLOCK, to_target
 
-FURTHEST = 0.5  # seconds by which a start or an end is moved
-SHORTEST = 0.1  # seconds that stay of a segment
+MAX_SHIFT_SECONDS = 0.5  # seconds by which a start or an end is moved
+MIN_SEGMENT_SECONDS = 0.1  # seconds that stay of a segment
 _TIME = re.compile(r"\d+\.\d\d")
 _GENDER = re.compile(r' g="(\w)"')
 _NEXT_RANGE = re.compile(r'[,"](?:\d+\.\d\d-)?')  # what follows the end of a range
 
 
-def other_target(
+def perturbed_target(
     segments: Sequence[Segment], time_grid: float, *, moved: bool = False, swapped: bool = False
 ) -> str:
     """The target text of a group with every start and end moved at random, its lines handed to each
@@ -53,10 +53,11 @@ def other_target(
 
 def _move(segment: Segment) -> Segment:
     start, end = (
-        time + random.uniform(-FURTHEST, FURTHEST) for time in (segment.start, segment.end)
+        time + random.uniform(-MAX_SHIFT_SECONDS, MAX_SHIFT_SECONDS)
+        for time in (segment.start, segment.end)
     )
     start = max(0.0, start)
-    return replace(segment, start=start, end=max(end, start + SHORTEST))
+    return replace(segment, start=start, end=max(end, start + MIN_SEGMENT_SECONDS))
 
 
 def _text_block(target: str) -> str:
@@ -70,7 +71,7 @@ def scored_text(target: str, given: str) -> str:
     return heard + begin + given.partition(SPEAKER_BLOCK)[2]
 
 
-def untold(text: str) -> list[tuple[int, int]]:
+def unpredictable_spans(text: str) -> list[tuple[int, int]]:
     """Where in a target text with swapped speakers nothing before tells what comes.
 
     Spans of characters: genders, and whether and with which start a speaker's list goes on. His

@@ -35,7 +35,7 @@ from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.embed import NO_ENCODERS
 from tagspeech.training.loop import fit
 from tagspeech.training.parallel import device, on_device, rank, world_size
-from tagspeech.training.perturbed_targets import other_target, scored_text, untold
+from tagspeech.training.perturbed_targets import perturbed_target, scored_text, unpredictable_spans
 from tagspeech.training.precision import llm_type
 from tagspeech.training.prefetch import Batch, spare_processors
 
@@ -121,14 +121,14 @@ class TagSpeechTask:
             ids = self.model.target_ids(target)
             return ids, ids
         segments = group_segments(group)
-        given = other_target(segments, options.time_grid, moved=moved, swapped=swapped)
+        given = perturbed_target(segments, options.time_grid, moved=moved, swapped=swapped)
         ids = self.model.target_ids(given)
         scored = scored_text(target, given)
         labels = self.model.target_ids(scored)
         if len(ids) != len(labels):  # a time of the LLM may take several tokens
             ids = labels = self.model.target_ids(target)
         elif swapped:
-            places = [place for span in untold(scored) for place in range(*span)]
+            places = [place for span in unpredictable_spans(scored) for place in range(*span)]
             for token in token_at(self.model.tokenizer, scored, places):
                 labels[token] = IGNORED
         return ids, labels

@@ -31,7 +31,12 @@ from unpack_digits import NAME, checksum_of, read_source
 from tagspeech.errors import InputError
 from tagspeech.simulation.conversation import SAMPLING_RATE, SPEECH_LEVEL, Utterance
 from tagspeech.simulation.sentences import DIGITS
-from tagspeech.simulation.sessions import GROUPS_PER_SESSION, Session, draw_session, make_corpus
+from tagspeech.simulation.sessions import (
+    GROUPS_PER_SESSION,
+    SimulatedSession,
+    draw_session,
+    make_corpus,
+)
 
 SPLITS = ("train", "dev", "test")
 COUNTS = ("train_groups", "dev_groups", "test_groups", "seed")
@@ -87,7 +92,7 @@ class DigitsCorpus:
         """All that the content of one session depends on, but for its split and number."""
         return {"revision": REVISION, "recordings": self.checksum, "seed": self.seed}
 
-    def draw(self, split: str, index: int) -> Session:
+    def draw(self, split: str, index: int) -> SimulatedSession:
         """Session number `index` of `split`, of three or four people."""
         rng = np.random.default_rng([self.seed, zlib.crc32(split.encode()), index])
         recorded = read_digits(self.recordings, split)

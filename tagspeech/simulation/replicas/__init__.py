@@ -20,7 +20,7 @@ from tagspeech.simulation.replicas.meeting import REVISION
 
 log = logging.getLogger(__name__)
 
-LAYOUTS = {"ami": ami, "alimeeting": alimeeting}
+REPLICAS = {"ami": ami, "alimeeting": alimeeting}
 PARAMETERS = "replica.json"  # written last: what the replica beside it was made with
 
 
@@ -33,8 +33,8 @@ def simulate_replica(
     other parameters is replaced file by file. Raises `InputError` for wrong parameters, or where
     `output` cannot be written.
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"simulate: layout is {layout}, wants one of {', '.join(LAYOUTS)}")
+    if layout not in REPLICAS:
+        raise InputError(f"simulate: layout is {layout}, wants one of {', '.join(REPLICAS)}")
     if not 0 < minutes < float("inf"):
         raise InputError(f"simulate: minutes is {minutes}, wants more than 0")
     if seed < 0:
@@ -46,7 +46,7 @@ def simulate_replica(
         log.info("%s: is there already", output)
         return
     parameters.unlink(missing_ok=True)
-    LAYOUTS[layout].write_corpus(
-        output, tqdm(LAYOUTS[layout].MEETINGS, desc=layout, unit="meeting"), minutes, seed
+    REPLICAS[layout].write_corpus(
+        output, tqdm(REPLICAS[layout].MEETINGS, desc=layout, unit="meeting"), minutes, seed
     )
     write_json(parameters, made_with)

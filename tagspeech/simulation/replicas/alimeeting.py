@@ -17,8 +17,8 @@ from tagspeech.formats.textgrid import Interval, render_tiers
 from tagspeech.simulation.conversation import SAMPLING_RATE
 from tagspeech.simulation.replicas.mandarin import mandarin
 from tagspeech.simulation.replicas.meeting import (
-    Meeting,
     Plan,
+    SimulatedMeeting,
     draw_meeting,
     person_number,
     promise_more,
@@ -61,7 +61,7 @@ def write_corpus(output: Path, plans: Iterable[Plan], minutes: float, seed: int)
         write_text(grid, render_tiers(tiers(meeting)))
 
 
-def tiers(meeting: Meeting) -> dict[str, list[Interval]]:
+def tiers(meeting: SimulatedMeeting) -> dict[str, list[Interval]]:
     """The intervals of each speaker: milliseconds and text."""
     found: dict[str, list[Interval]] = {}
     for person in meeting.people:

@@ -23,8 +23,8 @@ from tagspeech.files import atomic_path
 from tagspeech.simulation.conversation import SAMPLING_RATE, Utterance, utter
 from tagspeech.simulation.espeak import Espeak
 from tagspeech.simulation.replicas.meeting import (
-    Meeting,
     Plan,
+    SimulatedMeeting,
     draw_meeting,
     person_number,
     promise_more,
@@ -96,7 +96,7 @@ def english(
     return say
 
 
-def _write_audio(folder: Path, meeting: Meeting) -> None:
+def _write_audio(folder: Path, meeting: SimulatedMeeting) -> None:
     name, is_wrong = meeting.plan.name, meeting.plan.fault == "sample-count"
     mixture = folder / f"{name}.Mix-Headset.wav"
     write_wav(mixture, headset_mix(meeting))
@@ -109,7 +109,7 @@ def _write_audio(folder: Path, meeting: Meeting) -> None:
 
 
 def _write_annotation(
-    folder: Path, meeting: Meeting, person: Voice, agent: str, channel: int
+    folder: Path, meeting: SimulatedMeeting, person: Voice, agent: str, channel: int
 ) -> None:
     """The words and the segments of one person, who is `agent` in the meeting."""
     name = f"{meeting.plan.name}.{agent}"
@@ -141,7 +141,7 @@ def _write_annotation(
     _write_xml(folder / "segments" / f"{name}.segments.xml", segments)
 
 
-def said(meeting: Meeting, person: Voice) -> list[list[Token]]:
+def said(meeting: SimulatedMeeting, person: Voice) -> list[list[Token]]:
     """The segments of `person`, one for each utterance."""
     segments = []
     if meeting.plan.fault == "empty-segment":

@@ -68,7 +68,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class SimulatedMeeting:
     """A meeting before it is recorded.
 
     people  whoever may speak in it
@@ -89,7 +89,7 @@ def draw_meeting(
     minutes: float,
     seed: int,
     language: Callable[[Espeak, np.random.Generator, str], Say],
-) -> Meeting:
+) -> SimulatedMeeting:
     """The meeting of `plan`, the same at every call. `language` makes what draws an utterance of a
     voice, and is told whether a back-channel is wanted, from synthesizer and split."""
     people_rng = np.random.default_rng([seed, zlib.crc32(plan.name[:6].encode())])
@@ -107,7 +107,7 @@ def draw_meeting(
         length = placed[-1].start - SAMPLING_RATE // 5
     elif plan.fault == "short-audio":
         length = (placed[-1].start + placed[-1].end) // 2
-    return Meeting(plan, people, placed, length, rng)
+    return SimulatedMeeting(plan, people, placed, length, rng)
 
 
 def draw_talk(

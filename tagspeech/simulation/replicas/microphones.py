@@ -7,7 +7,7 @@ from scipy.signal import fftconvolve
 
 from tagspeech.simulation.conversation import SAMPLING_RATE, SPEECH_LEVEL, Speaker
 from tagspeech.simulation.mixing import CEILING, GAIN_DB, T60, mix, room_response
-from tagspeech.simulation.replicas.meeting import Meeting
+from tagspeech.simulation.replicas.meeting import SimulatedMeeting
 
 CHANNELS = 8
 RADIUS = 0.1  # metres
@@ -15,13 +15,13 @@ SPEED_OF_SOUND = 343.0  # metres per second
 SNR_DB = (15.0, 25.0)
 
 
-def headset_mix(meeting: Meeting) -> np.ndarray:
+def headset_mix(meeting: SimulatedMeeting) -> np.ndarray:
     """All headsets as one channel, (samples,) int16."""
     heard = [item for item in meeting.placed if item.start < meeting.length]
     return mix(meeting.rng, meeting.people, heard, meeting.length)
 
 
-def array(meeting: Meeting) -> np.ndarray:
+def array(meeting: SimulatedMeeting) -> np.ndarray:
     """The channels of the array, (CHANNELS, samples) int16: from each person's direction the
     direct sound with its delays, then reverberation; noise of each microphone's own."""
     rng, length = meeting.rng, meeting.length
