@@ -171,7 +171,8 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Con
     """A saved model with random weights."""
     import torch
 
-    from tagspeech.checkpoints.native import load_llm, save_pretrained
+    from tagspeech.checkpoints.native import save_pretrained
+    from tagspeech.llm.load import load_llm
     from tagspeech.model.tagspeech import TagSpeechModel
 
     torch.manual_seed(1)
@@ -186,9 +187,10 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory, tiny_groups: Path, tiny_
     """A folder with a model of random weights, `model`, and `embeddings` by its encoders."""
     import torch
 
-    from tagspeech.checkpoints.native import load_llm, save_pretrained
+    from tagspeech.checkpoints.native import save_pretrained
     from tagspeech.corpus.groups import group_targets
     from tagspeech.data.batches import read_groups
+    from tagspeech.llm.load import load_llm
     from tagspeech.llm.new import make_llm
     from tagspeech.model.tagspeech import TagSpeechModel
     from tagspeech.training.embed import embed

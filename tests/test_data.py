@@ -19,14 +19,9 @@ from numpy.typing import NDArray
 
 from tagspeech.config import FeatureConfig
 from tagspeech.corpus.groups import group_segments, make_groups
-from tagspeech.data.batches import (
-    FeatureReader,
-    batches_by_duration,
-    clean_regions,
-    frame_units,
-    read_groups,
-)
+from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups
 from tagspeech.data.overlay import Overlay
+from tagspeech.data.pooling import clean_regions, frame_units
 from tagspeech.errors import InputError
 
 

@@ -20,10 +20,9 @@ from transformers import (
 )
 
 from tagspeech import TagSpeech
-from tagspeech.checkpoints.native import load_llm
 from tagspeech.config import Config
 from tagspeech.errors import InputError
-from tagspeech.llm.load import check_llm
+from tagspeech.llm.load import check_llm, load_llm
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from tagspeech.checkpoints.native import load_llm, load_pretrained, save_pretrained
+from tagspeech.checkpoints.native import load_pretrained, save_pretrained
 from tagspeech.config import (
     Config,
     DropConfig,
@@ -31,9 +31,11 @@ from tagspeech.config import (
     VoiceConfig,
 )
 from tagspeech.errors import InputError
+from tagspeech.llm.load import load_llm
 from tagspeech.llm.new import new_tokenizer
 from tagspeech.llm.prompt import Prompt, build_prompt, encode_text
-from tagspeech.model.projector import Projector, anchor_layout, insert_anchors, row_positions
+from tagspeech.model.anchors import anchor_layout, insert_anchors, row_positions
+from tagspeech.model.projector import Projector
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target

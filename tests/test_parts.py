@@ -14,7 +14,6 @@ pytest.importorskip("torch")
 import torch
 from safetensors.torch import load_file, save_file
 
-from tagspeech.checkpoints.native import load_llm
 from tagspeech.cli import main
 from tagspeech.config import Config, LLMConfig
 from tagspeech.config_file import load_config
@@ -22,6 +21,7 @@ from tagspeech.encoders.sot import SotModel
 from tagspeech.encoders.zipformer import Zipformer, load_zipformer
 from tagspeech.errors import InputError
 from tagspeech.files import verify_checksums
+from tagspeech.llm.load import load_llm
 from tagspeech.training.checkpoint import save
 
 

@@ -18,12 +18,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tagspeech import TagSpeech
-from tagspeech.checkpoints.native import load_llm
 from tagspeech.checkpoints.published import AUDIO_TOKEN, load_projectors, save_released
 from tagspeech.cli import main
 from tagspeech.config import Config, ZipformerConfig
 from tagspeech.encoders.zipformer import read_zipformer_state
 from tagspeech.errors import InputError
+from tagspeech.llm.load import load_llm
 from tagspeech.weights import read_pt
 
 FEATURES = torch.randn(1, 200, 80, generator=torch.Generator().manual_seed(1))

@@ -116,7 +116,7 @@ def add_score(verbs: object) -> None:
 
 def add_report(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.report.table import report
+        from tagspeech.report.report import report
 
         report(
             args.scores,

@@ -11,9 +11,8 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from lhotse import CutSet, Recording, RecordingSet, SupervisionSet, load_manifest
+from lhotse import CutSet, Recording, RecordingSet, SupervisionSet
 from lhotse.audio import AudioLoadingError
 from lhotse.audio.backend import info
 from lhotse.cut import Cut, MultiCut
@@ -21,9 +20,10 @@ from lhotse.supervision import SupervisionSegment
 from lhotse.utils import add_durations
 from tqdm import tqdm
 
+from tagspeech.corpus.manifests import read_manifest, write_cuts
 from tagspeech.corpus.rejections import GOES_ON, OUTSIDE, ROUNDING, Rejection, write_rejected
 from tagspeech.errors import InputError
-from tagspeech.files import atomic_path, check_id, read_journal
+from tagspeech.files import check_id, read_journal
 from tagspeech.segments import Segment, by_time
 from tagspeech.serialize import to_target
 from tagspeech.text import normalise
@@ -237,21 +237,3 @@ def group_segments(cut: Cut) -> list[Segment]:
 def group_targets(groups: CutSet, time_grid: float) -> list[str]:
     """The target text of each group, times rounded to `time_grid` seconds."""
     return [to_target(group_segments(cut), time_grid) for cut in groups]
-
-
-def read_manifest(path: Path) -> Any:
-    """A Lhotse manifest. Raises `InputError` when it is missing or unreadable."""
-    if not path.exists():
-        raise InputError(f"{path}: does not exist; run the stage that makes it")
-    try:
-        return load_manifest(path)
-    except (ValueError, KeyError, EOFError, OSError) as error:
-        raise InputError(f"{path}: is no Lhotse manifest: {error}") from error
-
-
-def write_cuts(path: Path, cuts: Sequence[Cut]) -> None:
-    """Writes cuts as `.jsonl.gz` in one step."""
-    with atomic_path(path) as temporary:
-        named = temporary.with_name(temporary.name + ".jsonl.gz")
-        CutSet.from_cuts(cuts).to_file(named)
-        named.rename(temporary)

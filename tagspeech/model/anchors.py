@@ -20,7 +20,6 @@ from torch import Tensor
 
 from tagspeech.errors import InputError
 from tagspeech.llm.prompt import Prompt, encode_text
-from tagspeech.model.projector import insert_anchors, insert_rows, row_positions
 
 FORMS = ("numeric", "text", "placeholder", "sinusoidal", "none")
 PLACEHOLDER = "."
@@ -95,3 +94,65 @@ def sinusoids(frames: int, hidden: int) -> Tensor:
     periods = LONGEST_PERIOD ** (torch.arange(0, hidden, 2) / hidden)
     angles = positions_P1 / periods
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :hidden]
+
+
+def anchor_layout(frames: int, interval: int) -> list[int | tuple[int, int]]:
+    """The order of anchors and frames in a stream of `frames` projected frames.
+
+    An int n is anchor n; a pair (start, stop) is those frames. 16 frames at interval 8 give
+    `1, (0, 8), 2, (8, 16), 3`; 9 give `1, (0, 8), 2, (8, 9), 3`; none give nothing.
+    """
+    layout: list[int | tuple[int, int]] = []
+    for number, start in enumerate(range(0, frames, interval), 1):
+        layout += [number, (start, min(start + interval, frames))]
+    if frames:
+        layout.append(-(-frames // interval) + 1)
+    return layout
+
+
+def row_positions(frames: int, interval: int, length: Callable[[int, int], int]) -> list[int]:
+    """Where in its stream, anchors included, each of `frames` projected frames stands.
+
+    length  how many positions anchor `number` takes, which stands behind so many frames
+
+    3 frames at interval 2 stand at 1, 2, 4 if each anchor takes one: anchors are at 0, 3, 5.
+    """
+    positions: list[int] = []
+    place = stop = 0
+    for piece in anchor_layout(frames, interval):
+        if isinstance(piece, int):
+            place += length(piece, stop)
+        else:
+            start, stop = piece
+            positions += range(place, place + stop - start)
+            place += stop - start
+    return positions
+
+
+def insert_anchors(frames_PH: Tensor, interval: int, digits_10H: Tensor) -> Tensor:
+    """Puts numeric anchors between projected frames: (P, H) -> (S, H).
+
+    Anchor n is the digits of n, one row of `digits_10H` each (PAPER, time anchors).
+    """
+
+    def rows(number: int, _: int) -> Tensor:
+        own = [int(digit) for digit in str(number)]
+        return digits_10H[torch.tensor(own, device=digits_10H.device)]
+
+    return insert_rows(frames_PH, interval, rows)
+
+
+def insert_rows(frames_PH: Tensor, interval: int, rows: Callable[[int, int], Tensor]) -> Tensor:
+    """Puts anchors between projected frames: (P, H) -> (S, H).
+
+    rows  gives those of anchor `number`, which stands behind so many frames
+    """
+    pieces = [frames_PH[:0]]
+    stop = 0
+    for piece in anchor_layout(len(frames_PH), interval):
+        if isinstance(piece, int):
+            pieces.append(rows(piece, stop).to(frames_PH.dtype))
+        else:
+            start, stop = piece
+            pieces.append(frames_PH[start:stop])
+    return torch.cat(pieces)

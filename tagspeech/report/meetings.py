@@ -22,7 +22,8 @@ from tqdm import tqdm
 from tagspeech.audio.sources import RecordingAudio, Span
 from tagspeech.checkpoints.native import load_pretrained
 from tagspeech.config import Config
-from tagspeech.corpus.groups import audio_end, group_segments, make_groups, read_manifest
+from tagspeech.corpus.groups import audio_end, group_segments, make_groups
+from tagspeech.corpus.manifests import read_manifest
 from tagspeech.data.batches import read_groups
 from tagspeech.errors import InputError
 from tagspeech.files import write_json

@@ -20,14 +20,9 @@ from tqdm import tqdm
 
 from tagspeech.checkpoints.native import load_encoders
 from tagspeech.config import FRAMES_PER_SECOND, Config
-from tagspeech.corpus.groups import write_cuts
-from tagspeech.data.batches import (
-    FeatureReader,
-    batches_by_duration,
-    clean_regions,
-    pool_regions,
-    read_groups,
-)
+from tagspeech.corpus.manifests import write_cuts
+from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups
+from tagspeech.data.pooling import clean_regions, pool_regions
 from tagspeech.encoders.whisper import (
     WhisperStream,
     build_semantic_encoder,

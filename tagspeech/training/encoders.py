@@ -18,16 +18,9 @@ from torch import Tensor
 
 from tagspeech.config import FRAMES_PER_SECOND, Config
 from tagspeech.corpus.groups import group_segments
-from tagspeech.data.batches import (
-    FeatureReader,
-    batches_by_duration,
-    clean_regions,
-    frame_units,
-    pool_regions,
-    read_groups,
-    training_groups,
-)
+from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups, training_groups
 from tagspeech.data.overlay import Overlay
+from tagspeech.data.pooling import clean_regions, frame_units, pool_regions
 from tagspeech.data.single_speaker import segments_alone
 from tagspeech.data.units import SPEAKER_CHANGE, Units, grow_units, train_units
 from tagspeech.encoders.sot import SotModel

@@ -11,7 +11,7 @@ from lhotse.cut import Cut
 from lhotse.dataset import SpecAugment
 from torch import Tensor
 
-from tagspeech.checkpoints.native import load_llm, names_llm, save_pretrained, start_from
+from tagspeech.checkpoints.native import names_llm, save_pretrained, start_from
 from tagspeech.config import FRAMES_PER_SECOND, AugmentConfig, Config
 from tagspeech.corpus.groups import group_segments, group_targets
 from tagspeech.data.batches import (
@@ -24,6 +24,7 @@ from tagspeech.data.batches import (
 from tagspeech.encoders.whisper import load_encoder_weights
 from tagspeech.errors import InputError
 from tagspeech.inference.generate import generate_texts
+from tagspeech.llm.load import load_llm
 from tagspeech.llm.lora import add_lora
 from tagspeech.llm.sharding import check_sharding, shard_llm, whole_state
 from tagspeech.model.loss import IGNORED, semantic_ctc

@@ -17,15 +17,15 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from torch import Tensor, nn
 
-from tagspeech.checkpoints.native import load_llm
 from tagspeech.config import Config, LLMConfig
 from tagspeech.corpus.groups import group_segments, group_targets
 from tagspeech.data.batches import batches_by_duration, read_groups, training_groups
 from tagspeech.files import atomic_path
+from tagspeech.llm.load import load_llm
 from tagspeech.llm.new import make_llm
 from tagspeech.llm.packing import run_layers
 from tagspeech.llm.prompt import build_prompt, encode_text
-from tagspeech.model.target_loss import target_cross_entropy
+from tagspeech.model.loss import target_cross_entropy
 from tagspeech.serialize import SPEAKER_BLOCK, to_target
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.loop import fit

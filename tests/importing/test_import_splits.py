@@ -9,9 +9,8 @@ from corpora import noise, take
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tagspeech.corpus.importing import SPLITS
 from tagspeech.corpus.layouts import RecordingSource
-from tagspeech.corpus.splits import by_shares
+from tagspeech.corpus.splits import SPLITS, by_shares
 from tagspeech.errors import InputError
 
 

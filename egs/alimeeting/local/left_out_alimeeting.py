@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tagspeech.corpus.left_out import AnnotatedSpeech, write_left_out
+from tagspeech.corpus.rejections import AnnotatedSpeech, write_left_out
 from tagspeech.errors import InputError
 from tagspeech.files import read_text
 from tagspeech.formats.textgrid import parse

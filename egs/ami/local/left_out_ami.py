@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from lhotse.recipes.ami import PARTITIONS
 
-from tagspeech.corpus.left_out import AnnotatedSpeech, write_left_out
+from tagspeech.corpus.rejections import AnnotatedSpeech, write_left_out
 from tagspeech.errors import InputError
 
 ANNOTATIONS = "ami_public_manual_1.6.2"
