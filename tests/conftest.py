@@ -30,7 +30,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 # What takes longest begins, so that no processor is idle at the end.
-LONGEST = ("test_recipe_stages", "test_run", "test_template", "test_training", "test_replicas")
+LONGEST = ("test_recipe_stages", "test_run_sh", "test_template", "test_training", "test_replicas")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

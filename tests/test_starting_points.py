@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import test_hub
+import test_download
 import torch
 from safetensors.torch import save_file
 
@@ -149,8 +149,8 @@ def endpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     files = {path.name: path.read_bytes() for path in (folder / "llm").iterdir()}
     files["exp/pretrained.pt"] = (folder / "icefall.pt").read_bytes()
     files["README.md"] = b"not wanted"
-    monkeypatch.setattr(test_hub, "FILES", files)
-    with test_hub.serve() as url:
+    monkeypatch.setattr(test_download, "FILES", files)
+    with test_download.serve() as url:
         yield url
 
 
@@ -182,9 +182,9 @@ def test_parts_of_the_hub_and_again_without_it(
     answer = dict(line.partition("=")[::2] for line in process.stdout.splitlines())
     assert answer.keys() == {"semantic_init", "llm.name", "llm.revision"}
     assert Path(answer["semantic_init"]).read_bytes() == (folder / "icefall.pt").read_bytes()
-    assert (answer["llm.name"], answer["llm.revision"]) == ("org/name", test_hub.COMMIT)
+    assert (answer["llm.name"], answer["llm.revision"]) == ("org/name", test_download.COMMIT)
     record = json.loads((folder / "exp/parts.json").read_text())
-    assert record["semantic_init"]["commit"] == test_hub.COMMIT
+    assert record["semantic_init"]["commit"] == test_download.COMMIT
     assert "README.md" not in record["llm"]["files"]
     for url, more in (("http://127.0.0.1:9", ()), (endpoint, ("--offline",))):
         again = verb(folder, tiny_yaml, url, *more)

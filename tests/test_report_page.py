@@ -20,7 +20,7 @@ import soundfile
 from chromium import CHROMIUM, Page
 from hypothesis import given
 from lhotse import CutSet, Recording
-from test_scores_hold import segments
+from test_scoring_invariants import segments
 
 from tagspeech import formats
 from tagspeech.config import Config, SemanticConfig, WhisperEncoderConfig
