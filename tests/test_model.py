@@ -39,6 +39,7 @@ from tagspeech.model.projector import Projector
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
+from tagspeech.training.dropped_streams import StreamDrops
 
 PADDING = -23.02585  # log(1e-10), what features are padded with
 LENS = (180, 97, 30)  # feature frames: 7, 4 and 0 or 1 projected ones
@@ -270,16 +271,14 @@ def test_gradients_reach_what_learns_and_nothing_else(
 def test_what_is_dropped_in_training(
     model: TagSpeechModel, drop: DropConfig, kept: tuple[int, int]
 ) -> None:
-    model.config = replace(model.config, drop=drop)
     hidden = model.llm.config.hidden_size
     projected = [(torch.randn(6, hidden), torch.randn(6, hidden))]
 
-    def lengths() -> tuple[int, ...]:
-        return tuple(len(one) for one in model.add_anchors(model.drop_streams(projected))[0])
+    def lengths(pairs: list[tuple[Tensor, Tensor]]) -> tuple[int, ...]:
+        return tuple(len(stream) for stream in pairs[0])
 
-    assert lengths() == (8, 8)  # a model in eval mode drops nothing
-    model.train()
-    assert lengths() == kept
+    assert lengths(model.add_anchors(projected)) == (8, 8)  # whoever does not train drops nothing
+    assert lengths(model.add_anchors(*StreamDrops(drop)(projected))) == kept
 
 
 @pytest.mark.parametrize(("trainable", "llm_learns"), [("full", True), ("none", False)])

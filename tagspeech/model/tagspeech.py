@@ -9,7 +9,7 @@ positions, L positions of the LLM's input, N scored positions, H hidden size, V 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +25,9 @@ from tagspeech.llm.prompt import build_prompt, encode_text
 from tagspeech.model.anchors import Anchors
 from tagspeech.model.loss import IGNORED, LossOutput, semantic_ctc, total_loss
 from tagspeech.model.projector import Projector
-from tagspeech.model.speaker_heads import SpeakerHeads
+
+# Projected streams of each item to those that the LLM gets, and which items get anchors
+Drops = Callable[[list[tuple[Tensor, Tensor]]], tuple[list[tuple[Tensor, Tensor]], list[bool]]]
 
 
 class Frames(NamedTuple):
@@ -72,7 +74,6 @@ class TagSpeechModel(nn.Module):
             config.voice.encoder.output_dim, hidden, config.voice.stack
         )
         self.llm = llm
-        self.speaker_heads: SpeakerHeads | None = None  # in training only
         self.freeze()
         self.train(False)
 
@@ -139,21 +140,25 @@ class TagSpeechModel(nn.Module):
             )
         ]
 
-    def add_anchors(self, projected: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    def add_anchors(
+        self, projected: list[tuple[Tensor, Tensor]], anchored: Sequence[bool] | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
         """Both streams of each item with anchors (prompt.anchors), each (S, H).
 
-        In training some items go without anchors (drop.anchors).
+        anchored  which items get anchors; None: all
         """
         rows = (self.embed(self.prompt.digits), self.embed)
         semantic, voice = self._anchor_times()
         return [
-            (semantic_PH, voice_PH)
-            if self._drops(self.config.drop.anchors)
-            else (
+            (
                 self.anchors.insert(semantic_PH, *semantic, *rows),
                 self.anchors.insert(voice_PH, *voice, *rows),
             )
-            for semantic_PH, voice_PH in projected
+            if has_anchors
+            else (semantic_PH, voice_PH)
+            for (semantic_PH, voice_PH), has_anchors in zip(
+                projected, anchored or [True] * len(projected), strict=True
+            )
         ]
 
     def _anchor_times(self) -> list[tuple[int, float]]:
@@ -161,21 +166,6 @@ class TagSpeechModel(nn.Module):
         semantic, voice = self.config.semantic, self.config.voice
         rates = ((semantic, semantic.frames_per_second), (voice, FRAMES_PER_SECOND))
         return [(stream.anchor_interval, stream.stack / rate) for stream, rate in rates]
-
-    def drop_streams(self, projected: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """In training, some streams are empty (drop.semantic, drop.voice)."""
-        drop = self.config.drop
-        return [
-            (
-                semantic[:0] if self._drops(drop.semantic) else semantic,
-                voice[:0] if self._drops(drop.voice) else voice,
-            )
-            for semantic, voice in projected
-        ]
-
-    def _drops(self, chance: float) -> bool:
-        """A throw of the dice, in training only; none where the chance is 0."""
-        return self.training and chance > 0 and torch.rand(()).item() < chance
 
     def streams(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Streams:
         """The two streams as the LLM gets them, anchors included."""
@@ -226,6 +216,8 @@ class TagSpeechModel(nn.Module):
         *,
         given: Sequence[list[int]] | None = None,
         labels: Sequence[list[int]] | None = None,
+        drops: Drops | None = None,
+        heads: nn.Module | None = None,
     ) -> LossOutput:
         """Cross entropy of target texts given encoder frames: the mean over all scored tokens.
 
@@ -234,10 +226,12 @@ class TagSpeechModel(nn.Module):
 
         given   token ids that the LLM reads up to each token in place of those of `targets`, and
         labels  those it has to write then, IGNORED where nothing is asked
+        drops   leaves some streams empty, and says which items get anchors
+        heads   further terms of the loss, asked of the LLM's states (`model.speaker_heads`)
         """
         projected = self.project(frames)
-        heard = self.drop_streams(projected)
-        pairs = self.add_anchors(heard)
+        heard, anchored = drops(projected) if drops else (projected, None)
+        pairs = self.add_anchors(heard, anchored)
         prompts = self.prompts(pairs)
         labels = labels or [self.target_ids(text) for text in targets]
         scored = [[place for place, label in enumerate(one) if label != IGNORED] for one in labels]
@@ -245,7 +239,8 @@ class TagSpeechModel(nn.Module):
             torch.cat([prompt, self.embed(one[:-1])])
             for prompt, one in zip(prompts, given or labels, strict=True)
         ]
-        hidden, states = self.hidden_states(inputs)
+        layer = self.config.loss.speaker_layer if heads else -1
+        hidden, states = run_layers(self.llm.get_decoder(), inputs, self.config.llm, layer)
         hidden_NH = torch.cat(
             [
                 own[len(prompt) - 1 :][places]
@@ -259,25 +254,17 @@ class TagSpeechModel(nn.Module):
             others["semantic_ctc"], _ = semantic_ctc(
                 self.llm, self.tokenizer, self.prompt, semantic, targets
             )
-        if self.speaker_heads is not None:
+        if heads:
             places = [
                 self.voice_places(len(semantic), len(voice), len(own))
                 for (semantic, voice), (_, own) in zip(pairs, heard, strict=True)
             ]
-            others |= self.speaker_heads(
+            others |= heads(
                 states, hidden, places, list(map(len, prompts)), targets, self.tokenizer
             )
         ids = [[label for label in one if label != IGNORED] for one in labels]
         output = total_loss(self.config.loss, head, hidden_NH, ids, others)
         return output._replace(logits=head(hidden_NH).float()) if return_logits else output
-
-    def hidden_states(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """States of the LLM over embedded sequences (L, H), each (L, H).
-
-        The last ones, and those behind layer `loss.speaker_layer` if there are speaker heads.
-        """
-        layer = self.config.loss.speaker_layer if self.speaker_heads is not None else -1
-        return run_layers(self.llm.get_decoder(), inputs, self.config.llm, layer)
 
     def voice_places(self, semantic: int, voice: int, frames: int) -> list[int]:
         """Where in an LLM's input each of `frames` voice frames stands.
@@ -286,6 +273,6 @@ class TagSpeechModel(nn.Module):
         """
         start = len(self.prompt.before) + semantic + len(self.prompt.between)
         _, times = self._anchor_times()
-        dropped = voice == frames  # drop.anchors
-        own = range(frames) if dropped else self.anchors.frame_positions(frames, *times)
+        bare = voice == frames
+        own = range(frames) if bare else self.anchors.frame_positions(frames, *times)
         return [start + place for place in own]

@@ -33,6 +33,7 @@ from tagspeech.model.tagspeech import Frames, TagSpeechModel
 from tagspeech.scoring import score
 from tagspeech.serialize import parse_target, to_target
 from tagspeech.training.checkpoint import seed_everything
+from tagspeech.training.dropped_streams import StreamDrops
 from tagspeech.training.embed import NO_ENCODERS
 from tagspeech.training.loop import fit
 from tagspeech.training.parallel import device, on_device, rank, world_size
@@ -54,9 +55,17 @@ class TagSpeechTask:
         "train",
     )
 
-    def __init__(self, config: Config, model: TagSpeechModel, groups: CutSet, dev: CutSet) -> None:
+    def __init__(
+        self,
+        config: Config,
+        model: TagSpeechModel,
+        groups: CutSet,
+        dev: CutSet,
+        heads: SpeakerHeads | None = None,
+    ) -> None:
         self.config, self.train, self.model = config, config.train, model
         self.groups, self.dev = groups, dev
+        self.drops, self.heads = StreamDrops(config.drop), heads
         self.features: FeatureReader | None = None
         if config.train.from_audio or config.semantic.tune_lr or config.voice.tune_lr:
             bins, workers = config.semantic.whisper_bins, spare_processors()
@@ -109,7 +118,9 @@ class TagSpeechTask:
         if self.config.target.moved or self.config.target.swapped:
             pairs = [self.other_ids(*pair) for pair in zip(batch.groups, targets, strict=True)]
             given, labels = map(list, zip(*pairs, strict=True))
-        output = self.model.loss_from_frames(frames, targets, given=given, labels=labels)
+        output = self.model.loss_from_frames(
+            *(frames, targets), given=given, labels=labels, drops=self.drops, heads=self.heads
+        )
         figures = {name: term.item() for name, term in output.terms.items()}
         return output.loss, output.tokens, {"token_accuracy": output.correct.item(), **figures}
 
@@ -200,13 +211,16 @@ def train_tagspeech(
         model = TagSpeechModel(config, llm, tokenizer)
         load_encoder_weights(model.semantic_encoder, semantic_path)
         load_encoder_weights(model.voice_encoder, voice_path)
+    heads = None
     if config.loss.speaker_activity or config.loss.line_speaker:
-        model.speaker_heads = SpeakerHeads(model.llm.config.hidden_size, config.voice.stack)
+        heads = SpeakerHeads(model.llm.config.hidden_size, config.voice.stack)
+        model.add_module("speaker_heads", heads)  # they learn with it, and lie in checkpoints
     if config.llm.shard:
         shard_llm(model.llm, device(), world_size())
     rates = {"semantic_encoder": config.semantic.tune_lr, "voice_encoder": config.voice.tune_lr}
-    fit(TagSpeechTask(config, model, groups, dev), config, output, rates)
-    model.speaker_heads = None  # only of use in training
+    fit(TagSpeechTask(config, model, groups, dev, heads), config, output, rates)
+    if heads:
+        del model.speaker_heads  # of no use after training
     llm_state = None
     if config.llm.shard and not names_llm(config.llm):
         llm_state = whole_state(model.llm)
