@@ -62,8 +62,8 @@ def make_target(model: Any, seconds: float, tokens: int, rng: random.Random) -> 
 def load(args: argparse.Namespace) -> Any:
     if not args.model:
         return make_model(args.vocabulary, args.set).eval()
-    from tagspeech.models.pretrained import load_pretrained
-    from tagspeech.models.tagspeech import TagSpeechModel
+    from tagspeech.checkpoints.native import load_pretrained
+    from tagspeech.model.tagspeech import TagSpeechModel
 
     return load_pretrained(TagSpeechModel, args.model).eval()
 
@@ -72,7 +72,7 @@ def make_batch(model: Any) -> tuple[Any, list[list[int]]]:
     """Stored frames, and the ids that are to be written."""
     import torch
 
-    from tagspeech.models.tagspeech import Frames
+    from tagspeech.model.tagspeech import Frames
 
     rng = random.Random(1)
     counts = [round(FEWEST + (MOST - FEWEST) * n / (len(SECONDS) - 1)) for n in range(len(SECONDS))]

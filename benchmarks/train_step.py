@@ -59,8 +59,8 @@ def make_model(vocabulary: int, sets: list[str]) -> Any:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     from tagspeech.config_file import load_config
-    from tagspeech.models.new_llm import new_tokenizer
-    from tagspeech.models.tagspeech import TagSpeechModel
+    from tagspeech.llm.new import new_tokenizer
+    from tagspeech.model.tagspeech import TagSpeechModel
 
     rng = random.Random(1)
     without_times = [re.sub(r"\d", "", make_target(60, rng)) for _ in range(20)]
@@ -77,7 +77,7 @@ def make_batch(model: Any, seconds: list[float]) -> tuple[Any, list[str]]:
     """Stored frames and targets."""
     import torch
 
-    from tagspeech.models.tagspeech import Frames
+    from tagspeech.model.tagspeech import Frames
 
     rng = random.Random(1)
     targets = [make_target(one, rng) for one in seconds]

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tagspeech.audio.sources import ArrayAudio, Audio, open_audio
+from tagspeech.checkpoints.download import find_model
+from tagspeech.checkpoints.native import load_pretrained, merge_lora, save_pretrained
+from tagspeech.checkpoints.published import load_projectors, save_released
 from tagspeech.errors import InputError
 from tagspeech.inference.generate import generate, spell
 from tagspeech.inference.meeting import transcribe
 from tagspeech.inference.recognizer import Recognizer
-from tagspeech.models.hub import find_model
-from tagspeech.models.llm import usable_device
-from tagspeech.models.pretrained import load_pretrained, merge_lora, save_pretrained
-from tagspeech.models.released import load_projectors, save_released
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.llm.load import usable_device
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.options import TranscribeOptions
 from tagspeech.segments import Segment
 

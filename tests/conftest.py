@@ -30,7 +30,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 # What takes longest begins, so that no processor is idle at the end.
-LONGEST = ("test_recipe_stages", "test_run", "test_template", "test_training", "test_replicas")
+LONGEST = ("test_recipe_stages", "test_run_sh", "test_template", "test_training", "test_replicas")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -114,8 +114,8 @@ def tiny_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of utterance groups made from simulated meetings: 40 train, 10 dev, 10 test."""
-    from tagspeech.data.groups import make_groups
-    from tagspeech.data.simulate import SimulateConfig, simulate
+    from tagspeech.corpus.groups import make_groups
+    from tagspeech.simulation.simulate import SimulateConfig, simulate
 
     folder = tmp_path_factory.mktemp("corpus")
     simulate(folder / "corpus", SimulateConfig(40, 10, 10, 0), jobs=1)
@@ -133,7 +133,7 @@ def tiny_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def replicas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with small replicas of AMI and AliMeeting: `ami`, `alimeeting`."""
-    from tagspeech.data.replicas import simulate_replica
+    from tagspeech.simulation.replicas import simulate_replica
 
     folder = tmp_path_factory.mktemp("replicas")
     for layout in ("ami", "alimeeting"):
@@ -156,7 +156,7 @@ def tiny_config(
     tmp_path_factory: pytest.TempPathFactory, tiny_yaml: Path, tiny_segments: list[Segment]
 ) -> Config:
     """The configuration of `tiny_yaml`, with a new LLM in its place."""
-    from tagspeech.models.new_llm import make_llm
+    from tagspeech.llm.new import make_llm
     from tagspeech.serialize import to_target
 
     folder = tmp_path_factory.mktemp("llm") / "llm"
@@ -171,8 +171,9 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Con
     """A saved model with random weights."""
     import torch
 
-    from tagspeech.models.pretrained import load_llm, save_pretrained
-    from tagspeech.models.tagspeech import TagSpeechModel
+    from tagspeech.checkpoints.native import save_pretrained
+    from tagspeech.llm.load import load_llm
+    from tagspeech.model.tagspeech import TagSpeechModel
 
     torch.manual_seed(1)
     model = TagSpeechModel(tiny_config, *load_llm(tiny_config.llm))
@@ -186,11 +187,12 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory, tiny_groups: Path, tiny_
     """A folder with a model of random weights, `model`, and `embeddings` by its encoders."""
     import torch
 
+    from tagspeech.checkpoints.native import save_pretrained
+    from tagspeech.corpus.groups import group_targets
     from tagspeech.data.batches import read_groups
-    from tagspeech.data.groups import group_targets
-    from tagspeech.models.new_llm import make_llm
-    from tagspeech.models.pretrained import load_llm, save_pretrained
-    from tagspeech.models.tagspeech import TagSpeechModel
+    from tagspeech.llm.load import load_llm
+    from tagspeech.llm.new import make_llm
+    from tagspeech.model.tagspeech import TagSpeechModel
     from tagspeech.training.embed import embed
 
     folder = tmp_path_factory.mktemp("base")

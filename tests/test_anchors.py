@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from tagspeech.checkpoints.native import load_pretrained, save_pretrained
 from tagspeech.config import Config, PromptConfig
-from tagspeech.data.alone import segments_alone
+from tagspeech.corpus.groups import group_segments
 from tagspeech.data.batches import read_groups
-from tagspeech.data.groups import group_segments
+from tagspeech.data.single_speaker import segments_alone
 from tagspeech.errors import InputError
-from tagspeech.models.anchors import FORMS, sinusoids
-from tagspeech.models.llm import load_llm
-from tagspeech.models.pretrained import load_pretrained, save_pretrained
-from tagspeech.models.prompt import encode_text
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.llm.load import load_llm
+from tagspeech.llm.prompt import encode_text
+from tagspeech.model.anchors import FORMS, sinusoids
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.training.encoders import train_semantic
 
 

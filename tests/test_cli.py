@@ -18,8 +18,8 @@ from tagspeech.cli import main
 from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, read, write
 from tagspeech.inference.generate import Output
-from tagspeech.models.prompt import encode_text
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.llm.prompt import encode_text
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 

@@ -16,7 +16,7 @@ from lhotse import CutSet
 
 from tagspeech import formats
 from tagspeech.cli import main
-from tagspeech.data.groups import group_segments
+from tagspeech.corpus.groups import group_segments
 from tagspeech.scoring import score
 
 

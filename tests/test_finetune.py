@@ -18,13 +18,13 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tagspeech.checkpoints.native import load_pretrained, save_pretrained, start_from
+from tagspeech.checkpoints.published import save_released
 from tagspeech.config import Config, LoraConfig
 from tagspeech.config_file import load_config
 from tagspeech.errors import InputError
-from tagspeech.models.llm import load_llm
-from tagspeech.models.pretrained import load_pretrained, save_pretrained, start_from
-from tagspeech.models.released import save_released
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.llm.load import load_llm
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.training.tagspeech import train_tagspeech
 
 LORA = ("llm.trainable=none", "llm.lora.r=2")

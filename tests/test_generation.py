@@ -15,13 +15,13 @@ pytest.importorskip("torch")
 import torch
 from transformers import GenerationConfig
 
+from tagspeech.checkpoints.native import load_pretrained
 from tagspeech.errors import InputError
 from tagspeech.grammar import State, begin, is_target
 from tagspeech.inference import generate as generating
 from tagspeech.inference.constraint import Vocabulary
 from tagspeech.inference.generate import generate, generate_texts, spell
-from tagspeech.models.pretrained import load_pretrained
-from tagspeech.models.tagspeech import Frames, TagSpeechModel
+from tagspeech.model.tagspeech import Frames, TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import parse_target, to_target
 

@@ -1,8 +1,9 @@
-"""Imports point downward only (DEVELOPING.md), also those inside functions."""
+"""Imports point downward only (DEVELOPING.md) and form no circle, also those inside functions."""
 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -14,12 +15,16 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tagspeech"
 # From the lowest to the highest. A part may import parts of its own layer and of those below.
 LAYERS = (
     {"segments", "text", "config", "config_file", "errors", "files", "options"},
-    {"serialize", "grammar", "formats"},
+    {"serialize", "formats", "grammar"},
     {"scoring", "audio"},
+    {"weights", "corpus", "simulation"},
     {"data"},
-    {"models"},
+    {"encoders", "llm"},
+    {"model"},
+    {"checkpoints"},
     {"inference"},
-    {"training", "report"},
+    {"training"},
+    {"report"},
     {"cli", "api", "__main__", "__init__"},
 )
 HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
@@ -28,14 +33,23 @@ HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
 WITH_TORCH = {"torch", "torchaudio", "lhotse", "transformers", "peft"}
 FORBIDDEN = {
     **dict.fromkeys(LAYERS[0] | LAYERS[1] | {"scoring"}, WITH_TORCH),
-    "models": {"lhotse"},
+    **{part: {"lhotse"} for part in ("weights", "encoders", "llm", "model", "checkpoints")},
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
+def name_of(path: Path) -> str:
+    """`llm/load.py` is `tagspeech.llm.load`, `llm/__init__.py` is `tagspeech.llm`."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {name_of(path) for path in MODULES}
+
+
 def part_of(path: Path) -> str:
-    """`tagspeech/models/zipformer.py` belongs to `models`, `tagspeech/text.py` to `text`."""
+    """`tagspeech/llm/load.py` belongs to `llm`, `tagspeech/text.py` to `text`."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -52,18 +66,32 @@ def imported_names(path: Path, nodes: Iterator[ast.AST] | list[ast.stmt]) -> Ite
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
+def own_module(name: str) -> str | None:
+    """The module of this package that a dotted name is, or is defined in; None for another's."""
+    while name not in NAMES:
+        name, _, last = name.rpartition(".")
+        if not last or not name:
+            return None
+    return name
+
+
 def own_part(name: str) -> str | None:
     """The part of this package that a dotted name means; None for another package."""
-    top, _, rest = name.partition(".")
-    if top != "tagspeech":
+    module = own_module(name)
+    if module is None:
         return None
-    part = rest.partition(".")[0]
-    is_part = (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").exists()
-    return part if part and is_part else "__init__"
+    return "__init__" if module == "tagspeech" else module.split(".")[1]
 
 
 def all_imports(path: Path) -> set[str]:
     return set(imported_names(path, ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
+
+
+def fail_at_circle(graph: dict[str, set[str]], what: str) -> None:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"{what} import each other in a circle: {' <- '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -79,15 +107,40 @@ def test_imports_point_downward(path: Path) -> None:
             assert HEIGHT[target] <= HEIGHT[part], f"{part} must not import {target}: it lies above"
 
 
+def test_imported_modules_exist() -> None:
+    """Also those that are imported inside functions, before somebody calls these."""
+    for path in MODULES:
+        for name in all_imports(path):
+            module = own_module(name)
+            rest = name[len(module) :].lstrip(".") if module else ""
+            assert "." not in rest, f"{path}: imports {name}, which does not exist"
+
+
 def test_parts_form_no_circle() -> None:
-    graph: dict[str, set[str]] = {}
+    graph: dict[str, set[str]] = defaultdict(set)
     for path in MODULES:
         targets = {own_part(name) for name in all_imports(path)} - {None, part_of(path)}
-        graph.setdefault(part_of(path), set()).update(filter(None, targets))
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        pytest.fail(f"parts import each other in a circle: {' <- '.join(error.args[1])}")
+        graph[part_of(path)].update(filter(None, targets))
+    fail_at_circle(graph, "parts")
+
+
+def test_files_form_no_circle() -> None:
+    """Not even by an import inside a function: each file can be read after those that it uses."""
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        targets = {own_module(name) for name in all_imports(path)} - {None, name_of(path)}
+        graph[name_of(path)] = set(filter(None, targets))
+    fail_at_circle(graph, "files")
+
+
+def test_a_class_name_is_used_once() -> None:
+    places = defaultdict(list)
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(name_of(path))
+    twice = {name: modules for name, modules in places.items() if len(modules) > 1}
+    assert not twice, f"the same class name in several places: {twice}"
 
 
 def test_command_line_starts_without_torch() -> None:

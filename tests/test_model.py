@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from tagspeech.checkpoints.native import load_pretrained, save_pretrained
 from tagspeech.config import (
     Config,
     DropConfig,
@@ -30,13 +31,15 @@ from tagspeech.config import (
     VoiceConfig,
 )
 from tagspeech.errors import InputError
-from tagspeech.models.new_llm import new_tokenizer
-from tagspeech.models.pretrained import load_llm, load_pretrained, save_pretrained
-from tagspeech.models.projector import Projector, anchor_layout, insert_anchors, row_positions
-from tagspeech.models.prompt import Prompt, build_prompt, encode_text
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.llm.load import load_llm
+from tagspeech.llm.new import new_tokenizer
+from tagspeech.llm.prompt import Prompt, build_prompt, encode_text
+from tagspeech.model.anchors import anchor_layout, insert_anchors, row_positions
+from tagspeech.model.projector import Projector
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
+from tagspeech.training.dropped_streams import StreamDrops
 
 PADDING = -23.02585  # log(1e-10), what features are padded with
 LENS = (180, 97, 30)  # feature frames: 7, 4 and 0 or 1 projected ones
@@ -268,16 +271,14 @@ def test_gradients_reach_what_learns_and_nothing_else(
 def test_what_is_dropped_in_training(
     model: TagSpeechModel, drop: DropConfig, kept: tuple[int, int]
 ) -> None:
-    model.config = replace(model.config, drop=drop)
     hidden = model.llm.config.hidden_size
     projected = [(torch.randn(6, hidden), torch.randn(6, hidden))]
 
-    def lengths() -> tuple[int, ...]:
-        return tuple(len(one) for one in model.add_anchors(model.drop_streams(projected))[0])
+    def lengths(pairs: list[tuple[Tensor, Tensor]]) -> tuple[int, ...]:
+        return tuple(len(stream) for stream in pairs[0])
 
-    assert lengths() == (8, 8)  # a model in eval mode drops nothing
-    model.train()
-    assert lengths() == kept
+    assert lengths(model.add_anchors(projected)) == (8, 8)  # whoever does not train drops nothing
+    assert lengths(model.add_anchors(*StreamDrops(drop)(projected))) == kept
 
 
 @pytest.mark.parametrize(("trainable", "llm_learns"), [("full", True), ("none", False)])
@@ -419,7 +420,7 @@ def test_new_tokenizer_has_times_digits_and_words(tiny_config: Config, reloaded:
 def test_new_llm_has_the_same_bits_again(
     tiny_config: Config, tiny_segments: list[Segment], tmp_path: Path
 ) -> None:
-    from tagspeech.models.new_llm import make_llm
+    from tagspeech.llm.new import make_llm
 
     make_llm(tiny_config.llm.new, [to_target(tiny_segments, 0.1)], 0.1, 12.0, tmp_path / "llm")
     for name in ("model.safetensors", "tokenizer.json"):

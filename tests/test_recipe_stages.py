@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tagspeech.corpus.rejections import GOES_ON, OUTSIDE
 from tagspeech.data.batches import read_groups
-from tagspeech.data.rejected import GOES_ON, OUTSIDE
 from tagspeech.formats.textgrid import parse
 
 SPLITS = ("train", "dev", "test")

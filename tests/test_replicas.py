@@ -19,14 +19,14 @@ from lhotse import Recording, SupervisionSegment
 from lhotse.recipes.ali_meeting import prepare_ali_meeting
 from lhotse.recipes.ami import PARTITIONS, prepare_ami
 
+from tagspeech.corpus.groups import group_segments, make_groups
 from tagspeech.data.batches import read_groups
-from tagspeech.data.espeak import Espeak
-from tagspeech.data.groups import group_segments, make_groups
-from tagspeech.data.replicas import alimeeting, ami, simulate_replica
-from tagspeech.data.replicas.mandarin import BACKCHANNELS, GRAMMAR
-from tagspeech.data.sentences import draw_sentence, split_of
 from tagspeech.errors import InputError
 from tagspeech.formats.textgrid import parse
+from tagspeech.simulation.espeak import Espeak
+from tagspeech.simulation.replicas import alimeeting, ami, simulate_replica
+from tagspeech.simulation.replicas.mandarin import BACKCHANNELS, GRAMMAR
+from tagspeech.simulation.sentences import draw_sentence, split_of
 
 MINUTES = 0.3
 SPLITS = ("train", "dev", "test")

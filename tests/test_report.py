@@ -12,7 +12,9 @@ from test_score_files import groups_file
 from test_scoring import REF
 
 from tagspeech import formats
-from tagspeech.report import render_examples, render_table, report, results
+from tagspeech.report.examples import render_examples
+from tagspeech.report.report import report
+from tagspeech.report.table import render_table, results
 from tagspeech.scoring import score, score_files
 from tagspeech.segments import Segment
 from tagspeech.text import LANGUAGES

@@ -15,9 +15,9 @@ from tagspeech.config import Config
 from tagspeech.config_file import load_config
 from tagspeech.data.batches import read_groups
 from tagspeech.data.units import Units, grow_units
+from tagspeech.encoders.sot import SotModel
+from tagspeech.encoders.zipformer import read_zipformer_state
 from tagspeech.errors import InputError
-from tagspeech.models.sot import SotModel
-from tagspeech.models.zipformer import read_zipformer_state
 from tagspeech.training.checkpoint import load
 from tagspeech.training.encoders import sot_transcript, train_semantic
 from tagspeech.training.sot_scores import SotScores

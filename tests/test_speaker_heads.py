@@ -12,17 +12,16 @@ pytest.importorskip("torch")
 import torch
 from torch import Tensor
 
+from tagspeech.checkpoints.native import load_pretrained
 from tagspeech.config import DropConfig, LossConfig
-from tagspeech.models.pretrained import load_pretrained, save_pretrained
-from tagspeech.models.speaker_heads import (
-    SpeakerHeads,
-    ends_of_ranges,
-    speakers_of_lines,
-    token_at,
-)
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.config_file import load_config
+from tagspeech.model.speaker_heads import SpeakerHeads, ends_of_ranges, speakers_of_lines, token_at
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
+from tagspeech.training.checkpoint import load
+from tagspeech.training.dropped_streams import StreamDrops
+from tagspeech.training.tagspeech import train_tagspeech
 
 SEGMENTS = [
     Segment("one", "b", 0.4, 1.6, "set the lamp > to seven", "f"),
@@ -34,10 +33,13 @@ TARGET = to_target(SEGMENTS, 0.1)
 
 @pytest.fixture
 def model(tiny_model_folder: Path) -> TagSpeechModel:
-    model = load_pretrained(TagSpeechModel, tiny_model_folder)
+    return load_pretrained(TagSpeechModel, tiny_model_folder)
+
+
+@pytest.fixture
+def heads(model: TagSpeechModel) -> SpeakerHeads:
     torch.manual_seed(1)
-    model.speaker_heads = SpeakerHeads(model.llm.config.hidden_size, model.config.voice.stack)
-    return model
+    return SpeakerHeads(model.llm.config.hidden_size, model.config.voice.stack)
 
 
 def test_labels_of_a_target() -> None:
@@ -60,30 +62,34 @@ def test_states_behind_the_ranges(model: TagSpeechModel) -> None:
     "drop", [DropConfig(), DropConfig(anchors=1.0), DropConfig(semantic=1.0), DropConfig(voice=1.0)]
 )
 def test_places_of_voice_frames(model: TagSpeechModel, drop: DropConfig) -> None:
-    model.config = replace(model.config, drop=drop)
-    model.train()
     hidden = model.llm.config.hidden_size
-    heard = model.drop_streams([(torch.randn(13, hidden), torch.randn(13, hidden))])
-    ((semantic, voice),) = pairs = model.add_anchors(heard)
+    projected = [(torch.randn(13, hidden), torch.randn(13, hidden))]
+    heard, anchored = StreamDrops(drop)(projected)
+    ((semantic, voice),) = pairs = model.add_anchors(heard, anchored)
     (prompt_LH,) = model.prompts(pairs)
     own_PH = heard[0][1]
     places = model.voice_places(len(semantic), len(voice), len(own_PH))
     assert prompt_LH[places].equal(own_PH)
 
 
-def losses(model: TagSpeechModel) -> dict[str, Tensor]:
+def losses(
+    model: TagSpeechModel, heads: SpeakerHeads, drop: DropConfig | None = None
+) -> dict[str, Tensor]:
     features_BTF = torch.randn(2, 300, 80, generator=torch.Generator().manual_seed(1))
-    return model.loss(features_BTF, torch.tensor([300, 280]), [TARGET, TARGET]).terms
+    frames = model.encode(features_BTF, torch.tensor([300, 280]))
+    drops = StreamDrops(drop or DropConfig())
+    return model.loss_from_frames(frames, [TARGET, TARGET], drops=drops, heads=heads).terms
 
 
-def test_losses_teach_the_llm(model: TagSpeechModel) -> None:
+def test_losses_teach_the_llm(model: TagSpeechModel, heads: SpeakerHeads) -> None:
     loss = LossConfig(speaker_activity=1.0, line_speaker=1.0, speaker_layer=1)
     model.config = replace(model.config, loss=loss)
     model.train()
-    optimizer = torch.optim.Adam((w for w in model.parameters() if w.requires_grad), lr=1e-2)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.Adam([*weights, *heads.parameters()], lr=1e-2)
     curve = []
     for _ in range(30):
-        terms = losses(model)
+        terms = losses(model, heads)
         optimizer.zero_grad()
         (terms["speaker_activity"] + terms["line_speaker"]).backward()
         optimizer.step()
@@ -92,17 +98,24 @@ def test_losses_teach_the_llm(model: TagSpeechModel) -> None:
     assert curve[-1][1] < 0.7 * curve[0][1]
 
 
-def test_a_group_without_lines_or_frames_has_no_loss(model: TagSpeechModel) -> None:
-    model.config = replace(model.config, drop=DropConfig(voice=1.0))
+def test_a_group_without_lines_or_frames_has_no_loss(
+    model: TagSpeechModel, heads: SpeakerHeads
+) -> None:
     model.train()
-    assert losses(model)["speaker_activity"].item() == 0.0
-    features_BTF = torch.randn(1, 300, 80)
-    empty = model.loss(features_BTF, torch.tensor([300]), [to_target([], 0.1)])
+    drop = DropConfig(voice=1.0)
+    assert losses(model, heads, drop)["speaker_activity"].item() == 0.0
+    frames = model.encode(torch.randn(1, 300, 80), torch.tensor([300]))
+    drops = StreamDrops(drop)
+    empty = model.loss_from_frames(frames, [to_target([], 0.1)], drops=drops, heads=heads)
     assert empty.terms["line_speaker"].item() == 0.0
     assert torch.isfinite(empty.loss)
 
 
-def test_heads_are_not_saved(model: TagSpeechModel, tmp_path: Path) -> None:
-    model.speaker_heads = None
-    save_pretrained(model, tmp_path / "copy")
-    load_pretrained(TagSpeechModel, tmp_path / "copy")
+def test_heads_learn_and_are_not_saved(tiny_base: Path, tiny_yaml: Path, tmp_path: Path) -> None:
+    names = ("speaker_activity", "line_speaker", "speaker_layer")
+    config = load_config(tiny_yaml, [f"loss.{name}=1" for name in names])
+    groups, start = tiny_base / "embeddings", tiny_base / "model"
+    train_tagspeech(config, groups, None, None, tmp_path, init_from=start)
+    learnt = load(tmp_path / "checkpoint-6.pt")["model"]
+    assert any(name.startswith("speaker_heads.") for name in learnt)
+    load_pretrained(TagSpeechModel, tmp_path / "pretrained")

@@ -16,8 +16,8 @@ from tagspeech.formats import read
 from tagspeech.inference.clustering import cluster_voices, with_speakers
 from tagspeech.inference.decode import decode
 from tagspeech.inference.generate import Output
-from tagspeech.models.prompt import encode_text
-from tagspeech.models.tagspeech import Frames, TagSpeechModel
+from tagspeech.llm.prompt import encode_text
+from tagspeech.model.tagspeech import Frames, TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 

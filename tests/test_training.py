@@ -27,9 +27,9 @@ from torch import Tensor
 from tagspeech.config import Config, TrainConfig
 from tagspeech.config_file import load_config
 from tagspeech.data.batches import FeatureReader, read_frames, read_groups
+from tagspeech.encoders.zipformer import Zipformer
 from tagspeech.errors import InputError
-from tagspeech.models.pretrained import load_llm
-from tagspeech.models.zipformer import Zipformer
+from tagspeech.llm.load import load_llm
 from tagspeech.training import loop
 from tagspeech.training.checkpoint import load
 from tagspeech.training.embed import embed, load_encoder, stored_bytes

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from tagspeech.config import TransducerConfig
 from tagspeech.config_file import load_config
+from tagspeech.encoders.transducer import TransducerModel
+from tagspeech.encoders.zipformer import read_zipformer_state
 from tagspeech.errors import InputError
-from tagspeech.models.transducer import TransducerModel
-from tagspeech.models.zipformer import read_zipformer_state
 from tagspeech.training.encoders import train_semantic
 
 OWN = TransducerConfig(decoder_dim=16, joiner_dim=16, warm_steps=20)

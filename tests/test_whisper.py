@@ -13,14 +13,14 @@ from torch import Tensor
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from tagspeech import TagSpeech
+from tagspeech.checkpoints.published import save_released
+from tagspeech.checkpoints.starting_points import find_parts
 from tagspeech.config import Config, FeatureConfig, WhisperEncoderConfig
 from tagspeech.config_file import load_config
 from tagspeech.data.batches import FeatureReader, read_frames, read_groups
+from tagspeech.encoders.voice import VoiceModel
+from tagspeech.encoders.whisper import WhisperStream, load_encoder_weights
 from tagspeech.errors import InputError
-from tagspeech.models.parts import find_parts
-from tagspeech.models.released import save_released
-from tagspeech.models.voice import VoiceModel
-from tagspeech.models.whisper import WhisperStream, load_encoder_weights
 from tagspeech.training.checkpoint import save
 from tagspeech.training.embed import embed
 from tagspeech.training.encoders import train_semantic

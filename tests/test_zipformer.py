@@ -14,15 +14,15 @@ from reference import GOLDEN
 from torch.nn.functional import cross_entropy
 
 from tagspeech.config import ZipformerConfig
-from tagspeech.errors import InputError
-from tagspeech.models.zipformer import (
+from tagspeech.encoders.zipformer import (
     Zipformer,
     encoded_lens,
     read_zipformer_state,
     zipformer_config_from_released,
 )
-from tagspeech.models.zipformer_attention import MASKED, AttentionWeights, relative_positions
-from tagspeech.models.zipformer_layers import swoosh_l, swoosh_r
+from tagspeech.encoders.zipformer_attention import MASKED, AttentionWeights, relative_positions
+from tagspeech.encoders.zipformer_layers import swoosh_l, swoosh_r
+from tagspeech.errors import InputError
 
 PADDING = -23.02585  # log(1e-10), as the released code pads
 

@@ -3,7 +3,7 @@
 # failure; on success pytest's closing line is the last.
 #
 # Usage: utils/test.sh [--browser true] [ARGUMENTS OF PYTEST...]
-#        e.g. utils/test.sh tests/test_house.py -k lock
+#        e.g. utils/test.sh tests/test_stage_driver.py -k lock
 #
 #   --browser true   installs Debian's Chromium where there is none (414 MB, needs root), for the tests of
 #                    the report in a browser, which are skipped without one (default: true if CI=true)

@@ -19,7 +19,7 @@ from tagspeech.errors import InputError
 
 def add_simulate(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.data.simulate import SimulateConfig, simulate
+        from tagspeech.simulation.simulate import SimulateConfig, simulate
 
         names = [field.name for field in dataclasses.fields(SimulateConfig)]
         config = SimulateConfig(**{name: getattr(args, name) for name in names})
@@ -28,7 +28,7 @@ def add_simulate(verbs: object) -> None:
                 raise InputError("simulate: --minutes needs --layout; or give --meeting-minutes")
             simulate(args.output, config, jobs=args.jobs)
             return
-        from tagspeech.data.replicas import simulate_replica
+        from tagspeech.simulation.replicas import simulate_replica
 
         for name in names:
             if name != "seed" and getattr(args, name) != getattr(SimulateConfig(), name):
@@ -111,7 +111,7 @@ recording ends with it.
 
 def add_import(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.data.importing import ImportConfig, import_corpus
+        from tagspeech.corpus.importing import ImportConfig, import_corpus
 
         names = [field.name for field in dataclasses.fields(ImportConfig)]
         import_corpus(args.output, ImportConfig(**{name: getattr(args, name) for name in names}))
@@ -193,7 +193,7 @@ def shares(text: str) -> tuple[float, ...]:
 
 def add_groups(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.data.groups import make_groups
+        from tagspeech.corpus.groups import make_groups
 
         make_groups(
             args.manifests,

@@ -39,7 +39,7 @@ def add_combine(verbs: object) -> None:
 
 def add_meetings(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.models.llm import DTYPES, usable_device
+        from tagspeech.llm.load import DTYPES, usable_device
         from tagspeech.report.meetings import evaluate_meetings
 
         use_threads(args)

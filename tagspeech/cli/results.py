@@ -27,7 +27,7 @@ from tagspeech.options import TranscribeOptions
 def add_decode(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         from tagspeech.inference.decode import Shard, decode
-        from tagspeech.models.llm import DTYPES, usable_device
+        from tagspeech.llm.load import DTYPES, usable_device
 
         use_threads(args)
         config = config_of(args).decode
@@ -119,7 +119,7 @@ def add_score(verbs: object) -> None:
 
 def add_report(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.report.table import report
+        from tagspeech.report.report import report
 
         report(
             args.scores,

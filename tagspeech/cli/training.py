@@ -89,7 +89,7 @@ def _start(args: argparse.Namespace) -> Path | None:
         return None
     if args.semantic or args.voice:
         raise InputError("--init-from has both encoders; leave out --semantic and --voice")
-    from tagspeech.models.hub import find_model
+    from tagspeech.checkpoints.download import find_model
 
     return find_model(args.init_from)
 
@@ -117,7 +117,7 @@ def add_embed(verbs: object) -> None:
 
 def add_parts(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.models.parts import find_parts
+        from tagspeech.checkpoints.starting_points import find_parts
 
         found = find_parts(config_of(args), args.record, offline=args.offline)
         for name, value in found.items():
@@ -160,7 +160,7 @@ def add_export(verbs: Any) -> None:
 
 def _add_export_parts(layouts: object) -> None:
     def run(args: argparse.Namespace) -> None:
-        from tagspeech.models.export import export_parts
+        from tagspeech.checkpoints.export import export_parts
 
         export_parts(args.semantic, args.voice, args.llm, args.output)
 

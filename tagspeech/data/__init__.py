@@ -1,1 +1,1 @@
-"""Corpora: simulated meetings, utterance groups, datasets and samplers."""
+"""Utterance groups to batches: samplers, audio changed, features, pooled frames."""

@@ -9,7 +9,7 @@ from lhotse import CutSet, RecordingSet
 from lhotse.dataset.cut_transforms import CutMix, PerturbSpeed, ReverbWithImpulseResponse
 
 from tagspeech.config import AugmentConfig
-from tagspeech.data.groups import read_manifest
+from tagspeech.corpus.manifests import read_manifest
 from tagspeech.errors import InputError
 
 

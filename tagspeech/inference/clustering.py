@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tagspeech.config import FRAMES_PER_SECOND
-from tagspeech.data.batches import heard_alone, pool_regions
+from tagspeech.data.pooling import heard_alone, pool_regions
 from tagspeech.segments import Segment
 
 OVERLAP = 0.25  # share of the shorter segment; segments that overlap more have two speakers

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from tagspeech.inference.generate import Output, spell
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.serialize import ParsedTarget, parse_target
 
 _UNFINISHED = "\ufffd"  # how the first bytes of a character are decoded

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tagspeech.grammar import State
-from tagspeech.models.prompt import encode_text
+from tagspeech.llm.prompt import encode_text
 
 # The characters of tokens outside words, up to the first character of words
 _STRUCTURE = re.compile(r'[0-9.\-<>/=", \nadefgikmprstux]*')

@@ -17,16 +17,16 @@ import torch
 from lhotse import CutSet
 from tqdm import tqdm
 
+from tagspeech.checkpoints.native import load_pretrained
 from tagspeech.config import DecodeConfig
+from tagspeech.corpus.groups import group_segments
 from tagspeech.data.batches import batches_by_duration, read_groups
-from tagspeech.data.groups import group_segments
 from tagspeech.errors import InputError
 from tagspeech.files import journal, read_journal, write_text
 from tagspeech.formats import write
 from tagspeech.inference.clustering import cluster_voices, with_speakers
 from tagspeech.inference.recognizer import Recognizer
-from tagspeech.models.pretrained import load_pretrained
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import parse_target
 

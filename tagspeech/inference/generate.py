@@ -23,7 +23,7 @@ from tagspeech.errors import InputError, is_out_of_memory
 from tagspeech.grammar import begin
 from tagspeech.inference.batched_attention import KeysAndValues, forward
 from tagspeech.inference.constraint import Constraint, Vocabulary
-from tagspeech.models.tagspeech import Frames, TagSpeechModel
+from tagspeech.model.tagspeech import Frames, TagSpeechModel
 
 log = logging.getLogger(__name__)
 

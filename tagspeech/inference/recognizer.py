@@ -24,7 +24,7 @@ from tagspeech.data.batches import FeatureReader
 from tagspeech.inference.clustering import cluster_voices, voice_vectors, with_speakers
 from tagspeech.inference.confidence import parse_output
 from tagspeech.inference.generate import Output, generate
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.options import TranscribeOptions
 from tagspeech.segments import Segment
 from tagspeech.serialize import ParsedTarget

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from tagspeech.config_file import from_tree
 from tagspeech.errors import InputError
-from tagspeech.files import read_json, read_text, write_text
+from tagspeech.files import atomic_path, read_json, read_text, write_text
 from tagspeech.report.examples import percent, read_scores
+from tagspeech.report.plots import KIND_COLOURS, STYLE, WIDTH, save_figure
 
 ALL = "all"
 SCORES = "tagspeech/greedy/scores.json"
@@ -25,7 +28,7 @@ ENCODERS = "sot"  # of the variants that name no others
 KINDS = {"missed": "missed", "false_alarm": "false alarm", "confusion": "confusion"}
 REGIONS = {"der_overlap": "DER, overlapped", "der_nonoverlap": "DER, not overlapped"}
 SPLIT_RATES = {"der": "DER", "cpwer": "cpWER"}
-SPLITS = {"by_speakers": "By number of speakers", "by_duration": "By duration in seconds"}
+BREAKDOWN_TITLES = {"by_speakers": "By number of speakers", "by_duration": "By duration in seconds"}
 
 Scores = Mapping[str, Any]  # the content of scores.json
 
@@ -51,7 +54,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row of a table: a variant of the configuration."""
 
     label: str
@@ -66,7 +69,7 @@ class Table:
 
     name: str
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     found: str  # by the paper, in words
 
 
@@ -120,8 +123,6 @@ def write_tables(
             block += f"\n![DER of each row of the table, by its parts]({plot.name})\n"
         before, text = text, _replace(text, table, block, results)
         if known and (text != before or not plot.exists()):
-            from tagspeech.report.ablation_plots import write_stacked  # takes a second
-
             write_stacked(plot, table.title, scored)
     write_text(results, text)
 
@@ -157,7 +158,7 @@ def render(table: Table, scored: Mapping[str, Sequence[Scores]], command: str) -
     parts = [_origins(scored, command), markdown(lines), table.found]
     if any(scored.values()):
         parts += [_regions(table, scored)]
-        parts += [_split(table, scored, key, title) for key, title in SPLITS.items()]
+        parts += [_split(table, scored, key, title) for key, title in BREAKDOWN_TITLES.items()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -246,3 +247,26 @@ def _replace(text: str, table: Table, block: str, where: Path) -> str:
     if end not in rest:
         raise InputError(f"{where}: has {begin} and behind it no {end}")
     return f"{before}{begin}\n{block}{end}{rest.partition(end)[2]}"
+
+
+def write_stacked(path: Path, title: str, scored: Mapping[str, Sequence[Scores]]) -> None:
+    """Writes an SVG; a row without scores has no bar. Of several seeds it shows the mean."""
+    with rc_context(STYLE), atomic_path(path) as temporary:
+        save_figure(stacked(title, scored), temporary, "svg")
+
+
+def stacked(title: str, scored: Mapping[str, Sequence[Scores]]) -> Figure:
+    """Missed speech, false alarm and confusion in percent of the speech scored."""
+    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    axes = figure.add_subplot()
+    for place, own in enumerate(scored.values()):
+        bottom = 0.0
+        for kind, colour in KIND_COLOURS.items():
+            height = 100 * (mean([part_of_der(one["overall"], kind) for one in own]) or 0.0)
+            label = kind.replace("_", " ") if place == 0 else None
+            axes.bar(place, height, 0.6, bottom=bottom, color=colour, label=label)
+            bottom += height
+    axes.set_xticks(range(len(scored)), [name.replace(", ", ",\n") for name in scored])
+    axes.set(xlabel=title, ylabel="DER (%)")
+    figure.legend(loc="outside upper center", ncols=len(KIND_COLOURS), frameon=False)
+    return figure

@@ -20,9 +20,11 @@ import torch
 from tqdm import tqdm
 
 from tagspeech.audio.sources import RecordingAudio, Span
+from tagspeech.checkpoints.native import load_pretrained
 from tagspeech.config import Config
+from tagspeech.corpus.groups import audio_end, group_segments, make_groups
+from tagspeech.corpus.manifests import read_manifest
 from tagspeech.data.batches import read_groups
-from tagspeech.data.groups import audio_end, group_segments, make_groups, read_manifest
 from tagspeech.errors import InputError
 from tagspeech.files import write_json
 from tagspeech.formats import write
@@ -31,8 +33,7 @@ from tagspeech.inference.meeting import cut_windows
 from tagspeech.inference.recognizer import Recognizer
 from tagspeech.inference.resumable import Meeting, recognize_meetings
 from tagspeech.inference.stitching import join, mend
-from tagspeech.models.pretrained import load_pretrained
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.options import TranscribeOptions
 from tagspeech.report.examples import columns, percent
 from tagspeech.report.page import write_page

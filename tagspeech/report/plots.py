@@ -20,13 +20,22 @@ from tagspeech.scoring.alignment import align
 from tagspeech.scoring.files import folded
 from tagspeech.segments import Segment, composed
 
-FORMATS = ("svg", "png")
+IMAGE_FORMATS = ("svg", "png")
 # Text stays text in an SVG, and the same scores give the same bytes.
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "tagspeech", "font.size": 9}
 WIDTH = 6.3  # inches: the text of a page with one column
-KINDS = {"missed": "#4477aa", "false_alarm": "#ccbb44", "confusion": "#ee6677"}
+KIND_COLOURS = {"missed": "#4477aa", "false_alarm": "#ccbb44", "confusion": "#ee6677"}
 COLOURS = {"cpwer": "#4477aa", "wer": "#66ccee", "der": "#ee6677"}
-SPEAKERS = ("#9ecbff", "#ffd8a8", "#b2f2bb", "#fcc2d7", "#d0bfff", "#ffec99", "#99e9f2", "#ced4da")
+SPEAKER_COLOURS = (
+    "#9ecbff",
+    "#ffd8a8",
+    "#b2f2bb",
+    "#fcc2d7",
+    "#d0bfff",
+    "#ffec99",
+    "#99e9f2",
+    "#ced4da",
+)
 BREAKDOWNS = {"by_duration": "duration (s)", "by_speakers": "speakers in the reference"}
 
 
@@ -68,7 +77,7 @@ def write_plots(
             ("breakdown", breakdown(scores)),
             ("diarization", diarization_parts(scores["overall"])),
         ):
-            for format in FORMATS:
+            for format in IMAGE_FORMATS:
                 save_figure(figure, folder / f"{name}.{format}", format)
 
 
@@ -83,7 +92,7 @@ def timeline(ref: Sequence[Segment], hyp: Sequence[Segment], language: str, titl
     """Lanes of segments, a speaker each; speakers that cpWER pairs have one colour."""
     pairs = align(ref, hyp, language)
     lanes = [
-        (side, speaker, segments, SPEAKERS[number % len(SPEAKERS)])
+        (side, speaker, segments, SPEAKER_COLOURS[number % len(SPEAKER_COLOURS)])
         for side, segments in (("ref", ref), ("hyp", hyp))
         for number, pair in enumerate(pairs)
         if (speaker := getattr(pair, side)) is not None
@@ -148,12 +157,12 @@ def diarization_parts(overall: dict[str, Any]) -> Figure:
     axes = figure.add_subplot()
     for place, key in enumerate(names):
         bottom = 0.0
-        for kind, colour in KINDS.items():
+        for kind, colour in KIND_COLOURS.items():
             height = 100 * overall[key][kind] / (overall[key]["scored"] or float("inf"))
             label = kind.replace("_", " ") if place == 0 else None
             axes.bar(place, height, 0.6, bottom=bottom, color=colour, label=label)
             bottom += height
     axes.set_xticks(range(len(names)), list(names.values()))
     axes.set_ylabel("DER (%)")
-    figure.legend(loc="outside upper center", ncols=len(KINDS), frameon=False)
+    figure.legend(loc="outside upper center", ncols=len(KIND_COLOURS), frameon=False)
     return figure

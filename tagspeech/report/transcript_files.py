@@ -10,16 +10,16 @@ from pathlib import Path
 
 from tagspeech.audio.pcm import PcmStream
 from tagspeech.audio.sources import open_audio
+from tagspeech.checkpoints.download import find_model
+from tagspeech.checkpoints.native import load_pretrained
 from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, render, write
 from tagspeech.inference.linking import Voices
 from tagspeech.inference.live import LINE_FORMATS, Cutter, follow, line_of
 from tagspeech.inference.meeting import enroll, transcribe
 from tagspeech.inference.recognizer import Recognizer
-from tagspeech.models.hub import find_model
-from tagspeech.models.llm import DTYPES, usable_device
-from tagspeech.models.pretrained import load_pretrained
-from tagspeech.models.tagspeech import TagSpeechModel
+from tagspeech.llm.load import DTYPES, usable_device
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.options import TranscribeOptions
 from tagspeech.report.page import write_page
 from tagspeech.segments import Segment

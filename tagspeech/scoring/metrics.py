@@ -23,7 +23,7 @@ Parts = dict[str, tuple[float, float]]  # metric: errors, and what they are divi
 
 
 @dataclass(frozen=True)
-class Session:
+class SessionCounts:
     """What one session adds to the sums. `malformed` is None where nobody knows."""
 
     seconds: float
@@ -40,7 +40,7 @@ class Session:
     hyp_self_overlaps: int
 
 
-def metrics(results: Sequence[Session], collar: float, intervals: bool) -> dict[str, Any]:
+def metrics(results: Sequence[SessionCounts], collar: float, intervals: bool) -> dict[str, Any]:
     """The metrics of some sessions: errors and lengths are added up, then divided.
 
     "malformed_rate" is there where it is known of every session. With `intervals`, "intervals" has
@@ -105,7 +105,7 @@ def _diarization_rate(parts: Diarization) -> dict[str, Any]:
     }
 
 
-def _parts(result: Session) -> Parts:
+def _parts(result: SessionCounts) -> Parts:
     difference = abs(result.ref_speakers - result.hyp_speakers)
     return {
         **{key: (rate.errors, rate.length) for key, rate in result.words.items()},

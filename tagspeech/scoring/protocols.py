@@ -8,7 +8,7 @@ from typing import Any
 
 from tagspeech.errors import InputError
 from tagspeech.scoring.diarization import diarization_kinds
-from tagspeech.scoring.metrics import Session
+from tagspeech.scoring.metrics import SessionCounts
 from tagspeech.segments import Segment
 
 PROTOCOLS = ("all", "paper", "as-authors")
@@ -31,7 +31,7 @@ def check_protocol(protocol: str, malformed: Collection[str] | None, uem: Any) -
         )
 
 
-def of_the_paper(results: Sequence[Session]) -> list[Session]:
+def of_the_paper(results: Sequence[SessionCounts]) -> list[SessionCounts]:
     """Those of `PROTOCOL` seconds. Raises `InputError` where there is none."""
     shortest, longest = PROTOCOL
     within = [result for result in results if shortest <= result.seconds <= longest]
@@ -44,10 +44,10 @@ def of_the_paper(results: Sequence[Session]) -> list[Session]:
 
 
 def as_authors(
-    results: Mapping[str, Session],
+    results: Mapping[str, SessionCounts],
     ref: Mapping[str, list[Segment]],
     hyp: Mapping[str, list[Segment]],
-) -> list[Session]:
+) -> list[SessionCounts]:
     """As the authors of the paper score, to compare with their figures.
 
     These are the sessions of `PROTOCOL` seconds whose output parses whole and has a segment. DER is
@@ -74,7 +74,9 @@ def as_authors(
     return within
 
 
-def left_out(within: Sequence[Session], everything: Sequence[Session]) -> dict[str, float]:
+def left_out(
+    within: Sequence[SessionCounts], everything: Sequence[SessionCounts]
+) -> dict[str, float]:
     """How much is not scored: sessions, and speech in seconds, once per speaker talking."""
     kept, whole = (
         sum(result.diarization["der"].scored for result in some) for some in (within, everything)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from tagspeech.errors import InputError
 from tagspeech.scoring.diarization import Stretch, diarization_kinds, matched_gender, turns
-from tagspeech.scoring.metrics import DURATIONS, Session, duration_range, metrics
+from tagspeech.scoring.metrics import DURATIONS, SessionCounts, duration_range, metrics
 from tagspeech.scoring.protocols import as_authors, check_protocol, left_out, of_the_paper
 from tagspeech.scoring.words import quiet_meeteval, word_error_rates
 from tagspeech.segments import Segment, composed
@@ -75,7 +75,7 @@ def score(
             for name in tqdm(names, desc="score", unit="session", disable=None)
         }
 
-    def summary(some: Sequence[Session]) -> dict[str, Any]:
+    def summary(some: Sequence[SessionCounts]) -> dict[str, Any]:
         return {"language": language, **metrics(some, collar, intervals)}
 
     everything = list(results.values())
@@ -123,13 +123,13 @@ def _extent(uem: Mapping[str, Sequence[Stretch]] | None) -> dict[str, float] | N
 
 
 def _split(
-    results: Sequence[Session],
-    key: Callable[[Session], str],
+    results: Sequence[SessionCounts],
+    key: Callable[[SessionCounts], str],
     order: Sequence[str],
-    summary: Callable[[Sequence[Session]], dict[str, Any]],
+    summary: Callable[[Sequence[SessionCounts]], dict[str, Any]],
 ) -> dict[str, Any]:
     """The metrics of the sessions of each key, in `order`."""
-    parts: defaultdict[str, list[Session]] = defaultdict(list)
+    parts: defaultdict[str, list[SessionCounts]] = defaultdict(list)
     for result in results:
         parts[key(result)].append(result)
     return {name: summary(parts[name]) for name in order if name in parts}
@@ -151,11 +151,11 @@ def _score_session(
     language: str,
     collar: float,
     uem: Sequence[Stretch] | None,
-) -> Session:
+) -> SessionCounts:
     parts = diarization_kinds(ref, hyp, uem)
     correct, matched = matched_gender(ref, hyp, parts["der"].mapping)
     words, orc_exact = word_error_rates(ref, hyp, language=language, collar=collar, uem=uem)
-    return Session(
+    return SessionCounts(
         seconds=seconds,
         malformed=malformed,
         empty=not hyp,

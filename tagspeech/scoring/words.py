@@ -36,7 +36,7 @@ MEETEVAL_SPEAKERS = 20  # above this number of speakers meeteval refuses to scor
 # factor of the words of each speaker), and speakers, of which meeteval refuses more.
 ORC_CELLS, ORC_SPEAKERS = 10**6, 10
 
-Row = dict[str, str | float]  # of SegLST
+SegLSTRow = dict[str, str | float]  # of SegLST
 
 
 @contextmanager
@@ -90,12 +90,12 @@ def word_error_rates(
     return rates, exact
 
 
-def unit_rows(segments: Sequence[Segment], language: str) -> list[Row]:
+def unit_rows(segments: Sequence[Segment], language: str) -> list[SegLSTRow]:
     """SegLST rows in order of their starts, words normalised and separated into units by blanks.
 
     What starts together keeps its order, as in meeteval.
     """
-    rows: list[Row] = []
+    rows: list[SegLSTRow] = []
     for segment in by_start(list(segments)):
         words = scoring_units(normalise(segment.words, language), language)
         if words:
@@ -111,27 +111,27 @@ def unit_rows(segments: Sequence[Segment], language: str) -> list[Row]:
     return rows
 
 
-def _within(rows: list[Row], uem: Sequence[Stretch] | None) -> list[Row]:
+def _within(rows: list[SegLSTRow], uem: Sequence[Stretch] | None) -> list[SegLSTRow]:
     """The rows that reach into one of the stretches of `uem`, or touch it."""
     if uem is None:
         return rows
 
-    def reaches(row: Row, stretch: Stretch) -> bool:
+    def reaches(row: SegLSTRow, stretch: Stretch) -> bool:
         start, end = float(row["start_time"]), float(row["end_time"])
         return stretch[0] <= end and start <= stretch[1]
 
     return [row for row in rows if any(reaches(row, stretch) for stretch in uem)]
 
 
-def joined(rows: Sequence[Row]) -> str:
+def joined(rows: Sequence[SegLSTRow]) -> str:
     """All words of the rows."""
     return " ".join(str(row["words"]) for row in rows)
 
 
 def _best_pairing(
     metric: Callable[[SegLST, SegLST], ErrorRate],
-    ref: list[Row],
-    hyp: list[Row],
+    ref: list[SegLSTRow],
+    hyp: list[SegLSTRow],
 ) -> ErrorRate:
     """`metric` over a session of any number of speakers.
 
@@ -151,18 +151,18 @@ def _best_pairing(
     return sum(rates[rows[r]][columns[h]] for r, h in pairs)
 
 
-def _by_speaker(rows: list[Row]) -> list[SegLST]:
+def _by_speaker(rows: list[SegLSTRow]) -> list[SegLST]:
     return list(SegLST(rows).groupby("speaker").values())
 
 
-def _is_small(ref: list[Row], hyp: list[Row]) -> bool:
+def _is_small(ref: list[SegLSTRow], hyp: list[SegLSTRow]) -> bool:
     """Whether the exact ORC-WER is quick: reference words times words of each speaker."""
     streams = [joined(list(stream)).split() for stream in _by_speaker(hyp)]
     cells = math.prod([len(joined(ref).split()), *(len(words) + 1 for words in streams)])
     return len(streams) <= ORC_SPEAKERS and cells <= ORC_CELLS
 
 
-def _orc(ref: list[Row], hyp: list[Row], exact: bool) -> ErrorRate:
+def _orc(ref: list[SegLSTRow], hyp: list[SegLSTRow], exact: bool) -> ErrorRate:
     if not ref or not hyp:  # meeteval fails there, and there is nothing to choose
         return siso_word_error_rate(joined(ref), joined(hyp))
     if exact:
@@ -171,7 +171,9 @@ def _orc(ref: list[Row], hyp: list[Row], exact: bool) -> ErrorRate:
     return sum(siso_word_error_rate(joined(spoken), joined(heard)) for spoken, heard in streams)
 
 
-def _time_constrained_orc(ref: list[Row], hyp: list[Row], exact: bool, collar: float) -> ErrorRate:
+def _time_constrained_orc(
+    ref: list[SegLSTRow], hyp: list[SegLSTRow], exact: bool, collar: float
+) -> ErrorRate:
     """Of more speakers than meeteval accepts, with the segments given to speakers as by `_orc`."""
     if not ref or not hyp:
         return siso_word_error_rate(joined(ref), joined(hyp))
@@ -188,14 +190,14 @@ def _time_constrained_orc(ref: list[Row], hyp: list[Row], exact: bool, collar: f
     )
 
 
-def _greedy_streams(ref: SegLST, hyp: SegLST) -> list[tuple[list[Row], list[Row]]]:
+def _greedy_streams(ref: SegLST, hyp: SegLST) -> list[tuple[list[SegLSTRow], list[SegLSTRow]]]:
     """The reference segments given to each hypothesis speaker, and that speaker's segments.
 
     By meeteval's greedy search for ORC-WER, from cpWER's pairing on, for any number of speakers.
     """
     numbers: defaultdict[str, int] = defaultdict(lambda: len(numbers))
 
-    def numbered(rows: Sequence[Row]) -> list[int]:
+    def numbered(rows: Sequence[SegLSTRow]) -> list[int]:
         return [numbers[word] for word in joined(rows).split()]
 
     streams = list(hyp.groupby("speaker").values())
@@ -206,7 +208,7 @@ def _greedy_streams(ref: SegLST, hyp: SegLST) -> list[tuple[list[Row], list[Row]
         [numbered(list(stream)) for stream in streams],
         initialize_assignment(SegLST(segments), heard),
     )
-    spoken: defaultdict[int, list[Row]] = defaultdict(list)
+    spoken: defaultdict[int, list[SegLSTRow]] = defaultdict(list)
     for row, stream in zip(ref, assignment, strict=True):
         spoken[stream].append(row)
     return [(spoken[n], list(stream)) for n, stream in enumerate(streams)]

@@ -18,25 +18,20 @@ from lhotse import CutSet, NumpyFilesWriter
 from lhotse.cut import Cut
 from tqdm import tqdm
 
+from tagspeech.checkpoints.native import load_encoders
 from tagspeech.config import FRAMES_PER_SECOND, Config
-from tagspeech.data.batches import (
-    FeatureReader,
-    batches_by_duration,
-    clean_regions,
-    pool_regions,
-    read_groups,
-)
-from tagspeech.data.groups import write_cuts
-from tagspeech.errors import InputError
-from tagspeech.files import write_json
-from tagspeech.models.pretrained import load_encoders
-from tagspeech.models.whisper import (
+from tagspeech.corpus.manifests import write_cuts
+from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups
+from tagspeech.data.pooling import clean_regions, pool_regions
+from tagspeech.encoders.whisper import (
     WhisperStream,
     build_semantic_encoder,
     load_encoder_weights,
     split_features,
 )
-from tagspeech.models.zipformer import Zipformer
+from tagspeech.encoders.zipformer import Zipformer
+from tagspeech.errors import InputError
+from tagspeech.files import write_json
 from tagspeech.scoring.verification import equal_error_rate
 from tagspeech.training.parallel import gather, rank, world_size
 

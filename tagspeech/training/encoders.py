@@ -17,30 +17,23 @@ from lhotse.dataset import SpecAugment
 from torch import Tensor
 
 from tagspeech.config import FRAMES_PER_SECOND, Config
-from tagspeech.data.alone import segments_alone
-from tagspeech.data.batches import (
-    FeatureReader,
-    batches_by_duration,
-    clean_regions,
-    frame_units,
-    pool_regions,
-    read_groups,
-    training_groups,
-)
-from tagspeech.data.groups import group_segments
+from tagspeech.corpus.groups import group_segments
+from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups, training_groups
 from tagspeech.data.overlay import Overlay
+from tagspeech.data.pooling import clean_regions, frame_units, pool_regions
+from tagspeech.data.single_speaker import segments_alone
 from tagspeech.data.units import SPEAKER_CHANGE, Units, grow_units, train_units
+from tagspeech.encoders.sot import SotModel
+from tagspeech.encoders.transducer import TransducerModel, check_loss
+from tagspeech.encoders.voice import GENDER_CLASSES, VoiceModel
+from tagspeech.encoders.zipformer import load_zipformer
 from tagspeech.errors import InputError
-from tagspeech.models.sot import SotModel
-from tagspeech.models.transducer import TransducerModel, check_loss
-from tagspeech.models.voice import GENDER_CLASSES, VoiceModel
-from tagspeech.models.zipformer import load_zipformer
 from tagspeech.scoring.verification import equal_error_rate
 from tagspeech.training.checkpoint import save, seed_everything
 from tagspeech.training.embed import MOST_SEGMENTS
 from tagspeech.training.loop import fit
 from tagspeech.training.parallel import on_device, rank, wait_for_all
-from tagspeech.training.reading import Batch, spare_processors
+from tagspeech.training.prefetch import Batch, spare_processors
 from tagspeech.training.sot_scores import SotScores
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,7 @@ from tagspeech.data.augment import Augment
 from tagspeech.data.buckets import training_batches
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, write_text
-from tagspeech.models.sharding import is_sharded
-from tagspeech.training.arithmetic import Arithmetic, product_type
+from tagspeech.llm.sharding import is_sharded
 from tagspeech.training.checkpoint import (
     CheckpointFolder,
     load,
@@ -34,7 +33,8 @@ from tagspeech.training.checkpoint import (
 )
 from tagspeech.training.memory import tell_memory
 from tagspeech.training.parallel import device, gather, rank, share_weights, world_size
-from tagspeech.training.reading import Batch, ReadAhead, draws, steps_ahead
+from tagspeech.training.precision import Arithmetic, product_type
+from tagspeech.training.prefetch import Batch, ReadAhead, draws, steps_ahead
 from tagspeech.training.steps import (
     Task,
     by_rate,

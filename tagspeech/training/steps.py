@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from tagspeech.config import TrainConfig
 from tagspeech.errors import InputError, is_out_of_memory
-from tagspeech.training.arithmetic import Arithmetic
 from tagspeech.training.checkpoint import rng_state, set_rng_state
 from tagspeech.training.memory import Activations, gigabytes, held_memory
 from tagspeech.training.parallel import gather, share_gradients, sum_over_processes
-from tagspeech.training.reading import Batch
+from tagspeech.training.precision import Arithmetic
+from tagspeech.training.prefetch import Batch
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,9 @@ from lhotse.cut import Cut
 from lhotse.dataset import SpecAugment
 from torch import Tensor
 
+from tagspeech.checkpoints.native import names_llm, save_pretrained, start_from
 from tagspeech.config import FRAMES_PER_SECOND, AugmentConfig, Config
+from tagspeech.corpus.groups import group_segments, group_targets
 from tagspeech.data.batches import (
     FeatureReader,
     batches_by_duration,
@@ -19,25 +21,25 @@ from tagspeech.data.batches import (
     read_groups,
     training_groups,
 )
-from tagspeech.data.groups import group_segments, group_targets
+from tagspeech.encoders.whisper import load_encoder_weights
 from tagspeech.errors import InputError
 from tagspeech.inference.generate import generate_texts
-from tagspeech.models.lora import add_lora
-from tagspeech.models.losses import IGNORED, semantic_ctc
-from tagspeech.models.pretrained import load_llm, names_llm, save_pretrained, start_from
-from tagspeech.models.sharding import check_sharding, shard_llm, whole_state
-from tagspeech.models.speaker_heads import SpeakerHeads, token_at
-from tagspeech.models.tagspeech import Frames, TagSpeechModel
-from tagspeech.models.whisper import load_encoder_weights
+from tagspeech.llm.load import load_llm
+from tagspeech.llm.lora import add_lora
+from tagspeech.llm.sharding import check_sharding, shard_llm, whole_state
+from tagspeech.model.loss import IGNORED, semantic_ctc
+from tagspeech.model.speaker_heads import SpeakerHeads, token_at
+from tagspeech.model.tagspeech import Frames, TagSpeechModel
 from tagspeech.scoring import score
 from tagspeech.serialize import parse_target, to_target
-from tagspeech.training.arithmetic import llm_type
 from tagspeech.training.checkpoint import seed_everything
+from tagspeech.training.dropped_streams import StreamDrops
 from tagspeech.training.embed import NO_ENCODERS
 from tagspeech.training.loop import fit
-from tagspeech.training.other_targets import other_target, scored_text, untold
 from tagspeech.training.parallel import device, on_device, rank, world_size
-from tagspeech.training.reading import Batch, spare_processors
+from tagspeech.training.perturbed_targets import perturbed_target, scored_text, unpredictable_spans
+from tagspeech.training.precision import llm_type
+from tagspeech.training.prefetch import Batch, spare_processors
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +55,17 @@ class TagSpeechTask:
         "train",
     )
 
-    def __init__(self, config: Config, model: TagSpeechModel, groups: CutSet, dev: CutSet) -> None:
+    def __init__(
+        self,
+        config: Config,
+        model: TagSpeechModel,
+        groups: CutSet,
+        dev: CutSet,
+        heads: SpeakerHeads | None = None,
+    ) -> None:
         self.config, self.train, self.model = config, config.train, model
         self.groups, self.dev = groups, dev
+        self.drops, self.heads = StreamDrops(config.drop), heads
         self.features: FeatureReader | None = None
         if config.train.from_audio or config.semantic.tune_lr or config.voice.tune_lr:
             bins, workers = config.semantic.whisper_bins, spare_processors()
@@ -108,7 +118,9 @@ class TagSpeechTask:
         if self.config.target.moved or self.config.target.swapped:
             pairs = [self.other_ids(*pair) for pair in zip(batch.groups, targets, strict=True)]
             given, labels = map(list, zip(*pairs, strict=True))
-        output = self.model.loss_from_frames(frames, targets, given=given, labels=labels)
+        output = self.model.loss_from_frames(
+            *(frames, targets), given=given, labels=labels, drops=self.drops, heads=self.heads
+        )
         figures = {name: term.item() for name, term in output.terms.items()}
         return output.loss, output.tokens, {"token_accuracy": output.correct.item(), **figures}
 
@@ -121,14 +133,14 @@ class TagSpeechTask:
             ids = self.model.target_ids(target)
             return ids, ids
         segments = group_segments(group)
-        given = other_target(segments, options.time_grid, moved=moved, swapped=swapped)
+        given = perturbed_target(segments, options.time_grid, moved=moved, swapped=swapped)
         ids = self.model.target_ids(given)
         scored = scored_text(target, given)
         labels = self.model.target_ids(scored)
         if len(ids) != len(labels):  # a time of the LLM may take several tokens
             ids = labels = self.model.target_ids(target)
         elif swapped:
-            places = [place for span in untold(scored) for place in range(*span)]
+            places = [place for span in unpredictable_spans(scored) for place in range(*span)]
             for token in token_at(self.model.tokenizer, scored, places):
                 labels[token] = IGNORED
         return ids, labels
@@ -199,13 +211,16 @@ def train_tagspeech(
         model = TagSpeechModel(config, llm, tokenizer)
         load_encoder_weights(model.semantic_encoder, semantic_path)
         load_encoder_weights(model.voice_encoder, voice_path)
+    heads = None
     if config.loss.speaker_activity or config.loss.line_speaker:
-        model.speaker_heads = SpeakerHeads(model.llm.config.hidden_size, config.voice.stack)
+        heads = SpeakerHeads(model.llm.config.hidden_size, config.voice.stack)
+        model.add_module("speaker_heads", heads)  # they learn with it, and lie in checkpoints
     if config.llm.shard:
         shard_llm(model.llm, device(), world_size())
     rates = {"semantic_encoder": config.semantic.tune_lr, "voice_encoder": config.voice.tune_lr}
-    fit(TagSpeechTask(config, model, groups, dev), config, output, rates)
-    model.speaker_heads = None  # only of use in training
+    fit(TagSpeechTask(config, model, groups, dev, heads), config, output, rates)
+    if heads:
+        del model.speaker_heads  # of no use after training
     llm_state = None
     if config.llm.shard and not names_llm(config.llm):
         llm_state = whole_state(model.llm)

@@ -18,19 +18,19 @@ from lhotse.cut import Cut
 from torch import Tensor, nn
 
 from tagspeech.config import Config, LLMConfig
+from tagspeech.corpus.groups import group_segments, group_targets
 from tagspeech.data.batches import batches_by_duration, read_groups, training_groups
-from tagspeech.data.groups import group_segments, group_targets
 from tagspeech.files import atomic_path
-from tagspeech.models.new_llm import make_llm
-from tagspeech.models.pretrained import load_llm
-from tagspeech.models.prompt import build_prompt, encode_text
-from tagspeech.models.sequences import run_layers
-from tagspeech.models.target_loss import target_cross_entropy
+from tagspeech.llm.load import load_llm
+from tagspeech.llm.new import make_llm
+from tagspeech.llm.packing import run_layers
+from tagspeech.llm.prompt import build_prompt, encode_text
+from tagspeech.model.loss import target_cross_entropy
 from tagspeech.serialize import SPEAKER_BLOCK, to_target
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.loop import fit
 from tagspeech.training.parallel import rank, wait_for_all
-from tagspeech.training.reading import Batch
+from tagspeech.training.prefetch import Batch
 
 
 class TextTask:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from corpora import NAMES, Source, noise
 
-from tagspeech.data.simulate import SimulateConfig, simulate
 from tagspeech.formats import write
+from tagspeech.simulation.simulate import SimulateConfig, simulate
 
 
 @pytest.fixture(scope="session")

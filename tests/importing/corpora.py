@@ -11,7 +11,8 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.kaldi import export_to_kaldi
 from lhotse.qa import validate_recordings_and_supervisions
 
-from tagspeech.data.importing import SPLITS, ImportConfig, import_corpus
+from tagspeech.corpus.importing import ImportConfig, import_corpus
+from tagspeech.corpus.splits import SPLITS
 from tagspeech.formats import write
 from tagspeech.segments import Segment
 

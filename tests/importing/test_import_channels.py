@@ -12,7 +12,8 @@ import soundfile
 from corpora import NAMES, manifests, noise, take
 from lhotse import Recording
 
-from tagspeech.data.importing import SPLITS, ImportConfig, import_corpus
+from tagspeech.corpus.importing import ImportConfig, import_corpus
+from tagspeech.corpus.splits import SPLITS
 from tagspeech.errors import InputError
 
 

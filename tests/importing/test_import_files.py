@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from lhotse import RecordingSet, SupervisionSet
 from lhotse.qa import validate_recordings_and_supervisions
 
-from tagspeech.data.importing import ImportConfig, import_corpus
-from tagspeech.data.layouts import read_files
+from tagspeech.corpus.importing import ImportConfig, import_corpus
+from tagspeech.corpus.layouts import read_files
 from tagspeech.formats import write
 from tagspeech.segments import Segment
 

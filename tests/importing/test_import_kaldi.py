@@ -10,7 +10,8 @@ import soundfile
 from corpora import Source, imported, manifests, noise, rejected
 from lhotse.kaldi import load_kaldi_data_dir
 
-from tagspeech.data.importing import SPLITS, ImportConfig, import_corpus
+from tagspeech.corpus.importing import ImportConfig, import_corpus
+from tagspeech.corpus.splits import SPLITS
 from tagspeech.errors import InputError
 
 

@@ -9,7 +9,7 @@ import pytest
 from corpora import manifests, noise, take
 from test_import_kaldi import kaldi
 
-from tagspeech.data.importing import ImportConfig, import_corpus
+from tagspeech.corpus.importing import ImportConfig, import_corpus
 from tagspeech.errors import InputError
 
 

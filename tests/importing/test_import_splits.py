@@ -9,9 +9,8 @@ from corpora import noise, take
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tagspeech.data.importing import SPLITS
-from tagspeech.data.layouts import Audio
-from tagspeech.data.splits import by_shares
+from tagspeech.corpus.layouts import RecordingSource
+from tagspeech.corpus.splits import SPLITS, by_shares
 from tagspeech.errors import InputError
 
 
@@ -20,7 +19,7 @@ from tagspeech.errors import InputError
 def test_shares_take_whole_recordings(count: int, parts: tuple[int, int], seed: int) -> None:
     dev, test = (part / 20 for part in parts)
     shares = (1 - dev - test, dev, test)
-    audio = {f"meeting{number}": Audio("") for number in range(count)}
+    audio = {f"meeting{number}": RecordingSource("") for number in range(count)}
     splits = by_shares(audio, shares, seed)
     assert splits.keys() == audio.keys()
     backwards = dict(reversed(list(audio.items())))
@@ -32,7 +31,7 @@ def test_shares_take_whole_recordings(count: int, parts: tuple[int, int], seed: 
 
 
 def test_another_seed_draws_others() -> None:
-    audio = {str(number): Audio("") for number in range(50)}
+    audio = {str(number): RecordingSource("") for number in range(50)}
     assert by_shares(audio, (0.8, 0.1, 0.1), 1) != by_shares(audio, (0.8, 0.1, 0.1), 2)
 
 

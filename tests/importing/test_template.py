@@ -18,7 +18,7 @@ from lhotse import CutSet
 from tagspeech.cli import main
 from tagspeech.config import Config
 from tagspeech.config_file import load_config, to_tree
-from tagspeech.data.importing import SPLITS
+from tagspeech.corpus.splits import SPLITS
 
 
 def run(command: list[object], cwd: Path, code: int = 0, timeout: int = 100) -> str:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tagspeech.data.left_out import Spoken, write_left_out
+from tagspeech.corpus.rejections import AnnotatedSpeech, write_left_out
 from tagspeech.errors import InputError
 from tagspeech.files import read_text
 from tagspeech.formats.textgrid import parse
@@ -21,7 +21,7 @@ from tagspeech.formats.textgrid import parse
 PARTS = {"train": "Train", "dev": "Eval", "test": "Test"}
 
 
-def read_spoken(corpus: Path) -> Iterator[Spoken]:
+def read_spoken(corpus: Path) -> Iterator[AnnotatedSpeech]:
     """All labelled intervals of the far-field part; one without times for a broken TextGrid."""
     for split, part in PARTS.items():
         grids = f"{part}_Ali_far/textgrid_dir/*.TextGrid"
@@ -29,12 +29,12 @@ def read_spoken(corpus: Path) -> Iterator[Spoken]:
             try:
                 segments = parse(read_text(path), str(path), path.stem)
             except InputError:
-                yield Spoken(split, path.stem, "", path.stem, None, "")
+                yield AnnotatedSpeech(split, path.stem, "", path.stem, None, "")
                 continue
             for number, one in enumerate(segments):
                 speaker = one.speaker.split("_")[-1].removeprefix("SPK")
                 name, times = f"{path.stem}-{speaker}-{number}", (one.start, one.end)
-                yield Spoken(split, path.stem, speaker, name, times, one.words)
+                yield AnnotatedSpeech(split, path.stem, speaker, name, times, one.words)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ from xml.etree import ElementTree
 
 from lhotse.recipes.ami import PARTITIONS
 
-from tagspeech.data.left_out import Spoken, write_left_out
+from tagspeech.corpus.rejections import AnnotatedSpeech, write_left_out
 from tagspeech.errors import InputError
 
 ANNOTATIONS = "ami_public_manual_1.6.2"
 
 
-def read_spoken(annotations: Path, splits: Mapping[str, str]) -> Iterator[Spoken]:
+def read_spoken(annotations: Path, splits: Mapping[str, str]) -> Iterator[AnnotatedSpeech]:
     """The words of all meetings in `splits` (the split of each), and segments without any word."""
     speakers = {
         (meeting.get("observation"), speaker.get("nxt_agent")): speaker.get("global_name", "")
@@ -52,7 +52,7 @@ def read_segments(path: Path) -> list[tuple[float, float]]:
 
 def read_words(
     path: Path, name: str, segments: list[tuple[float, float]], who: tuple[str, str, str]
-) -> Iterator[Spoken]:
+) -> Iterator[AnnotatedSpeech]:
     """The words of one speaker; `who` is split, meeting and speaker. Then his other segments."""
     starts = [start for start, _ in segments]
     empty = set(range(len(segments)))
@@ -60,7 +60,7 @@ def read_words(
         if word.tag != "w":
             continue
         if "starttime" not in word.attrib:
-            yield Spoken(*who, "", None, word.text or "")
+            yield AnnotatedSpeech(*who, "", None, word.text or "")
             continue
         start, end = float(word.attrib["starttime"]), float(word.attrib["endtime"])
         place = bisect_right(starts, start) - 1
@@ -69,9 +69,9 @@ def read_words(
             empty.discard(place)
         if not word.get("punc"):
             segment = f"{name}.{place}" if is_held else ""
-            yield Spoken(*who, segment, (start, end), word.text or "")
+            yield AnnotatedSpeech(*who, segment, (start, end), word.text or "")
     for place in sorted(empty):
-        yield Spoken(*who, f"{name}.{place}", segments[place], "")
+        yield AnnotatedSpeech(*who, f"{name}.{place}", segments[place], "")
 
 
 def main(corpus: Path, partition: str, manifests: Path, output: Path) -> None:

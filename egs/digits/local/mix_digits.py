@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Mixes recordings of single digits into conversations: the corpus of the recipe "digits".
 
-Writes sessions and Lhotse manifests, see tagspeech.data.sessions. An utterance is two to six digits
-of one person, each a recording of its own:
+Writes sessions and Lhotse manifests, see tagspeech.simulation.sessions. An utterance is two to six
+digits of one person, each a recording of its own:
 
     |-- 7_theo_12 --|  |-- 0_theo_31 --|    |- 3_theo_8 -|      "seven zero three"
                     pause                pause                  a word ends with its recording
@@ -28,10 +28,15 @@ import soundfile
 from scipy.signal import resample_poly
 from unpack_digits import NAME, checksum_of, read_source
 
-from tagspeech.data.conversation import SAMPLING_RATE, SPEECH_LEVEL, Utterance
-from tagspeech.data.sentences import DIGITS
-from tagspeech.data.sessions import GROUPS_PER_SESSION, Session, draw_session, make_corpus
 from tagspeech.errors import InputError
+from tagspeech.simulation.conversation import SAMPLING_RATE, SPEECH_LEVEL, Utterance
+from tagspeech.simulation.sentences import DIGITS
+from tagspeech.simulation.sessions import (
+    GROUPS_PER_SESSION,
+    SimulatedSession,
+    draw_session,
+    make_corpus,
+)
 
 SPLITS = ("train", "dev", "test")
 COUNTS = ("train_groups", "dev_groups", "test_groups", "seed")
@@ -62,7 +67,7 @@ class Person:
 
 @dataclass(frozen=True)
 class DigitsCorpus:
-    """What is mixed, a `tagspeech.data.sessions.Source`. Numbers of groups are least numbers.
+    """What is mixed, a `tagspeech.simulation.sessions.Source`. Numbers of groups are least numbers.
 
     recordings  folder of DIGIT_speaker_INDEX.wav
     checksum    of these recordings
@@ -87,7 +92,7 @@ class DigitsCorpus:
         """All that the content of one session depends on, but for its split and number."""
         return {"revision": REVISION, "recordings": self.checksum, "seed": self.seed}
 
-    def draw(self, split: str, index: int) -> Session:
+    def draw(self, split: str, index: int) -> SimulatedSession:
         """Session number `index` of `split`, of three or four people."""
         rng = np.random.default_rng([self.seed, zlib.crc32(split.encode()), index])
         recorded = read_digits(self.recordings, split)

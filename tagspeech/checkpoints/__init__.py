@@ -1,0 +1,1 @@
+"""Models and their parts on disk: our layout, the published one, downloads."""

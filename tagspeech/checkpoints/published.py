@@ -1,0 +1,295 @@
+"""The layout of the published checkpoints (REFERENCE, checkpoint layout): read and written.
+
+    config.json           both encoders' configurations, stacking, anchor intervals
+    tokenizer files       with the placeholder of a stream, <|AUDIO|>, as a special token
+    audio_encoder/        the semantic encoder: config.json, model.safetensors
+    voice_encoder/        likewise
+    llm/                  a Hugging Face causal LM, in half precision
+    projectors.pt         {semantic,voice}_projector.{linear1,linear2}.{weight,bias}
+    digit_embeddings.pt   optional: the LLM's own rows of the ten digits
+
+Language, time grid and decoding have no place in it.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tagspeech.checkpoints.transformers4 import older_llm_config, older_tokenizer_config
+from tagspeech.config import (
+    Config,
+    DecodeConfig,
+    LLMConfig,
+    PromptConfig,
+    SemanticConfig,
+    VoiceConfig,
+    ZipformerConfig,
+)
+from tagspeech.config_file import from_tree
+from tagspeech.encoders.zipformer import Zipformer, load_zipformer, zipformer_config_from_released
+from tagspeech.errors import InputError
+from tagspeech.files import atomic_path, read_json
+from tagspeech.llm.load import load_llm
+from tagspeech.model.tagspeech import TagSpeechModel
+from tagspeech.weights import copy_weights, read_pt, tensors_in
+
+M = TypeVar("M", bound=TagSpeechModel)
+
+AUDIO_TOKEN = "<|AUDIO|>"
+PROJECTORS = ("semantic_projector.", "voice_projector.")
+_ENCODERS = {"semantic_encoder": "audio_encoder", "voice_encoder": "voice_encoder"}
+# A group of 80 s needs some 2,400 tokens; the layout itself has no limit.
+_DECODE = DecodeConfig(max_new_tokens=3000)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReleasedConfig:
+    """The keys of a released config.json that have an effect."""
+
+    audio_encoder_config: dict
+    voice_encoder_config: dict
+    semantic_projector_ds_rate: int
+    voice_projector_ds_rate: int
+    semantic_anchor_interval: int
+    voice_anchor_interval: int
+    audio_token: str = AUDIO_TOKEN
+    insert_anchors_at_ends: bool = True
+    tag_audio_boundary: bool = False
+
+
+# What llm/config.json says itself, what only their training reads, and what transformers adds.
+_WITHOUT_EFFECT = {
+    *("model_type", "llm_config", "max_length", "use_flash_attn", "exclude_from_checkpoint"),
+    *("audio_encoder_projector_ds_rate", "architectures", "dtype", "torch_dtype"),
+    "transformers_version",
+}
+
+
+def is_released(tree: dict[str, Any]) -> bool:
+    """Whether a config.json is of the released layout, not of ours."""
+    return "audio_encoder_config" in tree
+
+
+def load_released(
+    model_class: type[M], folder: Path, config: Config, tree: dict[str, Any], dtype: torch.dtype
+) -> M:
+    """A `model_class` in eval mode from a folder in the released layout; `tree` is its config.json.
+
+    config  what `released_config` makes of it
+
+    dtype   of the LLM; encoders and projectors are float32
+
+    Raises `InputError` naming file and tensor for anything missing, unexpected or of wrong shape.
+    """
+    if not (folder / "llm").is_dir():
+        raise InputError(
+            f"{folder / 'llm'}: is missing; it holds the LLM; download the model whole"
+        )
+    llm, tokenizer = load_llm(config.llm, dtype, tokenizer_folder=str(folder))
+    placeholder = tree.get("audio_token", AUDIO_TOKEN)
+    if placeholder not in tokenizer.get_added_vocab():
+        raise InputError(f"{folder}: its tokenizer lacks {placeholder}; is it another model's?")
+    model = model_class(config, llm, tokenizer)
+    load_released_encoders(folder, model.semantic_encoder, model.voice_encoder)
+    load_projectors(model, folder / "projectors.pt")
+    digits = folder / "digit_embeddings.pt"
+    if digits.exists():
+        _check_digits(model, digits)
+    return model.eval()
+
+
+def load_released_encoders(folder: Path, semantic: Any, voice: Zipformer) -> None:
+    """Copies the encoders of a folder in the released layout into two Zipformers."""
+    for encoder, name in zip((semantic, voice), _ENCODERS.values(), strict=True):
+        load_zipformer(encoder, folder / name / "model.safetensors")
+
+
+def load_projectors(model: TagSpeechModel, path: Path) -> None:
+    """Copies the projectors of a projectors.pt, or of a released trainer checkpoint, into `model`.
+
+    A trainer checkpoint holds them as "model", beside the state of the optimiser, and as
+    "model_avg", their mean since training began, which is not taken. Raises `InputError` naming
+    file and tensor, and refuses a file that would run code.
+    """
+    state = read_pt(path)
+    if isinstance(state, dict) and "model" in state:
+        state = state["model"]
+    copy_weights(model, tensors_in(state, path, "its content"), path, PROJECTORS)
+
+
+def released_config(folder: Path, tree: dict[str, Any]) -> Config:
+    """The configuration that a config.json of the released layout means."""
+    where = folder / "config.json"
+    known = {key: value for key, value in tree.items() if key not in _WITHOUT_EFFECT}
+    for field in dataclasses.fields(ReleasedConfig):
+        if field.name not in known and field.default is dataclasses.MISSING:
+            raise InputError(f"{where}: has no {field.name}")
+    released = from_tree(ReleasedConfig, known, str(where))
+    for key, only in (("insert_anchors_at_ends", True), ("tag_audio_boundary", False)):
+        if getattr(released, key) is not only:
+            raise InputError(f"{where}: {key} is {not only}, only {only} is supported")
+    encoders = []
+    for name in ("audio_encoder", "voice_encoder"):
+        tree = getattr(released, f"{name}_config")
+        encoders.append(zipformer_config_from_released(tree, f"{where}: {name}_config"))
+        own = folder / name / "config.json"
+        if zipformer_config_from_released(read_json(own), str(own)) != encoders[-1]:
+            raise InputError(f"{own}: differs from {name}_config in {where}")
+    return Config(
+        semantic=SemanticConfig(
+            encoder=encoders[0],
+            stack=released.semantic_projector_ds_rate,
+            anchor_interval=released.semantic_anchor_interval,
+        ),
+        voice=VoiceConfig(
+            encoder=encoders[1],
+            stack=released.voice_projector_ds_rate,
+            anchor_interval=released.voice_anchor_interval,
+        ),
+        llm=LLMConfig(name=str(folder / "llm")),
+        decode=_DECODE,
+    )
+
+
+def _digits_of(model: TagSpeechModel) -> dict[str, Any]:
+    return {
+        "tokens": list("0123456789"),
+        "token_ids": model.prompt.digits,
+        "embeddings": model.embed(model.prompt.digits).detach().cpu(),
+    }
+
+
+def _check_digits(model: TagSpeechModel, path: Path) -> None:
+    found, own = read_pt(path), _digits_of(model)
+    if not isinstance(found, dict) or not torch.is_tensor(found.get("embeddings")):
+        raise InputError(f"{path}: has no tensor 'embeddings'")
+    for key in ("tokens", "token_ids"):
+        if found.get(key) != own[key]:
+            raise InputError(f"{path}: {key} is not that of the tokenizer, {own[key]}")
+    rows_10H: Tensor = own["embeddings"]
+    if not torch.equal(found["embeddings"].to(rows_10H), rows_10H):
+        raise InputError(f"{path}: embeddings are not the rows of the LLM in {path.parent / 'llm'}")
+
+
+def save_released(model: TagSpeechModel, folder: Path) -> None:
+    """Writes `model` in the released layout, in one step; the LLM becomes float16.
+
+    Raises `InputError` for what the layout cannot hold: another front end of the encoders, other
+    sampling rates, other anchors, adapters of the LLM, a weight of the LLM beyond float16.
+    """
+    config = model.config
+    if config.llm.lora.r:
+        raise InputError("llm.lora: the released layout has no adapters; first: export merged")
+    if config.prompt != PromptConfig():
+        raise InputError("prompt: the released layout knows only two streams with numeric anchors")
+    if config.features.sampling_rate != 16000:
+        raise InputError("features.sampling_rate: the released layout knows only 16000")
+    if config.semantic.whisper:
+        raise InputError("semantic.whisper: the released layout knows only Zipformers")
+    encoders = {
+        name: _encoder_tree(getattr(config, stream).encoder, stream)
+        for stream, name in (("semantic", "audio_encoder"), ("voice", "voice_encoder"))
+    }
+    llm, tokenizer = _with_audio_token(model)
+    halved = _halved(llm)
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        tokenizer.save_pretrained(temporary)
+        llm.save_pretrained(temporary / "llm", state_dict=halved)
+        written = temporary / "tokenizer_config.json"
+        _write_json(written, older_tokenizer_config(read_json(written)))
+        written = temporary / "llm" / "config.json"
+        llm_tree = older_llm_config({**read_json(written), "dtype": "float16"})
+        _write_json(written, llm_tree)
+        _write_json(temporary / "config.json", _config_tree(config, encoders, llm_tree))
+        for part, name in _ENCODERS.items():
+            (temporary / name).mkdir()
+            _write_json(temporary / name / "config.json", encoders[name])
+            save_file(getattr(model, part).state_dict(), temporary / name / "model.safetensors")
+        weights = model.state_dict().items()
+        projectors = {name: one.cpu() for name, one in weights if name.startswith(PROJECTORS)}
+        torch.save(projectors, temporary / "projectors.pt")
+        digits = _digits_of(model)
+        digits["embeddings"] = digits["embeddings"].half()
+        torch.save(digits, temporary / "digit_embeddings.pt")
+
+
+def _halved(llm: Any) -> dict[str, Tensor]:
+    """The LLM's weights in float16, tied ones once. Raises `InputError` for one that overflows."""
+    once = {name for name, _ in chain(llm.named_parameters(), llm.named_buffers())}
+    halved = {name: one.half() for name, one in llm.state_dict().items() if name in once}
+    for name, weight in halved.items():
+        if not weight.isfinite().all():
+            raise InputError(f"LLM: {name} has values beyond float16, which the layout wants")
+    return halved
+
+
+def _encoder_tree(config: ZipformerConfig, stream: str) -> dict[str, Any]:
+    if config.embed_channels != ZipformerConfig.embed_channels:
+        channels = ", ".join(map(str, ZipformerConfig.embed_channels))
+        raise InputError(
+            f"{stream}.encoder.embed_channels: the released layout knows only {channels}"
+        )
+    tree = dataclasses.asdict(config)
+    del tree["embed_channels"]
+    # Beside what we know: keys that a Zipformer of theirs wants, for a non-causal encoder.
+    return {
+        **tree,
+        "model_type": "zipformer",
+        "dropout": None,
+        "warmup_batches": 4000.0,
+        "encoder_unmasked_dim": config.encoder_dim,
+        "causal": False,
+        "chunk_size": [-1],
+        "left_context_frames": [-1],
+    }
+
+
+def _config_tree(
+    config: Config, encoders: dict[str, dict[str, Any]], llm: dict[str, Any]
+) -> dict[str, Any]:
+    released = ReleasedConfig(
+        audio_encoder_config=encoders["audio_encoder"],
+        voice_encoder_config=encoders["voice_encoder"],
+        semantic_projector_ds_rate=config.semantic.stack,
+        voice_projector_ds_rate=config.voice.stack,
+        semantic_anchor_interval=config.semantic.anchor_interval,
+        voice_anchor_interval=config.voice.anchor_interval,
+    )
+    return {
+        "model_type": "tagspeech",
+        **dataclasses.asdict(released),
+        "llm_config": llm,
+        "max_length": 4096,  # their training cuts targets there
+    }
+
+
+def _with_audio_token(model: TagSpeechModel) -> tuple[Any, Any]:
+    """LLM and tokenizer, copied where `AUDIO_TOKEN` must be added to them.
+
+    A new row of the LLM is that of the first turn marker, which the LLM never writes: what it
+    writes greedily stays the same.
+    """
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.add_tokens([AUDIO_TOKEN], special_tokens=True)
+    llm, rows = model.llm, model.llm.get_input_embeddings().num_embeddings
+    if rows < len(tokenizer):
+        llm = copy.deepcopy(llm)
+        llm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        with torch.no_grad():
+            for table in {llm.get_input_embeddings().weight, llm.get_output_embeddings().weight}:
+                table[rows:] = table[model.prompt.before[0]]
+    return llm, tokenizer
+
+
+def _write_json(path: Path, tree: dict[str, Any]) -> None:
+    path.write_text(json.dumps(tree, indent=2) + "\n")

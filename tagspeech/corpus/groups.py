@@ -1,0 +1,239 @@
+"""Utterance groups: neighbouring segments with no long pause between them (PAPER, unit).
+
+recording  |----A----|  |-B-|            |---A---|
+                   |---C---|                 |--B--|
+groups     |---------------|             |---------|
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lhotse import CutSet, Recording, RecordingSet, SupervisionSet
+from lhotse.audio import AudioLoadingError
+from lhotse.audio.backend import info
+from lhotse.cut import Cut, MultiCut
+from lhotse.supervision import SupervisionSegment
+from lhotse.utils import add_durations
+from tqdm import tqdm
+
+from tagspeech.corpus.manifests import read_manifest, write_cuts
+from tagspeech.corpus.rejections import GOES_ON, OUTSIDE, ROUNDING, Rejection, write_rejected
+from tagspeech.errors import InputError
+from tagspeech.files import check_id, read_journal
+from tagspeech.segments import Segment, by_time
+from tagspeech.serialize import to_target
+from tagspeech.text import normalise
+
+log = logging.getLogger(__name__)
+
+
+def make_groups(
+    manifests: Path,
+    output: Path,
+    *,
+    rejected: Path,
+    splits: Sequence[str],
+    max_pause: float,
+    language: str,
+    left_out: Path | None = None,
+    max_rejected: float = 0.1,
+) -> None:
+    """Writes `output/SPLIT.jsonl.gz`, one Lhotse cut a group, text normalised.
+
+    Reads `manifests/SPLIT_{recordings,supervisions}.jsonl.gz`. A supervision that cannot be used
+    is written with its reason to `rejected` (`tagspeech.corpus.rejections`); the rest of its group
+    stays. So is a recording whose files end before its manifest says; it ends there. A group has
+    the channels that its supervisions name.
+
+    left_out      rows of what the manifests lack already, for the same list
+    max_rejected  the largest share of the seconds of speech that may be listed
+
+    Raises `InputError` when a manifest or an audio file is missing or unreadable, more than
+    `max_rejected` is rejected, a recording id is no file name, or a split keeps nothing.
+    """
+    if left_out and not left_out.exists():
+        raise InputError(f"{left_out}: does not exist; run the stage that makes it")
+    rows: list[Rejection] = read_journal(left_out) if left_out else []
+    usable: dict[str, tuple[RecordingSet, list[SupervisionSegment]]] = {}
+    for split in splits:
+        path = manifests / f"{split}_recordings.jsonl.gz"
+        recordings = read_manifest(path)
+        for recording in recordings:
+            check_id(recording.id, str(path))
+        usable[split] = (recordings, [])
+        supervisions = read_manifest(manifests / f"{split}_supervisions.jsonl.gz")
+        for one in _usable(split, recordings, supervisions, language):
+            if isinstance(one, SupervisionSegment):
+                usable[split][1].append(one)
+            else:
+                rows.append(one)
+    kept = sum(one.duration for _, good in usable.values() for one in good if one.text)
+    write_rejected(rejected, rows, kept=kept, most=max_rejected)
+    for split, (recordings, good) in usable.items():
+        if not good:
+            raise InputError(f"{manifests}: split {split} has no usable supervision")
+        cuts = CutSet.from_manifests(
+            recordings=recordings, supervisions=SupervisionSet.from_segments(good)
+        )
+        silent = [cut.recording_id for cut in cuts if not cut.supervisions]
+        if silent:
+            log.warning(
+                "%s: %d of %d recordings have no usable segment (the first: %s): no groups",
+                *(split, len(silent), len(cuts), silent[0]),
+            )
+        progress = tqdm(cuts, desc=f"utterance groups of {split}", unit=" recordings")
+        groups = [
+            _with_word_times(cut).with_id(group_id(cut))
+            for cut in map(_with_own_channels, _groups(progress, max_pause))
+        ]
+        write_cuts(output / f"{split}.jsonl.gz", groups)
+        empty = sum(not one.text for one in good)
+        log.info(
+            "%s: %d utterance groups, %.2f hours, %d segments (%d without words)",
+            *(split, len(groups), sum(cut.duration for cut in groups) / 3600, len(good), empty),
+        )
+
+
+def _usable(
+    split: str, recordings: RecordingSet, supervisions: SupervisionSet, language: str
+) -> Iterator[SupervisionSegment | Rejection]:
+    """Each supervision that can be used, text normalised; a row for what cannot."""
+    ends = {recording.id: audio_end(recording) for recording in recordings}
+    for recording in recordings:
+        if recording.duration - ends[recording.id] >= 1 / recording.sampling_rate:
+            yield {
+                "split": split,
+                "reason": "its audio ends before its manifest says",
+                "seconds": 0.0,
+                "id": recording.id,
+                "duration": recording.duration,
+                "ends": ends[recording.id],
+            }
+    for supervision in supervisions:
+        text = normalise(supervision.text or "", language)
+        reason = _reason_against(supervision, ends)
+        lost = max(0.0, supervision.duration)
+        if not reason:
+            end = ends[supervision.recording_id]
+            yield replace(supervision.trim(end), text=text)
+            lost = supervision.end - end
+            reason = GOES_ON if lost > ROUNDING else ""
+        if reason:
+            seconds = round(lost, 3) if text else 0.0
+            yield {"split": split, "reason": reason, "seconds": seconds, **supervision.to_dict()}
+
+
+def audio_end(recording: Recording) -> float:
+    """Where the audio really ends, in seconds: that of the shortest of its files.
+
+    Raises `InputError` where a file cannot be read.
+    """
+    ends = [recording.duration]
+    for source in recording.sources:
+        if source.type == "file":
+            try:
+                found = info(source.source)
+            except AudioLoadingError as error:
+                raise InputError(f"{source.source}: cannot be read; get it again") from error
+            ends.append(found.frames / found.samplerate)
+    return min(ends)
+
+
+def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> str:
+    """Why a supervision cannot be used; empty when it can."""
+    if supervision.recording_id not in ends:
+        return "its recording is missing"
+    if supervision.duration <= 0:
+        return "its duration is not positive"
+    if not 0 <= supervision.start < ends[supervision.recording_id]:
+        return OUTSIDE
+    if not supervision.speaker:
+        return "it has no speaker"
+    return ""
+
+
+def _groups(cuts: Iterable[Cut], max_pause: float) -> Iterator[Cut]:
+    """The utterance groups of whole recordings, in order of time.
+
+    They are those of Lhotse's `trim_to_supervision_groups`, which moves every supervision of a
+    recording for each of its groups: four minutes for AMI, where this takes seconds.
+    """
+    for cut in cuts:
+        bare = cut.drop_supervisions()
+        for group in _neighbours(cut.supervisions, max_pause):
+            start, end = group[0].start, max(one.end for one in group)
+            duration = add_durations(end, -start, sampling_rate=cut.sampling_rate)
+            piece = bare.truncate(offset=start, duration=duration)
+            piece.supervisions = [one.with_offset(-start) for one in group]
+            yield piece
+
+
+def _neighbours(
+    supervisions: Iterable[SupervisionSegment], max_pause: float
+) -> Iterator[list[SupervisionSegment]]:
+    """Supervisions in order of start, those with no pause of more than `max_pause` s together."""
+    group: list[SupervisionSegment] = []
+    end = 0.0
+    for one in sorted(supervisions, key=lambda one: one.start):
+        if group and one.start - end > max_pause:
+            yield group
+            group = []
+        end = max(end, one.end) if group else one.end
+        group.append(one)
+    if group:
+        yield group
+
+
+def _with_own_channels(cut: Cut) -> Cut:
+    """The cut with those channels only that its supervisions name."""
+    channels = {
+        channel
+        for one in cut.supervisions
+        for channel in (one.channel if isinstance(one.channel, list) else [one.channel])
+    }
+    if isinstance(cut, MultiCut) and channels < set(cut.channel):
+        return cut.with_channels(sorted(channels))
+    return cut
+
+
+def _with_word_times(cut: Cut) -> Cut:
+    """Word times relative to the group, as the supervisions' own times; Lhotse leaves them."""
+    for supervision in cut.supervisions:
+        for name, items in (supervision.alignment or {}).items():
+            supervision.alignment[name] = [item.with_offset(-cut.start) for item in items]
+    return cut
+
+
+def group_id(cut: Cut) -> str:
+    """The session of a group: recording, start and end in centiseconds."""
+    return f"{cut.recording_id}-{round(cut.start * 100):07d}-{round(cut.end * 100):07d}"
+
+
+def group_segments(cut: Cut) -> list[Segment]:
+    """The reference segments of a group, times relative to it, sorted by start.
+
+    A time of -0.001 that rounding left before the group's start becomes 0.
+    """
+    segments = []
+    for supervision in cut.supervisions:
+        gender = (supervision.gender or "u")[0].lower()
+        segments.append(
+            Segment(
+                session=cut.id,
+                speaker=supervision.speaker,
+                start=max(0.0, round(supervision.start, 3)),
+                end=round(supervision.end, 3),
+                words=" ".join((supervision.text or "").split()),
+                gender=gender if gender in "mf" else "u",
+            )
+        )
+    return by_time(segments)
+
+
+def group_targets(groups: CutSet, time_grid: float) -> list[str]:
+    """The target text of each group, times rounded to `time_grid` seconds."""
+    return [to_target(group_segments(cut), time_grid) for cut in groups]

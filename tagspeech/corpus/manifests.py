@@ -1,0 +1,31 @@
+"""Lhotse manifests, read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lhotse import CutSet, load_manifest
+from lhotse.cut import Cut
+
+from tagspeech.errors import InputError
+from tagspeech.files import atomic_path
+
+
+def read_manifest(path: Path) -> Any:
+    """A Lhotse manifest. Raises `InputError` when it is missing or unreadable."""
+    if not path.exists():
+        raise InputError(f"{path}: does not exist; run the stage that makes it")
+    try:
+        return load_manifest(path)
+    except (ValueError, KeyError, EOFError, OSError) as error:
+        raise InputError(f"{path}: is no Lhotse manifest: {error}") from error
+
+
+def write_cuts(path: Path, cuts: Sequence[Cut]) -> None:
+    """Writes cuts as `.jsonl.gz` in one step."""
+    with atomic_path(path) as temporary:
+        named = temporary.with_name(temporary.name + ".jsonl.gz")
+        CutSet.from_cuts(cuts).to_file(named)
+        named.rename(temporary)

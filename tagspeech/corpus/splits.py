@@ -1,0 +1,72 @@
+"""Which recording is for training, which for development, which for the test: whole recordings."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+from tagspeech.corpus.layouts import RecordingSource, refuse
+from tagspeech.errors import InputError
+from tagspeech.files import read_text
+from tagspeech.segments import composed
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "dev", "test")
+
+
+def by_folder(audio: Mapping[str, RecordingSource]) -> dict[str, str]:
+    """The split of each recording is the folder it lies in. Raises `InputError` for any other."""
+    refuse(
+        f"recordings are in none of the folders {', '.join(SPLITS)}",
+        [one.source for one in audio.values() if one.folder not in SPLITS],
+        "move them, or split by lists or shares",
+    )
+    return {name: one.folder for name, one in audio.items()}
+
+
+def by_lists(audio: Mapping[str, RecordingSource], folder: Path) -> dict[str, str]:
+    """`train.txt`, `dev.txt` and `test.txt` name recordings, one a line; the rest has no split.
+
+    Raises `InputError` for a name without a recording or in two lists.
+    """
+    splits: dict[str, str] = {}
+    for split in SPLITS:
+        path = folder / f"{split}.txt"
+        names = [composed(line.strip()) for line in read_text(path).split("\n") if line.strip()]
+        refuse(
+            f"names in {path} are those of no recording",
+            [name for name in names if name not in audio],
+            "a recording is named as its file, without folder and extension",
+        )
+        refuse(
+            f"names in {path} are in another list too",
+            [name for name in names if name in splits],
+            "leave each in one",
+        )
+        splits.update(dict.fromkeys(names, split))
+    if len(splits) < len(audio):
+        log.warning("%d recordings are in no list and left out", len(audio) - len(splits))
+    return splits
+
+
+def by_shares(
+    audio: Mapping[str, RecordingSource], shares: tuple[float, ...], seed: int
+) -> dict[str, str]:
+    """Shares of the number of recordings, rounded, drawn with `seed`; at least one for each split.
+
+    Raises `InputError` where `shares` are not three that add up to 1, or recordings too few.
+    """
+    if len(shares) != len(SPLITS) or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+        raise InputError(f"shares are {shares}; wants three above 0 that add up to 1: 0.8,0.1,0.1")
+    if len(audio) < len(SPLITS):
+        raise InputError(f"{len(audio)} recordings cannot be shared out to {', '.join(SPLITS)}")
+    names = sorted(audio)
+    random.Random(seed).shuffle(names)
+    dev, test = (max(1, round(share * len(names))) for share in shares[1:])
+    train = max(1, len(names) - dev - test)
+    dev = min(dev, len(names) - train - 1)
+    parts = ("train",) * train + ("dev",) * dev + ("test",) * (len(names) - train - dev)
+    return dict(zip(names, parts, strict=True))

@@ -1,0 +1,1 @@
+"""The encoders of the two streams, and what they learn by."""

@@ -1,0 +1,127 @@
+"""The causal LM and its tokenizer, from a folder or from the Hugging Face Hub, loaded strictly.
+
+Functions load `transformers` themselves: it takes seconds, and training an encoder wants no LLM.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from tagspeech.config import LLMConfig
+from tagspeech.errors import InputError
+from tagspeech.files import read_json
+from tagspeech.llm.prompt import build_prompt
+
+# By the names that users give them
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_NOT_HAD = (OSError, ValueError, RuntimeError, SafetensorError)
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device of this name. Raises `InputError` if torch knows none, or finds none here."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"device {name}: cannot be used here: {reason}") from error
+    return device
+
+
+def load_llm(
+    config: LLMConfig,
+    dtype: torch.dtype = torch.float32,
+    *,
+    offline: bool = False,
+    tokenizer_folder: str | None = None,
+) -> tuple[Any, Any]:
+    """The causal LM and its tokenizer, by Hugging Face name or folder.
+
+    offline           what is not in the Hub's cache is not looked for on the net
+    tokenizer_folder  where the tokenizer lies, if not beside the LLM
+
+    Raises `InputError` when they cannot be had, with what to do, and for a weight that is missing,
+    unexpected or of another shape than config.json says.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if not config.name:
+        raise InputError(
+            "llm.name: is empty; name a causal LM on the Hugging Face Hub, or a folder"
+        )
+    try:
+        tokenizer = (
+            _load_tokenizer(config.name, config.revision, offline)
+            if tokenizer_folder is None
+            # The folder's config.json is not that of an LLM.
+            else _load_tokenizer(
+                *(tokenizer_folder, None, offline),
+                config=AutoConfig.from_pretrained(config.name, local_files_only=True),
+            )
+        )
+        llm, report = AutoModelForCausalLM.from_pretrained(
+            config.name,
+            revision=config.revision,
+            local_files_only=offline,
+            dtype=dtype,
+            attn_implementation=config.attention,
+            # Else the error names no tensor; what does not fit is refused below.
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except _NOT_HAD as error:
+        raise _not_had(config.name, error) from error
+    where = f"llm.name: {config.name}"
+    for name, found, wanted in sorted(report["mismatched_keys"]):
+        raise InputError(f"{where}: {name} has shape {tuple(found)}, wants {tuple(wanted)}")
+    for name in sorted(report["missing_keys"]):  # transformers would go on with random weights
+        raise InputError(f"{where}: its weights lack {name}")
+    for name in sorted(report["unexpected_keys"]):
+        raise InputError(f"{where}: its weights have unexpected {name}")
+    if getattr(llm.config, "final_logit_softcapping", None):  # Gemma 2; the loss would leave it out
+        raise InputError(f"{where}: has final_logit_softcapping set; choose an LLM without")
+    return llm, tokenizer
+
+
+def check_llm(folder: Path) -> None:
+    """Raises `InputError` where a folder lacks weights that it lists, or has no chat tokenizer.
+
+    Without reading the weights: those of a large LLM take minutes.
+    """
+    index = folder / "model.safetensors.index.json"
+    weights = {"model.safetensors"}
+    if index.exists():
+        weights = set(read_json(index)["weight_map"].values())
+    for name in ("config.json", *sorted(weights)):
+        if not (folder / name).exists():
+            raise InputError(f"llm.name: {folder / name}: is missing; download the LLM whole")
+    try:
+        tokenizer = _load_tokenizer(str(folder), None, offline=True)
+    except _NOT_HAD as error:
+        raise _not_had(str(folder), error) from error
+    build_prompt(tokenizer)
+
+
+def _not_had(name: str, error: Exception) -> InputError:
+    reason = str(error).split("\n")[0]
+    return InputError(
+        f"llm.name: {name}: {reason}; download it where there is a network and set llm.name to its "
+        "folder"
+    )
+
+
+def _load_tokenizer(name: str, revision: str | None, offline: bool, **options: Any) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    # A folder that declares the plain backend means its tokenizer.json as it is; AutoTokenizer
+    # would put the word splitting of the LLM's family in its place.
+    declared = get_tokenizer_config(name, revision=revision, local_files_only=offline)
+    where = {"revision": revision, "local_files_only": offline}
+    if declared.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
+        return PreTrainedTokenizerFast.from_pretrained(name, **where)
+    return AutoTokenizer.from_pretrained(name, **where, **options)

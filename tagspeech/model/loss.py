@@ -1,0 +1,177 @@
+"""What TagSpeech learns by: the cross entropy of the target text, and terms beside it.
+
+`model.speaker_heads` has those terms that need weights of their own.
+
+The cross entropy is computed without the logits of all target tokens at once. A vocabulary of
+151,936 makes 600 kB of logits for each position, and softmax and its gradient as much again. Chunks
+of positions go one after the other, each to its loss and at once back to the gradient of its hidden
+states: its logits become its gradient in place, and the product with the vocabulary is computed
+twice in all. Recomputing the logits in the backward pass would make it three times.
+
+Shape suffixes: B batch, P projected frames, N scored positions, M those of a chunk, H hidden size,
+V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.utils.rnn import pad_sequence
+
+from tagspeech.config import LossConfig
+from tagspeech.llm.prompt import Prompt, encode_text
+
+IGNORED = -100  # the label of a token that is not scored
+
+
+class LossOutput(NamedTuple):
+    """Loss of a batch.
+
+    loss        mean cross entropy over the scored tokens of the whole batch, plus weighted terms
+    correct     share of scored tokens whose greedy guess is right
+    tokens      number of scored tokens
+    terms       each unweighted term by name, the cross entropy as "target"
+    logits      (N, V) at the scored positions of all items in order; None if not asked for
+    """
+
+    loss: Tensor
+    correct: Tensor
+    tokens: int
+    terms: dict[str, Tensor]
+    logits: Tensor | None
+
+
+def total_loss(
+    config: LossConfig,
+    head: nn.Module,
+    hidden_NH: Tensor,
+    ids: Sequence[Sequence[int]],
+    others: dict[str, Tensor],
+) -> LossOutput:
+    """The cross entropy of target ids given hidden states, plus `others` with their weights.
+
+    head    the LLM's output embedding
+    ids     of each item's target; their positions lie behind each other in `hidden_NH`
+    others  unweighted terms, each by its name in `LossConfig`
+    """
+    labels_N = torch.tensor(list(chain.from_iterable(ids)), device=hidden_NH.device)
+    total, right = target_cross_entropy(head, hidden_NH, labels_N)
+    target = loss = total / len(labels_N)
+    for name, term in others.items():
+        loss = loss + getattr(config, name) * term
+    terms = {"target": target, **others}
+    return LossOutput(loss, right / len(labels_N), len(labels_N), terms, None)
+
+
+def semantic_ctc(
+    llm: Any, tokenizer: Any, prompt: Prompt, projected: list[Tensor], targets: Sequence[str]
+) -> tuple[Tensor, int]:
+    """CTC of the words through the LLM's own output embedding on projected semantic frames.
+
+    Mean over the words' tokens, and their number. It tells the projector early which frame means
+    which word (loss.semantic_ctc). The blank is the end of the turn; a target too long for its
+    frames adds nothing.
+
+    projected  (P, H) of each item
+    """
+    words = [
+        " ".join(line.partition(">")[2] for line in target.splitlines() if line[:1].isdigit())
+        for target in targets
+    ]
+    ids = [encode_text(tokenizer, text) for text in words]
+    tokens = max(1, sum(map(len, ids)))
+    lens_B = torch.tensor([len(one) for one in projected])
+    if not lens_B.any():  # torch refuses a batch without any frame
+        return projected[0].sum(), tokens
+    output = llm.get_output_embeddings()
+    logits_BPV = output(pad_sequence(projected, batch_first=True).to(output.weight.dtype))
+    loss = nn.functional.ctc_loss(
+        logits_BPV.float().log_softmax(-1).transpose(0, 1),
+        torch.tensor(list(chain.from_iterable(ids)), dtype=torch.long, device=logits_BPV.device),
+        lens_B,
+        torch.tensor([len(one) for one in ids]),
+        blank=prompt.ending[0],
+        reduction="sum",
+        zero_infinity=True,
+    )
+    return loss / tokens, tokens
+
+
+CHUNK = 2**25  # logits at a time: 128 MiB in float32, some 200 positions of 151,936
+
+
+def target_cross_entropy(
+    head: Any, hidden_NH: Tensor, labels_N: Tensor, chunk: int = CHUNK
+) -> tuple[Tensor, Tensor]:
+    """Summed cross entropy of `labels_N`, and how many of them are the likeliest token.
+
+    head   the LLM's output embedding, (M, H) to (M, V); it learns where its weights want gradients
+    chunk  logits at a time
+    """
+    weights = [one for one in head.parameters() if one.requires_grad]
+    if torch.is_grad_enabled() and (hidden_NH.requires_grad or weights):
+        loss, correct = _ChunkedLoss.apply(head, labels_N, chunk, hidden_NH, *weights)
+        return loss, correct
+    loss, correct, _ = _in_chunks(head, labels_N, chunk, hidden_NH, None)
+    return loss, correct
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Gradients are those of the forward pass, times what comes back to the loss."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, head: Any, labels_N: Tensor, chunk: int, hidden_NH: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        loss, correct, gradients = _in_chunks(head, labels_N, chunk, hidden_NH, weights)
+        ctx.save_for_backward(*gradients)
+        ctx.mark_non_differentiable(correct)
+        return loss, correct
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, *(one * gradient for one in ctx.saved_tensors)
+
+
+def _in_chunks(
+    head: Any,
+    labels_N: Tensor,
+    chunk: int,
+    hidden_NH: Tensor,
+    weights: tuple[Tensor, ...] | None,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Summed loss, number of right guesses, gradients of `hidden_NH` and `weights`.
+
+    weights  None: no gradients at all
+    """
+    loss = torch.zeros((), device=hidden_NH.device)
+    correct = torch.zeros((), dtype=torch.long, device=hidden_NH.device)
+    sums = [torch.zeros_like(one) for one in (hidden_NH, *(weights or ()))]
+    rows = max(1, chunk // head.weight.shape[0])
+    for start in range(0, len(labels_N), rows):
+        labels_M1 = labels_N[start : start + rows, None]
+        hidden_MH = hidden_NH[start : start + rows].detach()
+        with torch.set_grad_enabled(weights is not None):
+            raw_MV = head(hidden_MH.requires_grad_(weights is not None))
+        logits_MV = raw_MV.detach().float()
+        wanted_M1 = logits_MV.gather(1, labels_M1)
+        best_M1, guess_M1 = logits_MV.max(1, keepdim=True)
+        scores_MV = logits_MV.sub_(best_M1).exp_()  # in place of the logits
+        total_M1 = scores_MV.sum(1, keepdim=True)
+        loss += (total_M1.log() + best_M1 - wanted_M1).sum()
+        correct += (guess_M1 == labels_M1).sum()
+        if weights is None:
+            continue
+        gradient_MV = scores_MV.div_(total_M1)
+        gradient_MV.scatter_add_(1, labels_M1, gradient_MV.new_full(labels_M1.shape, -1.0))
+        own = torch.autograd.grad(raw_MV, (hidden_MH, *weights), gradient_MV.to(raw_MV.dtype))
+        sums[0][start : start + rows] = own[0]
+        for total, one in zip(sums[1:], own[1:], strict=True):
+            total += one
+    return loss, correct, sums

@@ -1,0 +1,177 @@
+"""Simulated talk: one utterance with exact word times, and groups of utterances in time.
+
+group   |--- f3-04: so alice sent the report ---|      |-- f3-04: okay i'm in room two --|
+                      |- m1-02: yeah -|   |--- m5-01: is it ready ---|
+        ^ 0           back-channel inside  overlap     pause <= 0.8 s
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol, TypeVar
+
+import numpy as np
+from scipy.signal import firwin, resample_poly
+
+from tagspeech.simulation.espeak import ESPEAK_RATE, Espeak
+from tagspeech.simulation.sentences import MIN_WORDS
+from tagspeech.simulation.voices import Voice
+
+SAMPLING_RATE = 16000
+SPEECH_LEVEL = 0.05  # root mean square of an utterance, full scale 1: -26 dBFS
+AUDIBLE = 0.005  # of the peak: what is quieter at either end is trimmed
+
+_UNIT = math.gcd(ESPEAK_RATE, SAMPLING_RATE)  # a multiple of it keeps resampling cheap
+
+MAX_GROUP_SECONDS = 12.0
+SPEAKERS_WEIGHTS = (0.3, 0.4, 0.3)  # of groups of one, two, three and more speakers
+SEGMENTS_WEIGHTS = (0.35, 0.25, 0.2, 0.1, 0.1)  # of one, two, ... segments, before the minimum
+BACKCHANNEL_SHARE = 0.2
+OVERLAP_SHARE = 0.65  # of the changes of speaker
+OVERLAPS = (0.3, 1.5)  # seconds
+PAUSES = (0.05, 0.8)  # seconds
+OWN_PAUSE = 0.2  # seconds, the least a speaker waits after himself
+
+
+class Speaker(Protocol):
+    """Whoever speaks, equal only to himself and hashable: a `Voice`, or a person in recordings."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its corpus."""
+
+    @property
+    def gender(self) -> str | None:
+        """F or M; None where it is not known."""
+
+
+SomeSpeaker = TypeVar("SomeSpeaker", bound=Speaker)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One speaker says one text.
+
+    samples  (N,) float32 at 16 kHz, from the first to the last audible sample, at SPEECH_LEVEL
+    words    (word, start, end), seconds from the first sample
+    """
+
+    voice: Speaker
+    text: str
+    samples: np.ndarray
+    words: tuple[tuple[str, float, float], ...]
+
+    @property
+    def is_backchannel(self) -> bool:
+        return len(self.words) < MIN_WORDS
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An utterance in time; `start` and `end` count samples."""
+
+    start: int
+    utterance: Utterance
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.utterance.samples)
+
+
+def utter(espeak: Espeak, voice: Voice, text: str) -> Utterance:
+    """Synthesises `text`, resamples, trims silence and normalises the level."""
+    samples, events = espeak.speak(
+        text, voice.espeak, rate=voice.rate, pitch=voice.pitch, pitch_range=voice.pitch_range
+    )
+    ratio = Fraction(SAMPLING_RATE, round(ESPEAK_RATE * voice.resampling / _UNIT) * _UNIT)
+    up, down = ratio.as_integer_ratio()
+    samples = resample_poly(samples, up, down, window=_low_pass(max(up, down)))
+    audible = np.flatnonzero(np.abs(samples) > AUDIBLE * np.abs(samples).max())
+    first, last = audible[0], audible[-1]
+    samples = samples[first : last + 1]
+    samples *= SPEECH_LEVEL / np.sqrt(np.mean(samples**2))
+    speed = SAMPLING_RATE / (ESPEAK_RATE * float(ratio))
+    heard = [(index, time / speed - first / SAMPLING_RATE) for index, time in events]
+    return Utterance(voice, text, samples, _word_times(text, heard, len(samples) / SAMPLING_RATE))
+
+
+@functools.lru_cache(maxsize=256)
+def _low_pass(length: int) -> np.ndarray:
+    """The filter `resample_poly` would design anew at every call."""
+    return firwin(20 * length + 1, 1 / length, window=("kaiser", 5.0)).astype(np.float32)
+
+
+def _word_times(
+    text: str, events: Sequence[tuple[int, float]], duration: float
+) -> tuple[tuple[str, float, float], ...]:
+    """Word times from (character, second) events; words without an event of their own share the
+    time up to the next event by characters."""
+    characters = [0] + [index for index, _ in events if index > 0] + [len(text) + 1]
+    seconds = [0.0] + [time for index, time in events if index > 0] + [duration]
+    words = text.split()
+    starts = np.cumsum([0] + [len(word) + 1 for word in words])
+    times = np.interp(starts, characters, np.clip(seconds, 0, duration))
+    spans = zip(words, times[:-1], times[1:], strict=True)
+    return tuple((word, float(start), float(end)) for word, start, end in spans)
+
+
+def draw_group(
+    rng: np.random.Generator,
+    pool: Sequence[SomeSpeaker],
+    max_speakers: int,
+    say: Callable[[SomeSpeaker, bool], Utterance],
+    overlap_share: float = OVERLAP_SHARE,
+) -> list[Placed]:
+    """A random utterance group, sorted by start; the first sample of its first utterance is 0.
+
+    It holds 1 to `max_speakers` of `pool`, up to 5 segments (or one each), and at most 12 s;
+    between segments there are overlaps (`overlap_share` of the changes of speaker) or pauses of at
+    most 0.8 s. `say` draws an utterance of a speaker, and is told whether it is the first of the
+    group.
+    """
+    weights = np.array(SPEAKERS_WEIGHTS[:max_speakers])
+    count = 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
+    if count == len(SPEAKERS_WEIGHTS):
+        count = int(rng.integers(count, max_speakers + 1))
+    rest = np.array(SEGMENTS_WEIGHTS[: len(SEGMENTS_WEIGHTS) - count + 1] or (1.0,))
+    extra = int(rng.choice(len(rest), p=rest / rest.sum()))
+    while True:
+        speakers = rng.permutation(len(pool))[:count]
+        turns = rng.permutation(np.concatenate([speakers, rng.choice(speakers, extra)]))
+        placed: list[Placed] = []
+        for turn in turns:
+            utterance = say(pool[turn], not placed)
+            placed.append(Placed(draw_start(rng, placed, utterance, overlap_share), utterance))
+        if max(item.end for item in placed) <= MAX_GROUP_SECONDS * SAMPLING_RATE:
+            return sorted(placed, key=lambda item: item.start)
+
+
+def draw_start(
+    rng: np.random.Generator,
+    placed: Sequence[Placed],
+    utterance: Utterance,
+    overlap_share: float = OVERLAP_SHARE,
+) -> int:
+    """Where `utterance` begins after what is `placed`, in samples: inside or overlapping the last
+    one of somebody else, a share `overlap_share` of them, or after a pause."""
+    if not placed:
+        return 0
+    last = max(placed, key=lambda item: item.end)
+    own_end = max(
+        (i.end for i in placed if i.utterance.voice == utterance.voice), default=-math.inf
+    )
+    overlap, pause = (rng.uniform(*limits) * SAMPLING_RATE for limits in (OVERLAPS, PAUSES))
+    place, is_overlap = rng.random(), rng.random() < overlap_share
+    margin = OVERLAPS[0] * SAMPLING_RATE
+    room = last.end - last.start - 2 * margin - len(utterance.samples)
+    if last.utterance.voice == utterance.voice or not is_overlap:
+        start = last.end + pause
+    elif utterance.is_backchannel and room > 0:
+        start = last.start + margin + place * room
+    else:
+        start = max(last.end - overlap, last.start + margin)
+    return math.ceil(max(start, own_end + OWN_PAUSE * SAMPLING_RATE))

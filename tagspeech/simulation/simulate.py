@@ -1,0 +1,139 @@
+"""Simulated meetings as a corpus on disk, with Lhotse manifests.
+
+    OUTPUT/{train,dev,test,meetings}/sim-train-00001.{wav,json}  see tagspeech.simulation.sessions
+    OUTPUT/{split}_recordings.jsonl.gz {split}_supervisions.jsonl.gz
+    OUTPUT/params.json                                           what it was made with
+
+espeak-ng says what people say (`sentences`) in the voices they have (`voices`), in groups of 1-3
+speakers. `meetings` has the voices and sentences of `test`. The same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tagspeech.errors import InputError
+from tagspeech.files import write_json
+from tagspeech.simulation.conversation import (
+    BACKCHANNEL_SHARE,
+    OVERLAP_SHARE,
+    SAMPLING_RATE,
+    Utterance,
+    utter,
+)
+from tagspeech.simulation.espeak import Espeak
+from tagspeech.simulation.sentences import VOCABULARY, draw_backchannel, draw_sentence
+from tagspeech.simulation.sessions import (
+    GROUPS_PER_SESSION,
+    SimulatedSession,
+    draw_session,
+    make_corpus,
+)
+from tagspeech.simulation.voices import Voice, voices
+
+SIMULATED_SPLITS = ("train", "dev", "test", "meetings")
+REVISION = 2  # of what is generated: a change here makes old sessions stale
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """Sizes are least numbers of groups (sessions hold ten), meetings and their minutes.
+
+    train_from  whose voices and sentences the split train has: "train", or "pretrain" for a corpus
+                that shares neither with any recipe
+    overlap_share  of the changes of speaker; 0.65 overlaps 14 % of the speech, 0.5 11 %
+    """
+
+    train_groups: int = 12500
+    dev_groups: int = 200
+    test_groups: int = 400
+    meetings: int = 3
+    meeting_minutes: float = 5.0
+    max_speakers: int = 3
+    seed: int = 1
+    train_from: str = "train"
+    overlap_share: float = OVERLAP_SHARE
+
+    def __post_init__(self) -> None:
+        for name in ("train_groups", "dev_groups", "test_groups", "meetings", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"simulate: {name} is {getattr(self, name)}, wants 0 or more")
+        if not 1 <= self.max_speakers <= len(voices("dev")):
+            raise InputError(
+                f"simulate: max_speakers is {self.max_speakers}, wants 1 to {len(voices('dev'))}"
+            )
+        if self.train_from not in ("train", "pretrain"):
+            raise InputError(f"simulate: train_from is {self.train_from}, wants train or pretrain")
+        if not 0 <= self.overlap_share <= 1:
+            raise InputError(
+                f"simulate: overlap_share is {self.overlap_share}, wants a share from 0 to 1"
+            )
+        if not 0 < self.meeting_minutes < float("inf"):
+            raise InputError(f"simulate: meeting_minutes is {self.meeting_minutes}, wants > 0")
+
+    def sessions(self, split: str) -> int:
+        """How many recordings `split` has."""
+        if split == "meetings":
+            return self.meetings
+        return -(-int(getattr(self, f"{split}_groups")) // GROUPS_PER_SESSION)
+
+    def source(self, split: str) -> str:
+        """Whose voices and sentences `split` has."""
+        return {"train": self.train_from, "meetings": "test"}.get(split, split)
+
+    def made_with(self, split: str) -> dict[str, Any]:
+        """All that the content of one session of `split` depends on, but for its number."""
+        keys = ("max_speakers", "seed", "overlap_share") + (
+            ("meeting_minutes",) if split == "meetings" else ()
+        )
+        with Espeak() as espeak:
+            version = espeak.version()
+        return {
+            "revision": REVISION,
+            "espeak": version,
+            "source": self.source(split),
+            **{key: getattr(self, key) for key in keys},
+        }
+
+    def draw(self, split: str, index: int) -> SimulatedSession:
+        """Session number `index` of `split`. Each group contains one word of the vocabulary in
+        turn, so that all words occur."""
+        rng = np.random.default_rng([self.seed, zlib.crc32(split.encode()), index])
+        source = self.source(split)
+        pool = draw_pool(rng, voices(source), max(int(rng.integers(3, 5)), self.max_speakers))
+        shortest = self.meeting_minutes * 60 * SAMPLING_RATE if split == "meetings" else 0
+        with Espeak() as espeak:
+
+            def say(group: int, voice: Voice, is_first: bool) -> Utterance:
+                if not is_first and rng.random() < BACKCHANNEL_SHARE:
+                    return utter(espeak, voice, draw_backchannel(rng))
+                word = VOCABULARY[(index * GROUPS_PER_SESSION + group) % len(VOCABULARY)]
+                sentence = draw_sentence(rng, source, word if is_first else None)
+                return utter(espeak, voice, sentence)
+
+            return draw_session(rng, pool, self.max_speakers, say, shortest, self.overlap_share)
+
+
+def simulate(output: str | Path, config: SimulateConfig | None = None, *, jobs: int = 2) -> None:
+    """Makes the corpus in `output`, or what is missing of it, by `jobs` processes.
+
+    Sessions made with other parameters are made again. Raises `InputError` where `output` cannot
+    be written.
+    """
+    output, config = Path(output), config or SimulateConfig()
+    make_corpus(output, config, SIMULATED_SPLITS, jobs=jobs)
+    write_json(output / "params.json", asdict(config))
+
+
+def draw_pool(rng: np.random.Generator, inventory: Sequence[Voice], count: int) -> list[Voice]:
+    """`count` voices, of different variants as far as there are."""
+    order = [inventory[i] for i in rng.permutation(len(inventory))]
+    fresh = {voice.variant: voice for voice in reversed(order)}
+    first = [voice for voice in order if fresh[voice.variant] is voice]
+    return (first + [voice for voice in order if fresh[voice.variant] is not voice])[:count]
