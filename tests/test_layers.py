@@ -1,4 +1,4 @@
-"""Imports point downward only (DEVELOPING.md), also those inside functions."""
+"""Imports point downward only (CONTRIBUTING.md), also those inside functions."""
 
 from __future__ import annotations
 
