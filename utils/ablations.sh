@@ -38,7 +38,7 @@ others=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --help | -h) . utils/parse_options.sh ;;
-    --*) [[ $# -gt 1 ]] || die "option '$1' wants a value; see ablations.sh --help" 2 ;;
+    --*) [[ $# -gt 1 ]] || die "option '$1' must have a value; see ablations.sh --help" 2 ;;
     *) die "unexpected argument '$1'; see ablations.sh --help" 2 ;;
   esac
   case $1 in

@@ -35,7 +35,7 @@ if [[ -z $gpu ]]; then
   gpu=false
   [[ -f $mark ]] && grep -qx 'gpu true' "$mark" && gpu=true
 fi
-[[ $gpu == true || $gpu == false ]] || die "option '--gpu' wants true or false, not '$gpu'" 2
+[[ $gpu == true || $gpu == false ]] || die "option '--gpu' must be true or false, not '$gpu'" 2
 base_wanted=$(wanted)
 dev_wanted=$(cat requirements-dev.txt)
 if [[ -z $python ]] && is_current "$mark" "$base_wanted"; then
@@ -132,11 +132,11 @@ if ! is_current "$mark" "$base_wanted"; then
   # 2. meeteval and spy-der are compiled here. Name what is missing before pip does so at length.
   if [[ $(installed meeteval) != "$(pinned meeteval)" || $(installed spy-der) != "$(pinned spy-der)" ]]; then
     command -v "${CXX:-g++}" >/dev/null 2>&1 || command -v c++ >/dev/null 2>&1 ||
-      die "meeteval and spy-der are built from source and want a C++ compiler, which is missing \
+      die "meeteval and spy-der are built from source and need a C++ compiler, which is missing \
 (Debian and Ubuntu: apt install g++; macOS: xcode-select --install)"
     "$python" -c 'import os, sysconfig as s, sys
 sys.exit(not os.path.exists(os.path.join(s.get_path("include"), "Python.h")))' ||
-      die "meeteval and spy-der are built from source and want Python.h, which is missing \
+      die "meeteval and spy-der are built from source and need Python.h, which is missing \
 (Debian and Ubuntu: apt install python3-dev)"
   fi
 

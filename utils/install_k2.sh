@@ -19,7 +19,7 @@ machine=""
 system=""
 . utils/log.sh
 . utils/parse_options.sh
-[[ $install == true || $install == false ]] || die "option '--install' wants true or false, not '$install'" 2
+[[ $install == true || $install == false ]] || die "option '--install' must be true or false, not '$install'" 2
 . ./path.sh
 
 wheel=$(python3 utils/pick_k2.py requirements-k2.txt "$page" "$torch" "$cuda" "$machine" "$system") || exit 2
