@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Environment only, to be sourced: variables, nothing else.
+# Sourced by other scripts: sets environment variables, nothing else.
 
 TAGSPEECH_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 export TAGSPEECH_ROOT
@@ -13,16 +13,16 @@ case ":${PYTHONPATH:-}:" in
   *) export PYTHONPATH="$TAGSPEECH_ROOT${PYTHONPATH:+:$PYTHONPATH}" ;;
 esac
 
-# Same seed, same bits; and no threads of the tokenizer beside the workers of a data loader.
+# The same seed gives the same bits; the tokenizer starts no threads beside the workers of a data loader.
 export PYTHONHASHSEED=0
 export TOKENIZERS_PARALLELISM=false
 
-# Threads that wait sleep instead of burning the cores which the other processes need.
+# Waiting threads sleep instead of using the cores that other processes need.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-0}"
 
-# glibc: keep freed memory in the process. Training on a CPU frees and takes the same large
-# buffers at every step; giving them back to the kernel each time costs page faults.
+# glibc: keep freed memory in the process. Training on a CPU frees and allocates the same large buffers at
+# every step; returning them to the kernel each time costs page faults.
 export MALLOC_MMAP_MAX_="${MALLOC_MMAP_MAX_:-0}"
 export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-1073741824}"
 export MALLOC_TOP_PAD_="${MALLOC_TOP_PAD_:-67108864}"

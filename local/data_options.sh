@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# To be sourced by egs/NAME/local/data.sh in the folder egs/NAME. Goes to the root of the repository;
-# sets $stage, $data and the variables of NAME's recipe.conf, from the options where these are given.
+# Shared by all recipes: sourced by egs/NAME/local/data.sh in the folder egs/NAME. Changes to the root of the
+# repository and sets $stage, $data and the variables of NAME's recipe.conf, which options override.
 
 stage=""
 data=egs/${PWD##*/}/data
@@ -11,9 +11,9 @@ cd ../..
 . utils/log.sh
 . utils/parse_options.sh
 . ./path.sh
-[[ $stage == 0 || $stage == 1 ]] || die "wants --stage 0 or --stage 1, not '$stage'" 2
+[[ $stage == 0 || $stage == 1 ]] || die "--stage must be 0 or 1, not '$stage'" 2
 
-# copy_manifests: stage 1 where stage 0 writes Lhotse manifests already, beside the corpus
+# copy_manifests: stage 1 of recipes whose stage 0 writes Lhotse manifests beside the corpus
 copy_manifests() {
   local manifest copy
   mkdir -p "$data/manifests"

@@ -1,4 +1,4 @@
-"""Imports point downward only (DEVELOPING.md) and form no circle, also those inside functions."""
+"""Imports point downward only (CONTRIBUTING.md) and form no circle, also those inside functions."""
 
 from __future__ import annotations
 

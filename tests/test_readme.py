@@ -1,4 +1,4 @@
-"""The README's blocks in `bash` and `python` run as written after ./run.sh."""
+"""The blocks in `bash` and `python` of README.md and docs/*.md run as written after ./run.sh."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def house(root: Path, tmp_path: Path, tiny_groups: Path, tiny_model_folder: Path
     return tmp_path
 
 
-def blocks_of(root: Path) -> list[tuple[str, str]]:
-    readme = (root / "README.md").read_text()
-    return re.findall(r"^```(bash|python)\n(.*?)^```", readme, re.M | re.S)
+def blocks_of(page: Path) -> list[tuple[str, str]]:
+    return re.findall(r"^```(bash|python)\n(.*?)^```", page.read_text(), re.M | re.S)
 
 
 def run_block(kind: str, text: str, house: Path) -> None:
+    """Runs a block in the root of `house`."""
     environment = {**os.environ, "PYTHONPATH": str(house)}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     command = ["bash", "-euo", "pipefail", "-c"] if kind == "bash" else [sys.executable, "-c"]
@@ -60,11 +60,12 @@ def run_block(kind: str, text: str, house: Path) -> None:
 
 
 def test_blocks_run_as_written(root: Path, house: Path) -> None:
-    blocks = blocks_of(root)
-    assert [kind for kind, _ in blocks].count("python") >= 1
-    assert [kind for kind, _ in blocks].count("bash") >= 2
-    for kind, text in blocks:
-        run_block(kind, text, house)
+    readme = blocks_of(root / "README.md")
+    assert [kind for kind, _ in readme].count("python") >= 1
+    assert [kind for kind, _ in readme].count("bash") >= 2
+    for page in (root / "README.md", *sorted(root.glob("docs/*.md"))):
+        for kind, text in blocks_of(page):
+            run_block(kind, text, house)
     for name in ("group.seglst.json", "group.rttm"):
         assert (house / "egs/mini/exp/transcripts" / name).exists()
 
@@ -79,5 +80,7 @@ def test_quick_inference_runs_on_a_published_checkpoint(
     pretrained = house / "egs/mini/exp/tagspeech/pretrained"
     shutil.rmtree(pretrained)
     shutil.copytree(checkpoint, pretrained)
-    kind, text = next(block for block in blocks_of(root) if "from_pretrained" in block[1])
+    kind, text = next(
+        block for block in blocks_of(root / "README.md") if "from_pretrained" in block[1]
+    )
     run_block(kind, text, house)

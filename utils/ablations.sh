@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The paper's tables: trains, decodes and scores each variant of a recipe by ./run.sh, and fills a table
-# for each ablation in egs/NAME/RESULTS.md after every experiment. What is done is skipped; a stopped
-# run goes on with the same command; where an experiment was deleted, it alone is run again.
+# The paper's ablations: trains, decodes and scores each variant of a recipe with ./run.sh. After every
+# experiment, it updates the tables in egs/NAME/RESULTS.md. Completed experiments are skipped, and the same
+# command resumes a stopped run. To repeat an experiment, delete its folder.
 #
 # Usage: utils/ablations.sh [--recipe NAME] [--table NAME] [--seeds N] [--name VALUE]...
 #
@@ -11,17 +11,17 @@
 #   --recipe NAME    the folder egs/NAME (default: mini)
 #   --table NAME     encoders, anchor_form, anchor_interval (default: all)
 #   --seeds N        seeds 1 to N of TagSpeech and of a new LLM (default: 1); encoders have one
-#   --config FILE    what variants are laid over (default: egs/NAME/conf/ablations.yaml where there is one,
-#                    otherwise that of ./run.sh)
-#   --exp DIR        DIR/VARIANT/seed-N, and what variants share: DIR/encoders-* with stages 3 to 5, DIR/llm
-#                    (default: egs/NAME/exp-ablations)
+#   --config FILE    the configuration that variants are laid over (default: egs/NAME/conf/ablations.yaml if
+#                    it exists, otherwise that of ./run.sh)
+#   --exp DIR        folder of the experiments, DIR/VARIANT/seed-N, and of what they share: DIR/encoders-* with
+#                    stages 3 to 5, and DIR/llm (default: egs/NAME/exp-ablations)
 #   --results FILE   the Markdown file with the tables (default: egs/NAME/RESULTS.md)
 #   --install false  uses the environment as it is, without utils/install.sh
-#   --name VALUE     any other option of ./run.sh, also --set KEY=VALUE
+#   --name VALUE     any other option of ./run.sh, including --set KEY=VALUE
 #
-# Rows, variants and the paper's figures: local/ablations/tables.yaml. Each variant is a YAML file there, or
-# in egs/NAME/conf/ablations; the log says the command that runs it alone. Where there is a llm.yaml, a
-# TagSpeech is trained with it first, whose LLM is what all variants begin with.
+# local/ablations/tables.yaml has the rows, the variants and the paper's figures. Each variant is a YAML file
+# there, or in egs/NAME/conf/ablations; the log has the command that runs it alone. If there is a llm.yaml, a
+# TagSpeech is trained with it first, and all variants start from its LLM.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . utils/log.sh
@@ -38,7 +38,7 @@ others=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --help | -h) . utils/parse_options.sh ;;
-    --*) [[ $# -gt 1 ]] || die "option '$1' wants a value; see ablations.sh --help" 2 ;;
+    --*) [[ $# -gt 1 ]] || die "option '$1' must have a value; see ablations.sh --help" 2 ;;
     *) die "unexpected argument '$1'; see ablations.sh --help" 2 ;;
   esac
   case $1 in
@@ -80,7 +80,7 @@ if [[ -f egs/$recipe/conf/ablations/llm.yaml ]]; then
   llm=(--llm "$exp/llm/tagspeech/pretrained/llm")
 fi
 cells=$(tagspeech ablation-cells "${tables[@]}")
-free=(--set decode.grammar=false) # to write anything, as in the paper
+free=(--set decode.grammar=false) # decoding without the constraint, as in the paper
 while read -r variant seed encoders; do
   train "$variant" "$variant/seed-$seed" "$encoders" --stop-stage 9 ${llm[@]+"${llm[@]}"} "${free[@]}" \
     --set "train.seed=$seed" --set "llm.new.seed=$seed" --set "llm.new.train.seed=$seed"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes the environment .venv at the root of the repository: the pinned requirements and this
-# package, editable. Does nothing when it is up to date; goes on where a killed call stopped.
+# Creates the environment .venv in the root of the repository: the pinned requirements and this package,
+# editable. Does nothing if it is up to date; a killed call resumes.
 #
 # Usage: utils/install.sh [--gpu true|false] [--dev true|false] [--python PROGRAM]
 #
 #   --gpu     true: torch for CUDA; false: torch for the CPU.
-#             Default: what .venv holds already; the CPU build in a new one
-#   --dev     true: the tools of utils/test.sh as well (default: false)
+#             Default: as in the existing .venv; the CPU build in a new one
+#   --dev     true: also the tools of utils/test.sh (default: false)
 #   --python  a Python 3.10 to 3.13 (default: the first found of python3, python3.13 ... python3.10)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,10 +18,10 @@ python=""
 . utils/parse_options.sh
 
 cpu_page=https://download.pytorch.org/whl/cpu
-mark=.venv/.installed     # lines: folder, gpu, then the files it was made from
+mark=.venv/.installed     # lines: folder, gpu, then the content of the files it was made from
 dev_mark=.venv/.installed-dev
 
-# What the marks must hold; compared as text, which is faster than any hash program starts.
+# The content that the marks must have. Comparing text is faster than starting a hash program.
 wanted() {
   echo "folder $PWD"
   echo "gpu $gpu"
@@ -35,7 +35,7 @@ if [[ -z $gpu ]]; then
   gpu=false
   [[ -f $mark ]] && grep -qx 'gpu true' "$mark" && gpu=true
 fi
-[[ $gpu == true || $gpu == false ]] || die "option '--gpu' wants true or false, not '$gpu'" 2
+[[ $gpu == true || $gpu == false ]] || die "option '--gpu' must be true or false, not '$gpu'" 2
 base_wanted=$(wanted)
 dev_wanted=$(cat requirements-dev.txt)
 if [[ -z $python ]] && is_current "$mark" "$base_wanted"; then
@@ -74,16 +74,16 @@ fi
 exec 9>>.venv.lock
 "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
 
-# 1. The environment itself. One that was copied from elsewhere has programs that start the Python
-#    of its old place: it is made anew.
+# 1. The environment. The programs of one that was copied from elsewhere start the Python of the old
+#    place, so it is recreated.
 if [[ -f $mark ]] && ! grep -qxF "folder $PWD" "$mark"; then
-  log "install: .venv was made in another folder; making it anew"
+  log "install: .venv was made in another folder; recreating it"
   [[ $python == .venv/bin/python ]] && python=$(find_python)
   rm -rf .venv
 fi
 if [[ -x .venv/bin/python && "$(version_of .venv/bin/python)" != "$(version_of "$python")" ]]; then
-  die ".venv is for Python $(version_of .venv/bin/python || echo "that is gone"), not for the \
-one of $python; remove .venv to make it anew"
+  die ".venv is for Python $(version_of .venv/bin/python || echo "that is gone"), not for that \
+of $python; remove .venv to recreate it"
 fi
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
   log "install: making .venv with $python"
@@ -129,19 +129,19 @@ END
 if ! is_current "$mark" "$base_wanted"; then
   rm -f "$mark"
 
-  # 2. meeteval and spy-der are compiled on the spot. Say what is missing before pip says it at length.
+  # 2. meeteval and spy-der are compiled here. Name what is missing before pip does so at length.
   if [[ $(installed meeteval) != "$(pinned meeteval)" || $(installed spy-der) != "$(pinned spy-der)" ]]; then
     command -v "${CXX:-g++}" >/dev/null 2>&1 || command -v c++ >/dev/null 2>&1 ||
-      die "meeteval and spy-der are built from source and want a C++ compiler, which is missing \
+      die "meeteval and spy-der are built from source and need a C++ compiler, which is missing \
 (Debian and Ubuntu: apt install g++; macOS: xcode-select --install)"
     "$python" -c 'import os, sysconfig as s, sys
 sys.exit(not os.path.exists(os.path.join(s.get_path("include"), "Python.h")))' ||
-      die "meeteval and spy-der are built from source and want Python.h, which is missing \
+      die "meeteval and spy-der are built from source and need Python.h, which is missing \
 (Debian and Ubuntu: apt install python3-dev)"
   fi
 
-  # 3. torch: without its dependencies first, so that a CUDA build never drags in its libraries
-  #    where the CPU build is wanted.
+  # 3. torch, first without its dependencies, so that a CUDA build never installs its libraries if
+  #    the CPU build was requested.
   version=$(pinned torch)
   have=$(installed torch)
   if [[ ${have%%+*} != "$version" || ($gpu == true && $(torch_cuda) == None) ||
@@ -160,8 +160,8 @@ sys.exit(not os.path.exists(os.path.join(s.get_path("include"), "Python.h")))' |
   cuda=$(torch_cuda)
   if [[ $gpu == false && $cuda != None ]]; then
     "$python" -m pip uninstall --quiet --yes torch
-    die "pip found only a CUDA build of torch $version (CUDA $cuda), and it was removed again; \
-make $cpu_page reachable, or take it: utils/install.sh --gpu true"
+    die "pip found only a CUDA build of torch $version (CUDA $cuda), which was removed again; \
+make $cpu_page reachable, or accept it: utils/install.sh --gpu true"
   elif [[ $gpu == true && $cuda == None ]]; then
     die "pip found no CUDA build of torch $version for this machine; leave out --gpu true"
   fi

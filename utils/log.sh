@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# To be sourced. Messages go to stderr: stdout is for results.
+# Sourced by other scripts. Messages go to stderr; stdout is for results.
 
 log() {
   echo "$(date '+%Y-%m-%d %H:%M:%S') $*" >&2

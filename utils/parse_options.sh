@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# To be sourced, after utils/log.sh: Kaldi's convention for options.
+# Sourced by other scripts after utils/log.sh: Kaldi's convention for options.
 #
 #   --some-name VALUE   sets the shell variable some_name, which must exist: its value is the default
 #   --set KEY=VALUE     may be repeated; set_args then holds (--set KEY=VALUE --set ...)
-#   --help              prints the comment at the head of the calling script and the file
-#                       $_help_file, where the caller names one
+#   --help              prints the comment at the top of the calling script, and the file $_help_file
+#                       if the caller sets it
 #
-# A variable whose default is true or false takes only these two.
+# A variable whose default is true or false accepts only these two.
 
 _print_help() {
   awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Runs a verb of tagspeech on machines of a Slurm cluster, by sbatch and torchrun, and waits for its end.
+# Runs a verb of tagspeech on the nodes of a Slurm cluster, with sbatch and torchrun, and waits until it ends.
 #
 # Usage: utils/slurm.sh [--name VALUE]... -- VERB ARGUMENTS...
 #
 #   utils/slurm.sh --nodes 2 --processes 4 --log exp/log -- train tagspeech --config conf/tagspeech.yaml ...
 #
-#   --processes N   on each machine (default: 1)
-#   --nodes N       machines (default: 1)
-#   --cpus N        cores for each process (default: 4)
-#   --time LIMIT    as sbatch takes it (default: the cluster's)
-#   --partition P   (default: the cluster's)
-#   --log DIR       where the job's script and what it says go (default: exp/slurm)
-#   --port N        on which the machines find each other (default: 29400)
+#   --processes N   processes per node (default: 1)
+#   --nodes N       number of nodes (default: 1)
+#   --cpus N        cores per process (default: 4)
+#   --time LIMIT    time limit, as for sbatch (default: the cluster's)
+#   --partition P   partition (default: the cluster's)
+#   --log DIR       folder for the job's script and its log (default: exp/slurm)
+#   --port N        port on which the nodes find each other (default: 29400)
 #
-# The repository and all paths must be visible to all machines. A job that the cluster stopped goes on where it
-# was with the same command.
+# The repository and all paths must be visible on all nodes. If the cluster stops the job, the same command
+# resumes it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . utils/log.sh
@@ -27,7 +27,7 @@ partition=""
 log=exp/slurm
 port=29400
 . utils/split_options.sh
-command -v sbatch >/dev/null || die "sbatch is not here; on one machine: utils/local.sh" 2
+command -v sbatch >/dev/null || die "sbatch is not here; on one machine, use utils/local.sh" 2
 
 mkdir -p "$log"
 script=$log/job-$$.sh
@@ -40,7 +40,7 @@ script=$log/job-$$.sh
   echo "set -euo pipefail"
   printf 'cd %q\n' "$PWD"
   echo ". ./path.sh"
-  # The name of the first machine is known only in the job.
+  # The name of the first node is known only in the job.
   # shellcheck disable=SC2016
   echo 'read -r first < <(scontrol show hostnames "$SLURM_JOB_NODELIST")'
   echo "srun torchrun --nnodes $nodes --nproc-per-node $processes --rdzv-id \"\$SLURM_JOB_ID\" \\"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# To be sourced instead of utils/parse_options.sh: options of the script, then `--`, then a verb of tagspeech
-# and its arguments, which end up in the array `verb`.
+# Sourced instead of utils/parse_options.sh: parses the options of the script, then `--`, then a verb of tagspeech
+# and its arguments, which it puts into the array `verb`.
 
 _options=()
 while [[ $# -gt 0 && $1 != -- ]]; do

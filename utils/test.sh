@@ -5,11 +5,10 @@
 # Usage: utils/test.sh [--browser true] [ARGUMENTS OF PYTEST...]
 #        e.g. utils/test.sh tests/test_stage_driver.py -k lock
 #
-#   --browser true   installs Debian's Chromium where there is none (414 MB, needs root), for the tests of
-#                    the report in a browser, which are skipped without one (default: true if CI=true)
+#   --browser true   installs Debian's Chromium if there is none (414 MB, needs root), for the tests of the report
+#                    in a browser, which are otherwise skipped (default: true if CI=true)
 #
-# As many tests run at once as there are processors, those of one file in one process; `-n 0` runs
-# them one by one.
+# As many test files run at once as there are processors, each in one process; `-n 0` runs them one by one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . utils/log.sh

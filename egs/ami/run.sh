@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The recipe "ami": meetings of the AMI corpus, in English, by one of its microphones.
-# Hands over to the one stage driver; its options: ./run.sh --recipe ami --help
+# The recipe "ami": meetings of the AMI corpus, in English, from one choice of microphones.
+# Calls run.sh in the root of the repository; for its options: ./run.sh --recipe ami --help
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 exec ./run.sh --recipe ami "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The recipe "digits": conversations mixed from real recordings of spoken digits, on a CPU.
-# Hands over to the one stage driver; its options: ./run.sh --help
+# The recipe "digits": conversations mixed from recordings of spoken digits, on a CPU.
+# Calls run.sh in the root of the repository; for its options: ./run.sh --recipe digits --help
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 exec ./run.sh --recipe digits "$@"

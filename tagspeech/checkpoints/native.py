@@ -195,7 +195,7 @@ def merge_lora(model: TagSpeechModel) -> None:
 def _card(model: TagSpeechModel) -> str:
     config = model.config
     return (
-        "# TagSpeech model\n\nWho spoke what and when, as target text "
+        "# TagSpeech model\n\nTranscribes conversations: who spoke, when, and what they said "
         "(arXiv 2601.06896). Load it with `TagSpeech.from_pretrained(FOLDER)`.\n\n"
         f"- language: {config.language}\n- LLM: {config.llm.name}, trained: "
         f"{config.llm.trainable}, LoRA: r {config.llm.lora.r}\n- anchor interval: "

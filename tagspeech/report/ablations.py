@@ -171,7 +171,7 @@ def _origins(scored: Mapping[str, Sequence[Scores]], command: str) -> str:
     sessions = ", ".join(sorted({str(one["overall"]["sessions"]) for one in known}))
     return (
         f"`{command}`, at {commits}; {sessions} test groups, speakers by LLM, collar 0, percent: "
-        "the mean over seeds, the least and the greatest in brackets."
+        "mean over seeds, minimum and maximum in brackets."
     )
 
 

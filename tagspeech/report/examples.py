@@ -70,7 +70,7 @@ def write_examples(
     ref, hyp = formats.read(ref_path), formats.read(hyp_path)
     parts = [
         "# Three sessions to listen to\n\n"
-        "Of all test sessions those with the lowest, the median and the highest cpWER.\n"
+        "The test sessions with the lowest, the median and the highest cpWER.\n"
     ]
     with atomic_path(output) as temporary:
         temporary.mkdir()

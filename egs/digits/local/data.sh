@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# The corpus of the recipe "digits": stages 0 (recordings, mixed) and 1 (manifests).
+# The corpus of the recipe "digits": stages 0 (download, mix) and 1 (manifests).
 #
 # Usage: egs/digits/local/data.sh --stage 0|1 [--data DIR] [--name value]...
 #
-#   stage 0 writes DIR/corpus: recordings of single digits, the sessions mixed from them,
+#   stage 0 writes DIR/corpus: recordings of single digits, sessions mixed from them,
 #           {train,dev,test}_{recordings,supervisions}.jsonl.gz
-#   stage 1 writes DIR/manifests: the same manifests, where every recipe has them
+#   stage 1 writes DIR/manifests: copies of these manifests, as in every recipe
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . ../../local/data_options.sh
 
-# download FILE: from $url, going on where a stopped call left FILE.partial
+# download FILE: from $url; resumes in FILE.partial, which a stopped call left
 download() {
-  local elsewhere="load it elsewhere and name it: --corpus-dir PATH" message status=0
-  command -v curl >/dev/null || die "curl is missing, which downloads $url; or $elsewhere"
+  local elsewhere="download it elsewhere and give its path: --corpus-dir PATH" message status=0
+  command -v curl >/dev/null || die "curl, which downloads $url, is missing; install it, or $elsewhere"
   log "downloading $url"
   mkdir -p "${1%/*}"
   get() {
@@ -22,7 +22,7 @@ download() {
   }
   message=$(get "$1" --continue-at -) || status=$?
   case $status in
-    22 | 33 | 36) # the server cannot go on there, or the file was whole already
+    22 | 33 | 36) # the server cannot resume, or the file was already complete
       rm -f "$1.partial"
       status=0
       message=$(get "$1") || status=$?

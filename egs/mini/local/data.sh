@@ -4,7 +4,7 @@
 # Usage: egs/mini/local/data.sh --stage 0|1 [--data DIR] [--name value]...
 #
 #   stage 0 writes DIR/corpus: audio, {train,dev,test,meetings}_{recordings,supervisions}.jsonl.gz
-#   stage 1 writes DIR/manifests: the same manifests, where every recipe has them
+#   stage 1 writes DIR/manifests: copies of these manifests, as in every recipe
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . ../../local/data_options.sh

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Trains what a recipe can start from: two encoders and an LLM, on voices and sentences that no split
-# of the recipe has (conf/pretrain.yaml). Hours on two cores. May be killed and called again; goes on where it stopped.
+# Trains the parts that mini starts from: two encoders and an LLM, on voices and sentences that are in no split
+# of the recipe (conf/pretrain.yaml). Takes hours on two cores. The same command resumes a killed run.
 #
 # Usage: egs/mini/local/pretrain.sh [--output DIR] [--name VALUE]...
 #
-#   --output DIR   where the parts go, in half precision (default: egs/mini/pretrained)
-#   --exp DIR      models and logs (default: egs/mini/exp-pretrain)
-#   --name VALUE   any other option of ./run.sh, also --set KEY=VALUE
+#   --output DIR   folder for the parts, in half precision (default: egs/mini/pretrained)
+#   --exp DIR      folder for models and logs (default: egs/mini/exp-pretrain)
+#   --name VALUE   any other option of ./run.sh, including --set KEY=VALUE
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 . utils/log.sh
@@ -17,7 +17,7 @@ others=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --help | -h) . utils/parse_options.sh ;;
-    --*) [[ $# -gt 1 ]] || die "option '$1' wants a value; see pretrain.sh --help" 2 ;;
+    --*) [[ $# -gt 1 ]] || die "option '$1' must have a value; see pretrain.sh --help" 2 ;;
     *) die "unexpected argument '$1'; see pretrain.sh --help" 2 ;;
   esac
   case $1 in

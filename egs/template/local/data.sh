@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The corpus of a recipe of your own: stages 0 (import) and 1 (manifests).
+# The corpus of your own recipe: stages 0 (import) and 1 (manifests).
 #
 # Usage: egs/NAME/local/data.sh --stage 0|1 [--data DIR] [--name value]...
 #
 #   stage 0 writes DIR/corpus: {train,dev,test}_{recordings,supervisions}.jsonl.gz, rejected.jsonl
-#   stage 1 writes DIR/manifests: the same manifests, where every recipe has them
+#   stage 1 writes DIR/manifests: copies of these manifests, as in every recipe
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . ../../local/data_options.sh
 
-# in_corpus PATH: relative paths are relative to the corpus
+# in_corpus PATH: prints PATH; a relative path is relative to the corpus
 in_corpus() {
   case $1 in
     /*) echo "$1" ;;
