@@ -14,15 +14,20 @@ say_space() {
 
 # list_files FOLDER LIST OPTIONS PATTERN...: writes which corpus this is, so that a change is seen:
 # the folder, the options, size and name of each file whose path fits a pattern. Stops where a
-# pattern fits nothing or a file is empty.
+# pattern fits nothing or a file is empty. Files named ._*, which macOS writes, are skipped with a line.
 list_files() {
-  local folder=$1 list=$2 options=$3 pattern name size
+  local folder=$1 list=$2 options=$3 pattern name size hidden=0 first=""
   [[ -d $folder ]] || die "$folder: no such folder; --corpus-dir names the corpus" 2
   folder=$(cd "$folder" && pwd -P)
   mkdir -p "${list%/*}"
   printf '%s\n' "$folder" "$options" >"$list.partial"
   for pattern in "${@:4}"; do
     while IFS= read -r name; do
+      if [[ ${name##*/} == ._* ]]; then
+        hidden=$((hidden + 1))
+        first=${first:-$name}
+        continue
+      fi
       size=$(wc -c <"$name")
       ((size > 0)) || die "$name: is empty; get it again"
       echo "$((size)) ${name#"$folder/"}"
@@ -31,6 +36,8 @@ list_files() {
     cat "$list.found" >>"$list.partial"
   done
   rm -f "$list.found"
+  ((hidden == 0)) ||
+    log "$folder: $hidden files named ._* are skipped, which macOS writes (the first: $first)"
   mv "$list.partial" "$list"
 }
 

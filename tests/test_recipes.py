@@ -162,6 +162,82 @@ def test_a_meeting_of_alimeeting_without_audio_is_named(
     assert "R8003_M8001.TextGrid: has no audio, R8003_M8001*.wav" in said
 
 
+def stages(root: Path, recipe: str, folder: Path, corpus: Path) -> str:
+    """Stages 0 and 1 of a recipe, gives what they say."""
+    script = root / "egs" / recipe / "local/data.sh"
+    places = ("--data", folder / "data", "--corpus-dir", corpus)
+    return "".join(run(script, *places, "--stage", stage) for stage in (0, 1))
+
+
+PREPARED = {"ami": 11, "alimeeting": 10}  # a TextGrid of the replica is invalid to Lhotse
+HIDDEN = b"\0\5\26\7\0\2\0\0Mac OS X        "  # macOS writes such a file beside every other
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_of_a_stereo_file_of_ami_the_first_channel_is_taken(
+    root: Path, tmp_path: Path, replicas: Path, packed: bool
+) -> None:
+    """Lhotse would leave out the whole meeting."""
+    corpus = Path(shutil.copytree(replicas / "ami", tmp_path / "ami"))
+    audio = corpus / "wav_db/ES2002a/audio/ES2002a.Array1-01.wav"
+    samples, rate = soundfile.read(audio, dtype="int16")
+    soundfile.write(audio, np.stack([samples, np.zeros_like(samples)], axis=1), rate)
+    annotations = corpus / "ami_public_manual_1.6.2"
+    if packed:
+        shutil.make_archive(str(annotations), "zip", annotations)
+        shutil.rmtree(annotations)
+    before = set(corpus.iterdir())
+    said = stages(root, "ami", tmp_path, corpus)
+    assert f"{audio}: has 2 channels: the first of them is taken" in said
+    (recording,) = [
+        one
+        for one in RecordingSet.from_file(tmp_path / "data/manifests/train_recordings.jsonl.gz")
+        if one.id == "ES2002a"
+    ]
+    assert np.array_equal(np.round(recording.load_audio() * 2**15), samples[None])
+    rows = read_rows(tmp_path / "data/manifests/left_out.jsonl")
+    assert "ES2002a" not in {row["recording_id"] for row in rows}
+    assert set(corpus.iterdir()) == before  # a user's folder stays as it is
+
+
+@pytest.mark.parametrize("recipe", ["ami", "alimeeting"])
+def test_files_of_macos_in_a_corpus_are_skipped_with_a_line(
+    root: Path, tmp_path: Path, replicas: Path, recipe: str
+) -> None:
+    corpus = Path(shutil.copytree(replicas / recipe, tmp_path / "corpus"))
+    for path in list(corpus.rglob("*")):
+        if path.is_file():
+            path.with_name(f"._{path.name}").write_bytes(HIDDEN)
+    said = stages(root, recipe, tmp_path, corpus)
+    found = re.search(
+        r"(.*)/corpus: (\d+) files named \._\* are skipped, which macOS writes \(", said
+    )
+    assert found
+    assert int(found[2]) >= 22  # annotations and audio of each meeting
+    assert "._" not in (tmp_path / "data/corpus/files.txt").read_text()
+    assert said.count("Traceback") == 0
+    files = [tmp_path / f"data/manifests/{split}_recordings.jsonl.gz" for split in SPLITS]
+    assert sum(len(RecordingSet.from_file(file)) for file in files) == PREPARED[recipe]
+
+
+def test_marks_in_alimeeting_are_no_words(root: Path, tmp_path: Path, replicas: Path) -> None:
+    corpus = Path(shutil.copytree(replicas / "alimeeting", tmp_path / "corpus"))
+    (path,) = corpus.rglob("R8002_M8002.TextGrid")
+    text = path.read_text()
+    labels = [label for label in re.findall('text = "(.*)"', text) if label]
+    marked = [f"<sil>{labels[0]}<%>{labels[0]}<$>", "<sil>", "<%>"]
+    for old, new in zip(labels, marked, strict=False):
+        text = text.replace(f'text = "{old}"', f'text = "{new}"', 1)
+    path.write_text(text)
+    drive(root, "alimeeting", tmp_path, "--corpus-dir", corpus)
+    groups = read_groups(tmp_path / "data/groups/test.jsonl.gz")
+    texts = [one.text for cut in groups for one in cut.supervisions if "R8002" in cut.id]
+    wanted = [2 * labels[0], "", *labels[3:]]  # somebody laughs or coughs at <%>; <sil> is silence
+    assert sorted(texts) == sorted(wanted)
+    rows = [row for row in read_rows(tmp_path / "data/rejected.jsonl") if row["split"] == "test"]
+    assert [(row["reason"], row["seconds"]) for row in rows] == [("it has no words", 0.0)]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_speaker_of_ami_without_words_is_named(
     root: Path, tmp_path: Path, replicas: Path, packed: bool

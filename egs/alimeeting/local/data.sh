@@ -31,7 +31,7 @@ case $stage in
     get_musan "$musan" "$data/corpus" "$data/corpus/files.txt"
     ;;
   1)
-    corpus=$(head -n 1 "$data/corpus/files.txt")
+    corpus=$(local/usable_corpus.py "$data/corpus/files.txt" "$data/corpus/usable")
     lhotse prepare ali-meeting --mic "$mic" "$corpus" "$data/corpus/prepared"
     put_manifests "$data/corpus/prepared" "alimeeting-$mic" "$data/manifests" eval
     egs/alimeeting/local/left_out_alimeeting.py "$corpus" "$data/manifests" "$data/manifests/$left_out"

@@ -1,24 +1,49 @@
 #!/usr/bin/env python3
-"""Which segments of AliMeeting's annotation are not in the manifests of stage 1, and why.
+"""Takes marks out of the manifests of stage 1, and lists which segments are not in them, and why.
 
 Usage: left_out_alimeeting.py CORPUS MANIFESTS OUTPUT
 
-Lhotse leaves out a whole meeting if a tier of its TextGrid overlaps itself, and what lies behind
-the end of the audio.
+A mark such as <sil> or <%> in a label is no word. A label that has <sil> alone is silence and no
+segment; with other marks alone it is a segment without words. Lhotse leaves out a whole meeting if
+a tier of its TextGrid overlaps itself, and what lies behind the end of the audio.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from lhotse import SupervisionSet
+
+from tagspeech.corpus.manifests import read_manifest, write_manifest
 from tagspeech.corpus.rejections import AnnotatedSpeech, write_left_out
 from tagspeech.errors import InputError
 from tagspeech.files import read_text
 from tagspeech.formats.textgrid import parse
 
 PARTS = {"train": "Train", "dev": "Eval", "test": "Test"}
+MARK = re.compile("<[^<>]*>")
+SILENCE = "<sil>"
+
+
+def without_marks(label: str) -> str:
+    """The words of a label."""
+    return " ".join(MARK.sub(" ", label).split())
+
+
+def take_marks_out(path: Path) -> None:
+    """Rewrites a manifest of supervisions with words alone, and without silence."""
+    write_manifest(
+        path,
+        SupervisionSet.from_segments(
+            replace(one, text=without_marks(one.text))
+            for one in read_manifest(path)
+            if one.text.replace(SILENCE, "").strip()
+        ),
+    )
 
 
 def read_spoken(corpus: Path) -> Iterator[AnnotatedSpeech]:
@@ -34,11 +59,14 @@ def read_spoken(corpus: Path) -> Iterator[AnnotatedSpeech]:
             for number, one in enumerate(segments):
                 speaker = one.speaker.split("_")[-1].removeprefix("SPK")
                 name, times = f"{path.stem}-{speaker}-{number}", (one.start, one.end)
-                yield AnnotatedSpeech(split, path.stem, speaker, name, times, one.words)
+                words = without_marks(one.words)
+                yield AnnotatedSpeech(split, path.stem, speaker, name, times, words)
 
 
 if __name__ == "__main__":
     try:
+        for split in PARTS:
+            take_marks_out(Path(sys.argv[2]) / f"{split}_supervisions.jsonl.gz")
         write_left_out(
             read_spoken(Path(sys.argv[1])),
             Path(sys.argv[2]),

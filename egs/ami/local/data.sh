@@ -34,7 +34,7 @@ case $stage in
     get_musan "$musan" "$data/corpus" "$data/corpus/files.txt"
     ;;
   1)
-    corpus=$(head -n 1 "$data/corpus/files.txt")
+    corpus=$(local/usable_corpus.py "$data/corpus/files.txt" "$data/corpus/usable" --first-channel)
     lhotse prepare ami --mic "$mic" --partition "$partition" "$corpus" "$data/corpus/prepared"
     put_manifests "$data/corpus/prepared" "ami-$mic" "$data/manifests" dev
     egs/ami/local/left_out_ami.py "$corpus" "$partition" "$data/manifests" "$data/manifests/$left_out"
