@@ -132,7 +132,10 @@ def test_what_is_ignored_in_words_and_turns_is_said(
         file.write("a 1 inter_segment_gap 1.7 1.8 ignore_time_segment_in_scoring\n")
     (small / "genders").write_text("carla f\nKarla f\n")
     take(small, speakers=small / "all.rttm", genders=small / "genders")
-    assert f"{small}/all.stm: 1 gaps (ignore_time_segment_in_scoring) are left out" in caplog.text
+    assert (
+        f"{small}/all.stm, line 7: 1 segments (0.10 s) are ignore_time_segment_in_scoring and left "
+        "out" in caplog.text
+    )
     assert (
         f"{small}/all.rttm: 2 of 5 turns have no words and are left out (the first: d, 0-2 s)"
         in caplog.text
