@@ -21,8 +21,7 @@ from lhotse import SupervisionSet
 from tagspeech.data.groups import read_manifest, write_manifest
 from tagspeech.data.left_out import Spoken, write_left_out
 from tagspeech.errors import InputError
-from tagspeech.files import read_text
-from tagspeech.formats.textgrid import parse
+from tagspeech.formats import read
 
 PARTS = {"train": "Train", "dev": "Eval", "test": "Test"}
 MARK = re.compile("<[^<>]*>")
@@ -52,7 +51,7 @@ def read_spoken(corpus: Path) -> Iterator[Spoken]:
         grids = f"{part}_Ali_far/textgrid_dir/*.TextGrid"
         for path in sorted([*corpus.glob(grids), *corpus.glob(f"{part}_Ali/{grids}")]):
             try:
-                segments = parse(read_text(path), str(path), path.stem)
+                segments = read(path, "textgrid", path.stem)
             except InputError:
                 yield Spoken(split, path.stem, "", path.stem, None, "")
                 continue
