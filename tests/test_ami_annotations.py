@@ -10,7 +10,7 @@ import os
 import re
 import struct
 import tarfile
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -63,7 +63,7 @@ def write_silence(path: Path, seconds: float, channels: int) -> None:
 
 def write_corpus(corpus: Path, archive: Path) -> None:
     """The annotations of `MEETINGS`, and silence until a second after the last word or segment."""
-    ends: Counter[str] = Counter()
+    ends: defaultdict[str, float] = defaultdict(float)
     with tarfile.open(archive) as tar:
         for member in tar:
             meeting = Path(member.name).name.split(".")[0]

@@ -21,8 +21,7 @@ from lhotse import SupervisionSet
 from tagspeech.corpus.manifests import read_manifest, write_manifest
 from tagspeech.corpus.rejections import AnnotatedSpeech, write_left_out
 from tagspeech.errors import InputError
-from tagspeech.files import read_text
-from tagspeech.formats.textgrid import parse
+from tagspeech.formats import read
 
 PARTS = {"train": "Train", "dev": "Eval", "test": "Test"}
 MARK = re.compile("<[^<>]*>")
@@ -52,7 +51,7 @@ def read_spoken(corpus: Path) -> Iterator[AnnotatedSpeech]:
         grids = f"{part}_Ali_far/textgrid_dir/*.TextGrid"
         for path in sorted([*corpus.glob(grids), *corpus.glob(f"{part}_Ali/{grids}")]):
             try:
-                segments = parse(read_text(path), str(path), path.stem)
+                segments = read(path, "textgrid", path.stem)
             except InputError:
                 yield AnnotatedSpeech(split, path.stem, "", path.stem, None, "")
                 continue
