@@ -64,7 +64,7 @@ def sot_transcript(cut: Cut) -> str:
 class SotTask:
     """Serialized Output Training of the semantic encoder."""
 
-    sections = ("language", "features", "semantic")
+    stage = 3
 
     def __init__(self, config: Config, groups: CutSet, dev: CutSet, units_path: Path) -> None:
         self.train = config.semantic.train
@@ -118,7 +118,7 @@ class SotTask:
 class VoiceTask:
     """Speaker and gender of each segment, where it is heard alone in its group."""
 
-    sections = ("features", "voice")
+    stage = 4
 
     def __init__(
         self, config: Config, groups: CutSet, dev: CutSet, speakers: Sequence[str]

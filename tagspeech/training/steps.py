@@ -37,8 +37,8 @@ class Task(Protocol):
     @property
     def groups(self) -> CutSet: ...
     @property
-    def sections(self) -> tuple[str, ...]:
-        """The sections of the configuration that this training depends on."""
+    def stage(self) -> int:
+        """The stage of a recipe that it is: what it depends on (`dependencies.of_stage`)."""
 
     def positions(self, group: Cut) -> int:
         """How long the sequence is that is computed for a group."""

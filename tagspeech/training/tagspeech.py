@@ -48,10 +48,7 @@ class TagSpeechTask:
     Encoders hear the audio of the groups where one of them learns too, or `train.from_audio` says.
     """
 
-    sections = (
-        *("language", "features", "semantic", "voice", "prompt", "llm", "target", "loss", "drop"),
-        "train",
-    )
+    stage = 6
 
     def __init__(self, config: Config, model: TagSpeechModel, groups: CutSet, dev: CutSet) -> None:
         self.config, self.train, self.model = config, config.train, model
