@@ -1,4 +1,4 @@
-"""Greedy generation of target texts (PAPER, decoding), held to the target language or free.
+"""Greedy generation of target texts (docs/paper.md), held to the target language or free.
 
 Each forward pass takes every row on by one token and by all that follow in any case; where only a
 few tokens may follow, only their logits are computed.

@@ -26,7 +26,7 @@ from tagspeech.segments import Segment
 log = logging.getLogger(__name__)
 
 LONGEST = 80.0  # seconds; the paper's longest utterance group
-SHORTEST = 0.25  # seconds; under 21 feature frames nothing reaches the LLM (REFERENCE, faults)
+SHORTEST = 0.25  # seconds; under 21 frames nothing reaches the LLM (docs/released-format.md)
 SILENCE = 2.0**-15  # no sample above it: nothing but the last bit of 16
 
 

@@ -1,4 +1,4 @@
-"""Time anchors of a stream, in the forms that the paper compares (PAPER, ablations).
+"""Time anchors of a stream, in the forms that the paper compares (docs/paper.md).
 
     numeric      |1| frames |2| frames |3|            digits of the anchor's number
     text         |0.00| frames |1.28| frames |1.76|   the time, as the target text has it

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Projector(nn.Module):
-    """Stack `stack` frames, Linear, ReLU, Linear (PAPER, projectors): (B, T, D) -> (B, P, H).
+    """Stack `stack` frames, Linear, ReLU, Linear (docs/paper.md): (B, T, D) -> (B, P, H).
 
     P = T // stack: frames of a last, incomplete stack are dropped.
     """
@@ -67,7 +67,7 @@ def row_positions(frames: int, interval: int, length: Callable[[int, int], int])
 def insert_anchors(frames_PH: Tensor, interval: int, digits_10H: Tensor) -> Tensor:
     """Puts numeric anchors between projected frames: (P, H) -> (S, H).
 
-    Anchor n is the digits of n, one row of `digits_10H` each (PAPER, time anchors).
+    Anchor n is the digits of n, one row of `digits_10H` each (docs/paper.md).
     """
 
     def rows(number: int, _: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A plot of an ablation: DER of each variant in its parts, stacked (PAPER, ablations)."""
+"""A plot of an ablation: DER of each variant in its parts, stacked (docs/paper.md)."""
 
 from __future__ import annotations
 

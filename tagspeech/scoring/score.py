@@ -15,7 +15,7 @@ from tagspeech.scoring.words import quiet_meeteval, word_error_rates
 from tagspeech.segments import Segment
 
 PROTOCOLS = ("all", "paper")
-PROTOCOL = (0.5, 80.0)  # seconds of the utterance groups that the paper scores (PAPER, unit)
+PROTOCOL = (0.5, 80.0)  # seconds of the utterance groups that the paper scores (docs/paper.md)
 
 
 def score(

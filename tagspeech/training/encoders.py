@@ -50,7 +50,7 @@ MOST_UNKNOWN = 0.05
 
 
 def sot_transcript(cut: Cut) -> str:
-    """Words in order of start time, the change token where the speaker changes (PAPER, SOT)."""
+    """Words in order of start time, the change token where the speaker changes (docs/paper.md)."""
     words: list[str] = []
     speaker = None
     for segment in group_segments(cut):
@@ -194,7 +194,7 @@ def train_semantic(
 ) -> None:
     """Trains the semantic encoder: writes `output/final.pt` (icefall's names), `units.model`.
 
-    init        weights to start from (PAPER: SOT fine-tunes an encoder that exists); none: new
+    init        weights to start from (in the paper SOT fine-tunes an encoder); none: new
     init_units  sentencepiece model of `init`'s CTC output, which is then kept, with a row more for
                 the speaker change (a transducer keeps the units alone); none: new units and a new
                 output
