@@ -36,8 +36,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . utils/log.sh
 
 # Which recipe: it must be known before its variables can become options.
-recipe=mini
-_before=""
+recipe=mini _before=""
 for _argument in "$@"; do
   [[ $_before == --recipe ]] && recipe=$_argument
   _before=$_argument
@@ -45,97 +44,58 @@ done
 [[ $recipe =~ ^[A-Za-z0-9_-]+$ && -f egs/$recipe/conf/recipe.conf ]] ||
   die "no recipe '$recipe'; there are: $(cd egs && echo */ | tr -d /)" 2
 
-install=true
-stage=""
-stop_stage=10
-data=egs/$recipe/data
-exp=egs/$recipe/exp
-config=""
-variant=""
-encoders=""
-offline=false
-from_scratch=false
-pretrained="" llm="" init_from=""
+install=true offline=false from_scratch=false
+stage="" stop_stage=10
+data=egs/$recipe/data exp=egs/$recipe/exp encoders=""
+config="" variant="" set_args=()
+# shellcheck disable=SC2034 # llm is read by its name, below
+pretrained="" init_from="" llm=""
 semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
-left_out=""
-protocol=all
-whole="test"
-whole_speakers=voice
-vad=silero
-set_args=()
+left_out="" protocol=all whole=test whole_speakers=voice vad=silero
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
 . "$_help_file"
 . utils/parse_options.sh
 [[ ${stage:-0} =~ ^([0-9]|10)$ ]] || die "--stage wants a number from 0 to 10, not '$stage'" 2
-[[ $stop_stage =~ ^([0-9]|10)$ ]] ||
-  die "--stop-stage wants a number from 0 to 10, not '$stop_stage'" 2
+[[ $stop_stage =~ ^([0-9]|10)$ ]] || die "--stop-stage wants a number from 0 to 10, not '$stop_stage'" 2
 
 [[ $install == false ]] || utils/install.sh
 . ./path.sh
 . local/stage.sh
 
-# The configuration, and the parts in it that exist before, or none of them
-if [[ -z $config ]]; then
-  config=egs/$recipe/conf/tagspeech.yaml
-  [[ $from_scratch == false || ! -f egs/$recipe/conf/scratch.yaml ]] ||
-    config=egs/$recipe/conf/scratch.yaml
-fi
+default=egs/$recipe/conf/scratch.yaml
+[[ $from_scratch == true && -f $default ]] || default=egs/$recipe/conf/tagspeech.yaml
+config=${config:-$default}
 [[ -f $config ]] || die "$config: no such file; --config names another" 2
-with_config=(--config "$config" ${variant:+--variant "$variant"})
+with_config=(--config "$config" ${variant:+--variant "$variant"} ${set_args[@]+"${set_args[@]}"})
 encoders=${encoders:-$exp}
-if [[ $from_scratch == true ]]; then
-  pretrained="" llm=""
-  semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
-  with_config+=(--set "parts={}" --set "llm.name=''" --set "llm.revision=null")
-fi
-[[ -z $pretrained ]] || tagspeech verify "$pretrained"
-for name in semantic_init semantic_units semantic_encoder voice_init voice_encoder; do
-  [[ -z ${!name} ]] || with_config+=(--set "parts.$name={}" --set "parts.$name.name=${!name}")
-done
-[[ -z $llm ]] || with_config+=(--set "llm.name=$llm" --set "llm.revision=null")
-if [[ -n $init_from ]]; then # it has all parts
-  [[ -f $init_from/config.json ]] || die "--init-from $init_from: is no folder of a TagSpeech" 2
-  with_config+=(--set "parts={}" --set "llm.name=''" --set "llm.revision=null")
-fi
-with_config+=(${set_args[@]+"${set_args[@]}"})
+[[ -z $pretrained || $from_scratch == true ]] || tagspeech verify "$pretrained"
 
-# Where they are: what stages 3 to 6 start from must be there, and fit, before the long work. A model
-# of --init-from has all of it.
-offline_option=()
-[[ $offline == false ]] || offline_option=(--offline)
-llm=""
-if [[ -z $init_from ]] && ((stop_stage > 2 && ${stage:-0} < 7)); then
-  answer=$(tagspeech parts "${with_config[@]}" --record "$exp/parts.json" \
-    ${offline_option[@]+"${offline_option[@]}"})
-  while IFS= read -r line; do
-    case $line in
-      "") ;;
-      semantic_*=* | voice_*=*) printf -v "${line%%=*}" %s "${line#*=}" ;;
-      *) with_config+=(--set "$line") ;;
-    esac
-    [[ $line != llm.name=* ]] || llm=${line#*=}
-  done <<<"$answer"
-fi
+# Pretrained parts: what stages 3 to 6 start from must be there, and fit, before the long work. The
+# answer has variables of this script, and what the configuration must say besides.
+given=(--record "$exp/parts.json" --new-llm "$exp/llm/pretrained")
+[[ $offline == false ]] || given+=(--offline)
+[[ $from_scratch == false ]] || given+=(--from-scratch)
+((stop_stage > 2 && ${stage:-0} < 7)) || given+=(--no-search)
+for name in init_from llm semantic_init semantic_units semantic_encoder voice_init voice_encoder; do
+  [[ -z ${!name} ]] || given+=("--${name//_/-}" "${!name}")
+done
+answer=$(tagspeech parts "${with_config[@]}" "${given[@]}")
+semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
+new_llm=false llm_folder=""
+while IFS= read -r line; do
+  case $line in
+    "") ;;
+    semantic_*=* | voice_*=* | new_llm=* | llm_folder=*) printf -v "${line%%=*}" %s "${line#*=}" ;;
+    *) with_config+=(--set "$line") ;;
+  esac
+done <<<"$answer"
 # All that the stages need is here, but for an LLM that a model of --init-from only names.
 [[ -n $init_from && $offline == false ]] || export HF_HUB_OFFLINE=1
 
-# The configuration as the stages get it, and resolved: a stage is redone when its sections change.
-new_llm=false
-if [[ -z $llm && -z $init_from ]]; then
-  new_llm=true
-  llm=$exp/llm/pretrained
-  with_config+=(--set "llm.name=$llm")
-fi
-llm_folder="" # what stage 6 depends on; an LLM of the Hub is known by name and commit
-if [[ $new_llm == false && -d $llm ]]; then
-  llm_folder=$llm
-fi
-resolved=$(tagspeech config "${with_config[@]}")
-
-redo_first=false
-[[ -n $stage ]] && redo_first=true
-begin_stages "$exp" "${stage:-0}" "$stop_stage" "$redo_first" "$resolved"
+depends=$(tagspeech config "${with_config[@]}" --stages)
+language=$(sed -n 's/.*"language": "\([^"]*\)".*/\1/p' <<<"$depends")
+begin_stages "$exp" "$stage" "$stop_stage" "$depends"
 
 # What data.sh is called with
 data_options=()
@@ -153,96 +113,69 @@ voice=${voice_encoder:-$encoders/voice/final.pt}
 begin_with=("$semantic" "$voice")
 begin_options=(--semantic "$semantic" --voice "$voice")
 if [[ -n $init_from ]]; then
-  semantic_encoder=$init_from voice_encoder=$init_from
   begin_with=("$init_from")
   begin_options=(--init-from "$init_from")
 fi
+training=(--processes "$processes" --threads "$threads")
 model=$exp/tagspeech/pretrained
 greedy=$exp/tagspeech/greedy
 
+keep_marks_in "$data"
 run_stage 0 "download or simulate" \
-  --marks "$data/.stages" \
   --outputs "${corpus[@]}" \
   --options "${data_options[*]}" \
   -- "egs/$recipe/local/data.sh" --stage 0 --data "$data" --jobs "$jobs" "${data_options[@]}"
 
 run_stage 1 "manifests" \
-  --marks "$data/.stages" \
   --inputs "${corpus[@]}" \
   --outputs "${manifests[@]}" ${left_out:+"$left_out"} \
   -- "egs/$recipe/local/data.sh" --stage 1 --data "$data" --jobs "$jobs" "${data_options[@]}"
 
 run_stage 2 "utterance groups" \
-  --marks "$data/.stages" \
   --inputs "${manifests[@]}" ${left_out:+"$left_out"} \
   --outputs "$data"/groups/{train,dev,test}.jsonl.gz "$data"/rejected.{txt,jsonl} \
-  --sections language \
   --options "max_pause=$max_pause max_rejected=$max_rejected" \
   --work "$data/groups" \
   -- tagspeech groups "${with_config[@]}" --manifests "$data/manifests" --output "$data/groups" \
   --rejected "$data/rejected.jsonl" ${left_out:+--left-out "$left_out"} \
   --max-pause "$max_pause" --max-rejected "$max_rejected"
 
-# given TITLE FILE: says that a trained encoder takes the place of the stage's work
-given() {
-  ((stop_stage < 3)) || log "$1: $2, trained before"
-}
+keep_marks_in "$encoders"
+run_stage 3 "semantic encoder" --given "$semantic_encoder" \
+  --inputs "$data"/groups/{train,dev}.jsonl.gz \
+  ${semantic_init:+"$semantic_init"} ${semantic_units:+"$semantic_units"} \
+  --outputs "$semantic" \
+  --options "processes=$processes" \
+  --work "$encoders/semantic" \
+  -- tagspeech train semantic "${with_config[@]}" --groups "$data/groups" \
+  ${semantic_init:+--init "$semantic_init"} ${semantic_units:+--init-units "$semantic_units"} \
+  --output "$encoders/semantic" "${training[@]}"
 
-if [[ -n $semantic_encoder ]]; then
-  given "stage 3: semantic encoder" "$semantic_encoder"
-else
-  run_stage 3 "semantic encoder" \
-    --marks "$encoders/.stages" \
-    --inputs "$data"/groups/{train,dev}.jsonl.gz \
-    ${semantic_init:+"$semantic_init"} ${semantic_units:+"$semantic_units"} \
-    --outputs "$semantic" \
-    --sections language,features,semantic.encoder,semantic.sot,semantic.train \
-    --options "processes=$processes" \
-    --work "$encoders/semantic" \
-    -- tagspeech train semantic "${with_config[@]}" --groups "$data/groups" \
-    ${semantic_init:+--init "$semantic_init"} ${semantic_units:+--init-units "$semantic_units"} \
-    --output "$encoders/semantic" --processes "$processes" --threads "$threads"
-fi
-
-if [[ -n $voice_encoder ]]; then
-  given "stage 4: voice encoder" "$voice_encoder"
-else
-  run_stage 4 "voice encoder" \
-    --marks "$encoders/.stages" \
-    --inputs "$data"/groups/{train,dev}.jsonl.gz ${voice_init:+"$voice_init"} \
-    --outputs "$voice" \
-    --sections features,voice.encoder,voice.margin,voice.scale,voice.train \
-    --options "processes=$processes" \
-    --work "$encoders/voice" \
-    -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
-    ${voice_init:+--init "$voice_init"} \
-    --output "$encoders/voice" --processes "$processes" --threads "$threads"
-fi
+run_stage 4 "voice encoder" --given "$voice_encoder" \
+  --inputs "$data"/groups/{train,dev}.jsonl.gz ${voice_init:+"$voice_init"} \
+  --outputs "$voice" \
+  --options "processes=$processes" \
+  --work "$encoders/voice" \
+  -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
+  ${voice_init:+--init "$voice_init"} --output "$encoders/voice" "${training[@]}"
 
 run_stage 5 "speaker embeddings" \
-  --marks "$encoders/.stages" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz "${begin_with[@]}" \
   --outputs "$encoders"/embeddings/{train,dev}.jsonl.gz \
-  --sections features \
   --work "$encoders/embeddings" \
-  -- tagspeech embed "${with_config[@]}" --groups "$data/groups" \
-  "${begin_options[@]}" --output "$encoders/embeddings" \
-  --jobs "$jobs" --threads "$threads"
+  -- tagspeech embed "${with_config[@]}" --groups "$data/groups" "${begin_options[@]}" \
+  --output "$encoders/embeddings" --jobs "$jobs" --threads "$threads"
 
+keep_marks_in "$exp"
 train_tagspeech() {
-  if [[ $new_llm == true ]]; then
-    tagspeech new-llm "${with_config[@]}" --groups "$encoders/embeddings" --output "$exp/llm" \
-      --processes "$processes" --threads "$threads"
-  fi
-  tagspeech train tagspeech "${with_config[@]}" --groups "$encoders/embeddings" \
-    "${begin_options[@]}" --output "$exp/tagspeech" \
-    --processes "$processes" --threads "$threads"
+  local with_groups=("${with_config[@]}" --groups "$encoders/embeddings" "${training[@]}")
+  [[ $new_llm == false ]] || tagspeech new-llm "${with_groups[@]}" --output "$exp/llm"
+  tagspeech train tagspeech "${with_groups[@]}" "${begin_options[@]}" --output "$exp/tagspeech"
 }
 run_stage 6 "TagSpeech" \
   --inputs "$encoders"/embeddings/{train,dev}.jsonl.gz "${begin_with[@]}" \
   ${llm_folder:+"$llm_folder"} \
   --outputs "$model/config.json" "$model/model.safetensors" \
-  --sections language,features,semantic.stack,semantic.anchor_interval,semantic.tune_lr,voice.stack,voice.anchor_interval,voice.tune_lr,prompt,llm,target,loss,drop,train \
   --options "processes=$processes" \
   --work "$exp/llm" "$exp/tagspeech" \
   -- train_tagspeech
@@ -250,14 +183,11 @@ run_stage 6 "TagSpeech" \
 run_stage 7 "decode" \
   --inputs "$model" "$data/groups/test.jsonl.gz" \
   --outputs "$greedy"/test.{raw.jsonl,hyp.seglst.json,hyp-voice.seglst.json,ref.seglst.json} \
-  --sections decode \
   --work "$greedy" \
   -- tagspeech decode "${with_config[@]}" --model "$model" \
   --groups "$data/groups/test.jsonl.gz" --output "$greedy" --threads "$threads"
 
-language=$(sed -n 's/.*"language": "\([^"]*\)".*/\1/p' <<<"$resolved")
 score_both() { # speakers by LLM, speakers by voice
-  local speakers
   for speakers in "" -voice; do
     tagspeech score --ref "$greedy/test.ref.seglst.json" \
       --hyp "$greedy/test.hyp$speakers.seglst.json" --raw "$greedy/test.raw.jsonl" \
@@ -269,7 +199,6 @@ run_stage 8 "score" \
   --inputs "$greedy"/test.{raw.jsonl,hyp.seglst.json,hyp-voice.seglst.json,ref.seglst.json} \
   "$data/groups/test.jsonl.gz" \
   --outputs "$greedy"/scores{,-voice}.json \
-  --sections language \
   --options "protocol=$protocol" \
   -- score_both
 
@@ -292,7 +221,6 @@ else
     --inputs "$model" "$data/manifests/$whole"_{recordings,supervisions}.jsonl.gz \
     --outputs "$exp"/meetings/{ref,hyp}{,-linked,-groups}.seglst.json \
     "$exp"/meetings/{scores,scores-linked,scores-groups,results}.json "$exp/meetings/report.html" \
-    --sections decode,language \
     --options "max_pause=$max_pause speakers=$whole_speakers vad=$vad" \
     --work "$exp/meetings" \
     -- tagspeech meetings "${with_config[@]}" --model "$model" --manifests "$data/manifests/$whole" \

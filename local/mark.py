@@ -64,28 +64,19 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def select(config: Mapping[str, Any], sections: str) -> dict[str, Any]:
-    """The named sections ("features,semantic.train") of the configuration, flat: dotted key, value.
+def configuration_of(name: str, stages: str) -> dict[str, Any]:
+    """What a stage depends on of the configuration: dotted key, value.
 
-    Raises `MarkError` for a section that does not exist.
+    name    NN-title
+    stages  what `tagspeech config --stages` prints
+
+    Raises `MarkError` for a stage that is not in it.
     """
-    chosen: dict[str, Any] = {}
-
-    def flatten(key: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for name, item in value.items():
-                flatten(f"{key}.{name}", item)
-        else:
-            chosen[key] = value
-
-    for section in filter(None, sections.split(",")):
-        value: Any = config
-        for name in section.split("."):
-            if not isinstance(value, dict) or name not in value:
-                raise MarkError(f"the configuration has no section {section!r}")
-            value = value[name]
-        flatten(section, value)
-    return chosen
+    of_stages: dict[str, dict[str, Any]] = json.loads(stages)
+    number = str(int(name[:2]))
+    if number not in of_stages:
+        raise MarkError(f"tagspeech/dependencies.py does not say what stage {number} depends on")
+    return of_stages[number]
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
@@ -134,7 +125,7 @@ def check(args: argparse.Namespace) -> None:
     begun_path = args.marks / f"{args.name}.begun"
     new: dict[str, Any] = {
         "options": args.options,
-        "config": select(json.loads(args.config), args.sections),
+        "config": configuration_of(args.name, args.config),
         "inputs": {path: fingerprint(Path(path)) for path in args.inputs},
         "outputs": args.outputs,
     }
@@ -261,8 +252,7 @@ def parse() -> argparse.Namespace:
         sub.add_argument("--name", required=True, help="NN-name")
         if verb is check:
             sub.add_argument("--again", action="store_true", help="begin even if done")
-            sub.add_argument("--config", default="{}", help="what `tagspeech config` prints")
-            sub.add_argument("--sections", default="", help="those the stage depends on: a,b.c")
+            sub.add_argument("--config", required=True, help="of `tagspeech config --stages`")
             sub.add_argument("--options", default="", help="other options that matter")
             sub.add_argument("--inputs", nargs="*", default=[])
             sub.add_argument("--outputs", nargs="*", default=[])

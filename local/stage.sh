@@ -1,18 +1,19 @@
 # shellcheck shell=bash
 # To be sourced by run.sh, after utils/log.sh: one stage at a time, done once, safe to kill.
 #
-#   begin_stages DIR FIRST LAST AGAIN CONFIG    DIR: folder of the experiments;
-#             CONFIG: what `tagspeech config` prints
-#   run_stage N TITLE [--inputs PATH...] [--outputs PATH...] [--work DIR...]
-#             [--sections A,B.C] [--options STRING] [--marks DIR] -- COMMAND [ARGUMENT...]
+#   begin_stages DIR FIRST LAST CONFIG    DIR: folder of the experiment; FIRST: empty for all that is
+#             not done; CONFIG: what `tagspeech config --stages` prints
+#   keep_marks_in DIR                     of the stages that follow; DIR is what experiments share
+#   run_stage N TITLE [--inputs PATH...] [--outputs PATH...] [--work DIR...] [--options STRING]
+#             [--given FILE] -- COMMAND [ARGUMENT...]
 #
-# A stage from FIRST to LAST is run unless local/mark.py finds it done; FIRST is run even if it is
-# done where AGAIN is true. It depends on the content of its inputs, on the sections of the
-# configuration and on the options string; what only changes speed stays out of these. Its work
-# folders hold nothing but the results of one attempt, partial ones too: a stopped stage goes on in
-# them, otherwise they are moved aside first. The command's output goes to the terminal and to
-# DIR/log/NN-title.log; its mark lies in DIR/.stages, or where --marks says: beside what several
-# experiments share. Relative paths are relative to the root of the repository.
+# A stage from FIRST to LAST is run unless local/mark.py finds it done; FIRST itself is run even if it
+# is done. It depends on the content of its inputs, on the configuration as tagspeech/dependencies.py
+# says, and on the options string; what only changes speed stays out of these. Its work folders hold
+# nothing but the results of one attempt, partial ones too: a stopped stage goes on in them, otherwise
+# they are moved aside first. A FILE that is given, unless it is empty, takes the place of the stage.
+# The command's output goes to the terminal and to DIR/log/NN-title.log; its mark lies in DIR/.stages
+# of `keep_marks_in`. Relative paths are relative to the root of the repository.
 
 stage_group="" # process group of the stage at work
 made_paths=()  # path made_paths[i] is an output of stage made_by[i]
@@ -23,28 +24,33 @@ mark() {
 }
 
 begin_stages() {
-  stage_marks=$1/.stages
+  stage_lock=$1/.stages/lock
   stage_logs=$1/log
-  stage_first=$2
+  stage_first=${2:-0}
   stage_last=$3
-  stage_again=$4
-  stage_config=$5
-  mkdir -p "$stage_marks" "$stage_logs" || die "$1: cannot be written"
+  stage_again=$2 # the stage that is run even if it is done
+  stage_config=$4
+  keep_marks_in "$1"
+  mkdir -p "$1/.stages" "$stage_logs" || die "$1: cannot be written"
   take_lock
   trap 'stop_stage 129' HUP
   trap 'stop_stage 130' INT
   trap 'stop_stage 143' TERM
 }
 
+keep_marks_in() {
+  stage_marks=$1/.stages
+}
+
 # Two runs in one folder would write over each other. Descriptor 9 carries the lock; the processes
 # of a stage inherit it, so that those a killed run left behind are noticed, and ended.
 take_lock() {
-  local lock=$stage_marks/lock owner="" group=""
-  exec 9>>"$lock"
+  local owner="" group=""
+  exec 9>>"$stage_lock"
   if ! mark lock 9; then
-    read -r owner group <"$lock" || true
+    read -r owner group <"$stage_lock" || true
     if [[ -z $owner ]] || kill -0 "$owner" 2>/dev/null; then
-      die "another run (process ${owner:-unknown}) is at work in ${stage_marks%/.stages}"
+      die "another run (process ${owner:-unknown}) is at work in ${stage_lock%/.stages/lock}"
     fi
     log "process $owner was killed and left its stage at work: ending it"
     [[ -z $group ]] || kill -KILL -- "-$group" 2>/dev/null || true
@@ -63,17 +69,17 @@ stop_stage() {
 }
 
 run_stage() {
-  local number=$1 title=$2 list="" declaration=() inputs=() outputs=() path marks=$stage_marks
+  local number=$1 title=$2 list="" declaration=() inputs=() outputs=() path given=""
   shift 2
   while [[ $1 != -- ]]; do
-    if [[ $1 == --marks ]]; then
-      marks=$2
+    if [[ $1 == --given ]]; then
+      given=$2
       shift 2
       continue
     fi
     declaration+=("$1")
     case $1 in
-      --inputs | --outputs | --work | --sections | --options) list=$1 ;;
+      --inputs | --outputs | --work | --options) list=$1 ;;
       *) case $list in
         --inputs) inputs+=("$1") ;;
         --outputs) outputs+=("$1") ;;
@@ -83,11 +89,17 @@ run_stage() {
   done
   shift
 
-  for path in ${outputs[@]+"${outputs[@]}"}; do
-    made_paths+=("$path")
-    made_by+=("$number ($title)")
-  done
+  if [[ -z $given ]]; then
+    for path in ${outputs[@]+"${outputs[@]}"}; do
+      made_paths+=("$path")
+      made_by+=("$number ($title)")
+    done
+  fi
   if ((number < stage_first || number > stage_last)); then
+    return 0
+  fi
+  if [[ -n $given ]]; then
+    log "stage $number: $title: $given, trained before"
     return 0
   fi
   for path in ${inputs[@]+"${inputs[@]}"}; do
@@ -96,10 +108,10 @@ run_stage() {
 
   local name again=() answer
   name=$(printf '%02d-%s' "$number" "$(echo "$title" | tr 'A-Z ' 'a-z-')")
-  if [[ $number == "$stage_first" && $stage_again == true ]]; then
+  if [[ $number == "$stage_again" ]]; then
     again=(--again)
   fi
-  answer=$(mark check --marks "$marks" --name "$name" --config "$stage_config" \
+  answer=$(mark check --marks "$stage_marks" --name "$name" --config "$stage_config" \
     ${again[@]+"${again[@]}"} ${declaration[@]+"${declaration[@]}"} 2>&1) ||
     die "stage $number ($title) cannot start: $answer"
   if [[ $answer == "done" ]]; then
@@ -113,7 +125,7 @@ run_stage() {
     die "stage $number ($title) failed: $answer; exit code $stage_status; log: \
 $stage_logs/$name.log" "$stage_status"
   fi
-  answer=$(mark finish --marks "$marks" --name "$name" 2>&1) ||
+  answer=$(mark finish --marks "$stage_marks" --name "$name" 2>&1) ||
     die "stage $number ($title) failed: $answer; log: $stage_logs/$name.log"
 }
 
@@ -148,7 +160,7 @@ run_logged() {
 # note_owner [GROUP]: who works here, for take_lock of the next run. A stage says it itself: a driver
 # that is killed as it starts one could not. On a full disk the stage fails, not this.
 note_owner() {
-  { echo "$$ ${1:-}" >"$stage_marks/lock"; } 2>/dev/null || true
+  { echo "$$ ${1:-}" >"$stage_lock"; } 2>/dev/null || true
 }
 
 # maker_of PATH: words on the stage that makes it, or makes something in it

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """Log-mel filter bank: 25 ms windows every 10 ms (PAPER, input)."""
+    """Log-mel filter bank: 25 ms windows every 10 ms (docs/paper.md)."""
 
     sampling_rate: int = 16000
     num_mel_bins: int = 80
@@ -264,7 +264,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """What the LLM hears of a group: two streams with anchors between their frames (PAPER)."""
+    """What the LLM hears of a group: two streams with anchors between frames (docs/paper.md)."""
 
     # numeric | text: times | placeholder: one token | sinusoidal: added to frames | none
     anchors: str = "numeric"

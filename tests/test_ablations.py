@@ -34,8 +34,6 @@ made = {{
     "new-llm": ["pretrained/config.json"],
     "train tagspeech": ["pretrained/config.json", "pretrained/model.safetensors"],
 }}
-if verb == "parts":
-    sys.exit()
 if verb == "decode":
     from tagspeech import formats
     from tagspeech.segments import Segment

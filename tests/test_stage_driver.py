@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
+
 # Writes what each verb of the command line writes, made from what it reads. STAND_IN_FAIL=VERB
 # fails, STAND_IN_REDRAW=VERB fails between two states of a progress bar, STAND_IN_GONE=VERB fails
 # after the folder of logs was removed, STAND_IN_HANG=VERB leaves a partial result and waits, and
@@ -32,6 +34,9 @@ with open(os.environ["CALLS"], "a") as calls:
     calls.write(verb + "\\n")
 
 if verb == "config":
+    sys.path.insert(0, {str(ROOT)!r})
+    from tagspeech.dependencies import NOT_READ, of_stage
+
     leaf = lambda: {{"x": 1}}
     tree = {{"language": "en", "features": leaf(), "llm": {{}}, "prompt": leaf(),
             "target": leaf(), "loss": leaf(),
@@ -44,19 +49,25 @@ if verb == "config":
         *path, last = key.split(".")
         node = tree
         for name in path:
-            node = node[name]
-        node[last] = {{}} if value == "{{}}" else value
-    sys.exit(print(json.dumps(tree)))
+            node = node.setdefault(name, {{}})
+        node[last] = json.loads(value) if value.startswith("{{") else value
+    assert "--stages" in args
+    sys.exit(print(json.dumps({{stage: of_stage(stage, tree) for stage in NOT_READ}})))
 
 if verb == "parts":
-    given = dict(item.partition("=")[::2] for item in sets)
+    given = {{}} if "--from-scratch" in args else options
+    named = {{}}
     for key in ("semantic_init", "semantic_encoder", "voice_init", "voice_encoder"):
-        if name := given.get(f"parts.{{key}}.name"):
+        if name := given.get("--" + key.replace("_", "-")):
             if not Path(name).exists():
                 sys.exit(f"tagspeech parts: parts.{{key}}: {{name}}: no such file or folder")
             print(f"{{key}}={{name}}")
-    if given.get("llm.name", "''") != "''":
-        print(f"llm.name={{given['llm.name']}}")
+            named[key] = {{"name": name}}
+    print("parts=" + json.dumps(named))
+    if llm := given.get("--llm"):
+        print(f"llm_folder={{llm}}\\nllm.name={{llm}}")
+    else:
+        print("new_llm=true\\nllm.name=" + options["--new-llm"])
     sys.exit()
 
 if verb == "verify":
@@ -555,6 +566,38 @@ def test_other_folders(finished: House, tmp_path: Path) -> None:
     assert (Path(exp) / "semantic/final.pt").exists()
 
 
+def test_new_key_of_any_section_redoes_what_reads_it(finished: House) -> None:
+    """Nobody has named it anywhere."""
+    finished.run("--set", "semantic.invented=1", "--stop-stage", "6")
+    assert finished.calls() == ["train-semantic", "embed", "new-llm", "train-tagspeech"]
+    finished.run("--set", "semantic.invented=1", "--set", "invented.key=1", "--stop-stage", "2")
+    assert finished.calls() == ["groups"]
+
+
+def test_what_only_changes_speed_redoes_nothing(finished: House) -> None:
+    keys = ("train.read_ahead", "semantic.train.try_largest")
+    finished.run(*(word for key in keys for word in ("--set", f"{key}=3")))
+    assert finished.calls() == []
+
+
+def test_stage_that_dependencies_do_not_know_is_an_error(house: House) -> None:
+    path = house.folder / "run.sh"
+    text = path.read_text()
+    path.write_text(
+        text.replace('run_stage 0 "', 'run_stage 11 "').replace("([0-9]|10)", "([0-9]+)")
+    )
+    messages = house.run("--stop-stage", "11", code=1)
+    assert "dependencies.py does not say what stage 11 depends on" in messages
+
+
+def test_pretrained_part_is_named_only_where_its_stage_would_be(finished: House) -> None:
+    part = "egs/mini/pretrained/voice.safetensors"
+    options = ["--from-scratch", "false", "--pretrained", "", "--voice-encoder", part]
+    assert "trained before" not in finished.run(*options, "--stop-stage", "3")
+    assert f"stage 4: voice encoder: {part}, trained before" in finished.run(*options)
+    assert "trained before" not in finished.run(*options, "--stage", "7")
+
+
 def test_path_sets_variables_and_nothing_else(house: House) -> None:
     script = (
         '. ./path.sh; . ./path.sh; echo "$PATH"; env | grep -cE "^(OMP|GOMP|MALLOC_|PYTHONHASH)"'
@@ -595,6 +638,11 @@ def test_install_without_a_python_says_so(house: House, tmp_path: Path) -> None:
         "install.sh: error: no Python 3.10 to 3.13 found; install one, or name it: "
         "utils/install.sh --python PROGRAM\n"
     )
+
+
+def test_stage_driver_stays_short(root: Path) -> None:
+    """What it decides belongs into Python or local/stage.sh."""
+    assert len((root / "run.sh").read_text(encoding="utf-8").splitlines()) <= 230
 
 
 def test_scripts_run_on_a_mac_too(root: Path) -> None:

@@ -189,3 +189,74 @@ def test_parts_of_the_hub_and_again_without_it(
     for url, more in (("http://127.0.0.1:9", ()), (endpoint, ("--offline",))):
         again = verb(folder, tiny_yaml, url, *more)
         assert (again.returncode, again.stdout) == (0, process.stdout), again.stderr
+
+
+# What run.sh asks
+
+
+def answer_of(folder: Path, yaml: Path, *words: str) -> tuple[dict[str, str], str]:
+    """The answer line by line, and what was said on stderr."""
+    command = [sys.executable, "-m", "tagspeech", "parts", "--config", str(yaml)]
+    command += ["--record", str(folder / "exp/parts.json"), *words]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    return dict(line.partition("=")[::2] for line in told.stdout.splitlines()), told.stderr
+
+
+def test_options_go_before_the_configuration(folder: Path, tiny_yaml: Path) -> None:
+    weights, llm = folder / "icefall.pt", folder / "llm"
+    sets = ["--set", "parts.semantic_init={name: none.pt, revision: v1}", "--set", "llm.name=none"]
+    yaml = folder / "named.yaml"
+    yaml.write_text(f"{tiny_yaml.read_text()}parts: {{voice_init: {{name: none.pt}}}}\n")
+    named = ["--semantic-init", str(weights), "--llm", str(llm)]
+    named += ["--voice-encoder", str(folder / "auden")]  # instead of training voice_init
+    answer, _ = answer_of(folder, yaml, *named)
+    assert answer["semantic_init"] == str(weights)
+    assert answer["voice_encoder"] == str(folder / "auden/model.safetensors")
+    assert answer["llm.name"] == answer["llm_folder"] == str(llm)
+    assert json.loads(answer["parts"])["semantic_init"]["revision"] is None
+    assert "new_llm" not in answer
+    # What the user sets goes before the options.
+    answer, _ = answer_of(folder, yaml, *named, "--no-search", *sets)
+    assert json.loads(answer["parts"])["semantic_init"]["name"] == "none.pt"
+    assert answer["llm.name"] == "none"
+
+
+def test_new_llm_where_none_is_named(folder: Path, tiny_yaml: Path) -> None:
+    new = folder / "a #b: [c" / "llm"  # which would be something else in YAML
+    words = ["--new-llm", str(new)]
+    answer, _ = answer_of(folder, tiny_yaml, *words)
+    assert answer.keys() == {"new_llm", "llm.name"}
+    config = load_config(tiny_yaml, [f"llm.name={answer['llm.name']}"])
+    assert config.llm.name == str(new)
+    answer, _ = answer_of(folder, tiny_yaml, *words, "--llm", str(folder / "llm"))
+    assert answer["llm_folder"] == str(folder / "llm")
+
+
+@pytest.mark.parametrize("option", ["--from-scratch", "--init-from"])
+def test_without_parts(folder: Path, tiny_yaml: Path, option: str) -> None:
+    words = [option] if option == "--from-scratch" else [option, str(folder / "llm")]
+    yaml = folder / "named.yaml"
+    yaml.write_text(f"{tiny_yaml.read_text()}parts: {{voice_init: {{name: none.pt}}}}\n")
+    words += ["--semantic-init", "none.pt", "--llm", "none", "--new-llm", "new"]
+    answer, messages = answer_of(folder, yaml, *words)
+    assert not any(part["name"] for part in json.loads(answer["parts"]).values())
+    assert "other parts are not used: semantic_init, llm" in messages
+    assert messages.count("\n") == 1
+    if option == "--from-scratch":
+        assert (answer["new_llm"], answer["llm.name"]) == ("true", "new")
+    else:
+        assert answer["semantic_encoder"] == answer["voice_encoder"] == str(folder / "llm")
+        assert answer["llm.name"] == '""'
+        assert "new_llm" not in answer
+
+
+def test_model_to_begin_with_that_is_none(folder: Path, tiny_yaml: Path) -> None:
+    command = [sys.executable, "-m", "tagspeech", "parts", "--config", str(tiny_yaml)]
+    command += ["--record", str(folder / "parts.json"), "--init-from", str(folder)]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert told.returncode == 2
+    assert told.stderr == (
+        f"tagspeech parts: --init-from {folder}: is no folder of a TagSpeech (no config.json); "
+        "a model of the Hub is downloaded first: hf download ORG/NAME --local-dir FOLDER\n"
+    )

@@ -311,8 +311,19 @@ def test_folder_of_another_run_is_refused(stages: Stages) -> None:
     assert after == before
 
 
+def test_refusal_names_the_key_and_both_values(stages: Stages) -> None:
+    with pytest.raises(InputError, match=r"voice\.margin is 0\.5 now and was 0\.2; remove"):
+        stages.train("voice", stages.folder / "voice", "voice.margin=0.5")
+    with pytest.raises(InputError, match=r"another section features: features\.num_mel_bins"):
+        stages.train("semantic", stages.folder / "semantic", "features.num_mel_bins=40")
+
+
 def test_sections_of_other_stages_do_not_matter(stages: Stages) -> None:
     stages.train("voice", stages.folder / "voice", "decode.max_new_tokens=9", "train.lr=0.5")
+
+
+def test_what_only_changes_speed_does_not_matter(stages: Stages) -> None:
+    stages.train("voice", stages.folder / "voice", "voice.train.read_ahead=1")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The layout of the published checkpoints (REFERENCE, checkpoint layout): read and written.
+"""The layout of the published checkpoints (docs/released-format.md): read and written.
 
     config.json           both encoders' configurations, stacking, anchor intervals
     tokenizer files       with the placeholder of a stream, <|AUDIO|>, as a special token

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
@@ -19,7 +20,9 @@ from tagspeech.cli.arguments import (
     count,
     use_threads,
 )
-from tagspeech.config_file import to_tree
+from tagspeech.config import PartsConfig
+from tagspeech.config_file import load_config, to_tree
+from tagspeech.dependencies import NOT_READ, of_stage
 from tagspeech.errors import InputError
 
 
@@ -116,11 +119,23 @@ def add_embed(verbs: object) -> None:
 
 
 def add_parts(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.checkpoints.starting_points import find_parts
+    names = [field.name for field in dataclasses.fields(PartsConfig)]
 
-        found = find_parts(config_of(args), args.record, offline=args.offline)
-        for name, value in found.items():
+    def run(args: argparse.Namespace) -> None:
+        from tagspeech.checkpoints.recipe_parts import GivenParts, recipe_parts
+
+        named = {name: getattr(args, name) for name in (*names, "llm")}
+        answer = recipe_parts(
+            lambda overrides: load_config(args.config, [*overrides, *args.set], args.variant),
+            GivenParts(
+                {name: value for name, value in named.items() if value},
+                *(args.init_from, args.from_scratch, args.new_llm),
+            ),
+            args.record,
+            offline=args.offline,
+            search=not args.no_search,
+        )
+        for name, value in answer.items():
             print(f"{name}={value}")
 
     summary = "Finds or downloads what was trained before, tries it, prints where it is."
@@ -128,6 +143,14 @@ def add_parts(verbs: object) -> None:
     add_configuration(parser)
     add_path(parser, "record", "JSON file with commits and checksums, read and written")
     parser.add_argument("--offline", action="store_true", help="take only what is downloaded")
+    for name in names:
+        option, text = name.replace("_", "-"), f"path or ORG/NAME, in place of parts.{name}"
+        parser.add_argument(f"--{option}", metavar="NAME", help=text)
+    parser.add_argument("--llm", metavar="NAME", help="path or ORG/NAME, in place of llm.name")
+    add_path(parser, "init-from", "trained TagSpeech with all parts", required=False)
+    parser.add_argument("--from-scratch", action="store_true", help="without any part")
+    add_path(parser, "new-llm", "folder of the LLM that is made where none is named", False)
+    parser.add_argument("--no-search", action="store_true", help="look for no file")
 
 
 def add_new_llm(verbs: object) -> None:
@@ -207,6 +230,13 @@ def add_verify(verbs: object) -> None:
 def add_config(verbs: object) -> None:
     def run(args: argparse.Namespace) -> None:
         tree = to_tree(config_of(args))
-        print(json.dumps(tree, sort_keys=True))
+        if args.stages:
+            print(json.dumps({stage: of_stage(stage, tree) for stage in NOT_READ}))
+        else:
+            print(json.dumps(tree, sort_keys=True))
 
-    add_configuration(add_verb(verbs, "config", "Prints the resolved configuration as JSON.", run))
+    parser = add_verb(verbs, "config", "Prints the resolved configuration as JSON.", run)
+    add_configuration(parser)
+    parser.add_argument(
+        *("--stages",), action="store_true", help="for each stage of a recipe what it depends on"
+    )

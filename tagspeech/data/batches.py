@@ -23,7 +23,7 @@ from tagspeech.config import FeatureConfig, TrainConfig
 from tagspeech.corpus.manifests import read_manifest
 from tagspeech.errors import InputError
 
-LOG_FLOOR = -23.02585  # log(1e-10), what padding holds (REFERENCE, arithmetic)
+LOG_FLOOR = -23.02585  # log(1e-10), the value of padding (docs/released-format.md)
 
 
 def read_groups(path: Path) -> CutSet:
@@ -68,8 +68,8 @@ def _mean_of_channels(audio: Tensor) -> Tensor:
 class FeatureReader:
     """Reads the audio of groups and gives their log-mel features, (B, T, F), and lengths (B,).
 
-    Lhotse's Kaldi-compatible filter bank (REFERENCE, arithmetic); of a group with several channels
-    their mean is heard.
+    Lhotse's Kaldi-compatible filter bank (docs/released-format.md); of a group with several
+    channels their mean is heard.
 
     whisper_bins  so many bins of Whisper's own features follow those of the filter bank, 100 frames
                   a second too; each window of 30 s is scaled for itself, as Whisper wants it

@@ -2,9 +2,9 @@
 
 `encoders.transducer` has the other output that it can have.
 
-Transcripts of a group in order of start time, joined by the speaker-change token (PAPER, semantic
-stream). Shape suffixes: B batch, T frames, F mel bins, D encoder channels, V units, S speakers at
-a time.
+Transcripts of a group in order of start time, joined by the speaker-change token
+(docs/paper.md). Shape suffixes: B batch, T frames, F mel bins, D encoder channels, V units, S
+speakers at a time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The literal prompt of TagSpeech as token ids (REFERENCE, prompt).
+"""The literal prompt of TagSpeech as token ids (docs/released-format.md).
 
     <|im_start|>user\\n<text>SEMANTIC</text>\\n<speaker>VOICE</speaker><|im_end|>\\n
     <|im_start|>assistant\\nTARGET<|im_end|>\\n

@@ -1,4 +1,4 @@
-"""Time anchors of a stream, in the forms that the paper compares (PAPER, ablations).
+"""Time anchors of a stream, in the forms that the paper compares (docs/paper.md).
 
     numeric      |1| frames |2| frames |3|            digits of the anchor's number
     text         |0.00| frames |1.28| frames |1.76|   the time, as the target text has it
@@ -132,7 +132,7 @@ def row_positions(frames: int, interval: int, length: Callable[[int, int], int])
 def insert_anchors(frames_PH: Tensor, interval: int, digits_10H: Tensor) -> Tensor:
     """Puts numeric anchors between projected frames: (P, H) -> (S, H).
 
-    Anchor n is the digits of n, one row of `digits_10H` each (PAPER, time anchors).
+    Anchor n is the digits of n, one row of `digits_10H` each (docs/paper.md).
     """
 
     def rows(number: int, _: int) -> Tensor:

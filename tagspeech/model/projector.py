@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Projector(nn.Module):
-    """Stack `stack` frames, Linear, ReLU, Linear (PAPER, projectors): (B, T, D) -> (B, P, H).
+    """Stack `stack` frames, Linear, ReLU, Linear (docs/paper.md): (B, T, D) -> (B, P, H).
 
     P = T // stack: frames of a last, incomplete stack are dropped.
     """

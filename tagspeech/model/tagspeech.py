@@ -1,4 +1,4 @@
-"""TagSpeech: two encoders, two projectors, one LLM (PAPER, the system).
+"""TagSpeech: two encoders, two projectors, one LLM (docs/paper.md).
 
     features -> semantic encoder -> projector -> anchors -\
     features -> voice encoder    -> projector -> anchors --> prompt -> LLM -> target text
@@ -221,8 +221,9 @@ class TagSpeechModel(nn.Module):
     ) -> LossOutput:
         """Cross entropy of target texts given encoder frames: the mean over all scored tokens.
 
-        Scored is everything after the assistant line, the end of the turn included (REFERENCE).
-        The vocabulary projection is applied at scored positions only, chunk by chunk.
+        Scored is everything after the assistant line, the end of the turn included
+        (docs/released-format.md). The vocabulary projection is applied at scored positions only,
+        chunk by chunk.
 
         given   token ids that the LLM reads up to each token in place of those of `targets`, and
         labels  those it has to write then, IGNORED where nothing is asked

@@ -12,7 +12,7 @@ from tagspeech.scoring.metrics import SessionCounts
 from tagspeech.segments import Segment
 
 PROTOCOLS = ("all", "paper", "as-authors")
-PROTOCOL = (0.5, 80.0)  # seconds of the utterance groups that the paper scores (PAPER, unit)
+PROTOCOL = (0.5, 80.0)  # seconds of the utterance groups that the paper scores (docs/paper.md)
 
 
 def check_protocol(protocol: str, malformed: Collection[str] | None, uem: Any) -> None:

@@ -109,7 +109,7 @@ class CheckpointFolder:
             (self.folder / old).unlink(missing_ok=True)
 
     def average(self) -> dict[str, Tensor]:
-        """Mean of the weights of all kept checkpoints (PAPER, decoding: the last five)."""
+        """Mean of the weights of all kept checkpoints (in the paper the last five)."""
         states = [load(self.folder / name)["model"] for name in self.names()]
         return {
             key: torch.stack([state[key].double() for state in states]).mean(0).to(weight.dtype)

@@ -43,7 +43,7 @@ MOST_UNKNOWN = 0.05
 
 
 def sot_transcript(cut: Cut) -> str:
-    """Words in order of start time, the change token where the speaker changes (PAPER, SOT)."""
+    """Words in order of start time, the change token where the speaker changes (docs/paper.md)."""
     words: list[str] = []
     speaker = None
     for segment in group_segments(cut):
@@ -57,7 +57,7 @@ def sot_transcript(cut: Cut) -> str:
 class SotTask:
     """Serialized Output Training of the semantic encoder."""
 
-    sections = ("language", "features", "semantic")
+    stage = 3
 
     def __init__(self, config: Config, groups: CutSet, dev: CutSet, units_path: Path) -> None:
         self.train = config.semantic.train
@@ -111,7 +111,7 @@ class SotTask:
 class VoiceTask:
     """Speaker and gender of each segment, where it is heard alone in its group."""
 
-    sections = ("features", "voice")
+    stage = 4
 
     def __init__(
         self, config: Config, groups: CutSet, dev: CutSet, speakers: Sequence[str]
@@ -187,7 +187,7 @@ def train_semantic(
 ) -> None:
     """Trains the semantic encoder: writes `output/final.pt` (icefall's names), `units.model`.
 
-    init        weights to start from (PAPER: SOT fine-tunes an encoder that exists); none: new
+    init        weights to start from (in the paper SOT fine-tunes an encoder); none: new
     init_units  sentencepiece model of `init`'s CTC output, which is then kept, with a row more for
                 the speaker change (a transducer keeps the units alone); none: new units and a new
                 output

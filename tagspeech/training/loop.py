@@ -6,7 +6,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tagspeech.config import Config
 from tagspeech.config_file import load_config, to_tree, to_yaml
 from tagspeech.data.augment import Augment
 from tagspeech.data.buckets import training_batches
+from tagspeech.dependencies import of_stage
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, write_text
 from tagspeech.llm.sharding import is_sharded
@@ -68,7 +69,7 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
         raise InputError(f"train.accumulate: wants 1 or more batches, found {train.accumulate}")
     first = rank() == 0
     if first:
-        _claim_folder(output, config, task.sections)
+        _claim_folder(output, config, task.stage)
     checkpoints = CheckpointFolder(output, train.average)
     weights = [one for one in model.parameters() if one.requires_grad]
     here = device()
@@ -193,16 +194,18 @@ def _read_steps(
         yield batches
 
 
-def _claim_folder(output: Path, config: Config, sections: Sequence[str]) -> None:
-    """Writes `config.yaml`, or checks that the run already there has the same sections."""
+def _claim_folder(output: Path, config: Config, stage: int) -> None:
+    """Writes `config.yaml`, or checks that the run already there has the same configuration, as far
+    as this stage depends on it."""
     path = output / "config.yaml"
     if path.exists() and (output / "checkpoints.json").exists():
-        old, new = to_tree(load_config(path)), to_tree(config)
-        for section in sections:
-            if old[section] != new[section]:
+        old, new = (of_stage(stage, to_tree(one)) for one in (load_config(path), config))
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                section = key.partition(".")[0]
                 raise InputError(
-                    f"{path}: is of a run with another section {section}; "
-                    f"remove {output} to start anew"
+                    f"{path}: is of a run with another section {section}: {key} is "
+                    f"{new.get(key)!r} now and was {old.get(key)!r}; remove {output} to start anew"
                 )
     write_text(path, to_yaml(config))
 

@@ -37,8 +37,8 @@ class Task(Protocol):
     @property
     def groups(self) -> CutSet: ...
     @property
-    def sections(self) -> tuple[str, ...]:
-        """The sections of the configuration that this training depends on."""
+    def stage(self) -> int:
+        """The stage of a recipe that it is: what it depends on (`dependencies.of_stage`)."""
 
     def positions(self, group: Cut) -> int:
         """How long the sequence is that is computed for a group."""
@@ -65,7 +65,7 @@ class Task(Protocol):
 def learning_rate(train: TrainConfig, step: int) -> float:
     """The rate of a step, counted from 0.
 
-    eden (PAPER, training; icefall): lr * ((s^2 + E^2) / E^2)^-1/4, E = `eden_steps`, times a
+    eden (docs/paper.md; icefall's): lr * ((s^2 + E^2) / E^2)^-1/4, E = `eden_steps`, times a
     warm-up from one half to one. cosine: a warm-up from nothing, then half a cosine down to nothing
     at `max_steps`.
     """

@@ -50,10 +50,7 @@ class TagSpeechTask:
     Encoders hear the audio of the groups where one of them learns too, or `train.from_audio` says.
     """
 
-    sections = (
-        *("language", "features", "semantic", "voice", "prompt", "llm", "target", "loss", "drop"),
-        "train",
-    )
+    stage = 6
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ from tagspeech.training.prefetch import Batch
 class TextTask:
     """Cross entropy of the speaker block, given the text block and a prompt with empty streams."""
 
-    sections = ("prompt", "llm", "target")
+    stage = 6  # of which it is the first half
 
     def __init__(
         self, config: Config, llm: Any, tokenizer: Any, groups: CutSet, dev: CutSet
