@@ -68,6 +68,17 @@ def of_model(tree: Mapping[str, Any]) -> dict[str, Any]:
     return _without(NOT_OF_A_MODEL, tree)
 
 
+def copy_keys(
+    keys: Sequence[str], source: Mapping[str, Any], target: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`target` with the values that `source` has at some dotted keys; both are nested."""
+    copied = dict(target)
+    for key in keys:
+        name, _, rest = key.partition(".")
+        copied[name] = copy_keys([rest], source[name], copied[name]) if rest else source[name]
+    return copied
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The values in nested dictionaries, by dotted key."""
     flat: dict[str, Any] = {}

@@ -21,7 +21,8 @@ from torch import Tensor
 from tagspeech.checkpoints.native import load_pretrained, save_pretrained, start_from
 from tagspeech.checkpoints.published import save_released
 from tagspeech.config import Config, LoraConfig
-from tagspeech.config_file import load_config
+from tagspeech.config_file import load_config, to_tree
+from tagspeech.dependencies import of_model
 from tagspeech.errors import InputError
 from tagspeech.llm.load import load_llm
 from tagspeech.model.tagspeech import TagSpeechModel
@@ -167,6 +168,43 @@ def test_a_released_model_is_gone_on_from(tiny_base: Path, tiny_yaml: Path, tmp_
     assert model.config.semantic.stack == theirs.config.semantic.stack
     save_pretrained(model, tmp_path / "saved")
     assert loss_of(load_pretrained(TagSpeechModel, tmp_path / "saved")).equal(loss_of(theirs))
+
+
+def test_what_the_model_is_is_recorded_as_it_is(
+    tiny_base: Path, train: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The configuration may mean another model: the weights are those of the one begun from."""
+    model = tiny_base / "model"
+    own = load_pretrained(TagSpeechModel, model).config
+    sets = ["semantic.stack=2", "voice.anchor_interval=5", "prompt.anchors=text"]
+    after = train(*sets, "semantic.train.lr=0.5", steps=1)
+    recorded = load_pretrained(TagSpeechModel, after).config
+    assert of_model(to_tree(recorded)) == of_model(to_tree(own))
+    assert load_config(after.parent / "config.yaml").semantic.stack == own.semantic.stack
+    assert recorded.semantic.train.lr == 0.5
+    (line,) = (one.getMessage() for one in caplog.records if "configured" in one.getMessage())
+    assert line.startswith(f"{model}: its own values are used")
+    for words in (
+        *("semantic.stack 4 (configured: 2)", "voice.anchor_interval 8 (configured: 5)"),
+        "prompt.anchors numeric (configured: text)",
+    ):
+        assert words in line
+    assert line.count("configured:") == 3
+
+
+def test_text_anchors_lie_on_the_grid_that_is_recorded(
+    tiny_base: Path, tiny_yaml: Path, tmp_path: Path
+) -> None:
+    config = load_config(tiny_yaml, [f"llm.name={tiny_base / 'llm'}", "prompt.anchors=text"])
+    torch.manual_seed(4)
+    save_pretrained(TagSpeechModel(config, *load_llm(config.llm)), tmp_path / "text")
+    finer = load_config(tiny_yaml, ["target.time_grid=0.01", "prompt.anchors=text"])
+    model = start_from(finer, tmp_path / "text")
+    assert model.config.target.time_grid == 0.01
+    save_pretrained(model, tmp_path / "saved")
+    again = load_pretrained(TagSpeechModel, tmp_path / "saved")
+    assert again.anchors.time_grid == model.anchors.time_grid == 0.01
+    assert loss_of(again).equal(loss_of(model))
 
 
 def test_encoders_are_named_or_those_of_the_model(tiny_yaml: Path, tmp_path: Path) -> None:

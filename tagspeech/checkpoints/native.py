@@ -7,6 +7,7 @@ which of the two a folder has.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,26 +22,22 @@ from tagspeech.checkpoints.published import (
     load_released_encoders,
     released_config,
 )
-from tagspeech.config import (
-    Config,
-    LLMConfig,
-    LoraConfig,
-    PartsConfig,
-    SemanticConfig,
-    VoiceConfig,
-)
+from tagspeech.config import Config, LLMConfig, LoraConfig, PartsConfig
 from tagspeech.config_file import from_tree, to_tree
+from tagspeech.dependencies import NOT_OF_A_MODEL, copy_keys, of_model
 from tagspeech.encoders.whisper import WhisperStream, build_semantic_encoder
 from tagspeech.encoders.zipformer import Zipformer
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.lora import add_lora, base_state, load_lora, save_lora
+from tagspeech.model.anchors import Anchors
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.weights import copy_weights, read_safetensors
 
+log = logging.getLogger(__name__)
+
 M = TypeVar("M", bound=TagSpeechModel)
-S = TypeVar("S", SemanticConfig, VoiceConfig)
 OWN_LLM = "./llm"  # the LLM lies in the model's own folder
 ADAPTER = "adapter"  # what of the LLM was trained, where that is LoRA
 
@@ -130,9 +127,10 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], Config]:
 def start_from(config: Config, folder: Path, dtype: torch.dtype = torch.float32) -> TagSpeechModel:
     """A model for training that begins with all weights of the one in `folder`, in any layout.
 
-    What it is comes from `folder`: features, encoders, stacks, anchors, LLM. How it is trained, and
-    what of it, comes from `config`, new adapters of the LLM included; `dtype` is that of the LLM.
-    Raises `InputError` where `folder` has adapters of another kind.
+    What it is comes from `folder`: all that `dependencies.NOT_OF_A_MODEL` does not name, such as
+    features, encoders, projectors, anchors, LLM. How it is trained, and what of it, comes from
+    `config`, new adapters of the LLM included; `dtype` is that of the LLM. A warning names what
+    `config` says otherwise. Raises `InputError` where `folder` has adapters of another kind.
     """
     model = load_pretrained(TagSpeechModel, folder, dtype)
     own = model.config
@@ -145,22 +143,30 @@ def start_from(config: Config, folder: Path, dtype: torch.dtype = torch.float32)
         )
     if lora.r and not own.llm.lora.r:
         model.llm = add_lora(model.llm, config.llm)
-    model.config = replace(
-        config,
-        features=own.features,
-        semantic=_shape_of(config.semantic, own.semantic),
-        voice=_shape_of(config.voice, own.voice),
-        prompt=own.prompt,
-        llm=replace(config.llm, name=name, revision=own.llm.revision),
-    )
+    own = replace(own, llm=replace(own.llm, name=name))
+    _warn_of_other_values(config, own, folder)
+    merged = copy_keys(NOT_OF_A_MODEL, to_tree(config), to_tree(own))
+    model.config = from_tree(Config, merged, str(folder))
+    # Anchors in the form of times lie on the grid of the target text, which is learnt anew.
+    grid = config.target.time_grid
+    model.anchors = Anchors(own.prompt.anchors, model.tokenizer, model.prompt, grid)
     model.freeze()
     return model
 
 
-def _shape_of(stream: S, own: S) -> S:
-    """The section of a stream with the encoder, stack and anchors of another."""
-    names = ("encoder", "whisper", "stack", "anchor_interval")
-    return replace(stream, **{name: getattr(own, name) for name in names if hasattr(own, name)})
+def _warn_of_other_values(config: Config, own: Config, folder: Path) -> None:
+    """One line for what a configuration says of a model and the model in `folder` has otherwise."""
+    said, found = of_model(to_tree(config)), of_model(to_tree(own))
+    if not config.llm.name:  # as run.sh has it: the model's own
+        for key in ("llm.name", "llm.revision"):
+            said[key] = found[key]
+    keys = [key for key in {**said, **found} if said.get(key) != found.get(key)]
+    if keys:
+        log.warning(
+            "%s: its own values are used, not those of the configuration: %s",
+            folder,
+            ", ".join(f"{key} {found.get(key)} (configured: {said.get(key)})" for key in keys),
+        )
 
 
 def load_encoders(folder: Path) -> tuple[Config, Zipformer | WhisperStream, Zipformer]:

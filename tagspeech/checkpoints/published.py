@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,12 +23,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tagspeech.checkpoints.export_checks import check_meaning, check_names
 from tagspeech.checkpoints.transformers4 import older_llm_config, older_tokenizer_config
 from tagspeech.config import (
     Config,
     DecodeConfig,
     LLMConfig,
-    PromptConfig,
     SemanticConfig,
     VoiceConfig,
     ZipformerConfig,
@@ -37,7 +36,7 @@ from tagspeech.config import (
 from tagspeech.config_file import from_tree
 from tagspeech.encoders.zipformer import Zipformer, load_zipformer, zipformer_config_from_released
 from tagspeech.errors import InputError
-from tagspeech.files import atomic_path, read_json
+from tagspeech.files import atomic_path, read_json, write_json
 from tagspeech.llm.load import load_llm
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.weights import copy_weights, read_pt, tensors_in
@@ -183,37 +182,40 @@ def _check_digits(model: TagSpeechModel, path: Path) -> None:
 def save_released(model: TagSpeechModel, folder: Path) -> None:
     """Writes `model` in the released layout, in one step; the LLM becomes float16.
 
-    Raises `InputError` for what the layout cannot hold: another front end of the encoders, other
-    sampling rates, other anchors, adapters of the LLM, a weight of the LLM beyond float16.
+    What was written is loaded before it takes its place. Raises `InputError` for what the layout
+    cannot hold: another front end of the encoders, other features, other anchors, other
+    projectors, adapters of the LLM, a weight of the LLM beyond float16.
     """
     config = model.config
     if config.llm.lora.r:
         raise InputError("llm.lora: the released layout has no adapters; first: export merged")
-    if config.prompt != PromptConfig():
-        raise InputError("prompt: the released layout knows only two streams with numeric anchors")
-    if config.features.sampling_rate != 16000:
-        raise InputError("features.sampling_rate: the released layout knows only 16000")
     if config.semantic.whisper:
         raise InputError("semantic.whisper: the released layout knows only Zipformers")
+    check_names(model)
     encoders = {
         name: _encoder_tree(getattr(config, stream).encoder, stream)
         for stream, name in (("semantic", "audio_encoder"), ("voice", "voice_encoder"))
     }
-    llm, tokenizer = _with_audio_token(model)
-    halved = _halved(llm)
     with atomic_path(folder) as temporary:
         temporary.mkdir()
+        for name, tree in encoders.items():
+            (temporary / name).mkdir()
+            write_json(temporary / name / "config.json", tree)
+        meant = released_config(temporary, _config_tree(config, encoders, {}))
+        check_meaning(config, meant)
+        llm, tokenizer = _with_audio_token(model)
+        halved = _halved(llm)
         tokenizer.save_pretrained(temporary)
         llm.save_pretrained(temporary / "llm", state_dict=halved)
+        del halved  # loading takes as much memory again
         written = temporary / "tokenizer_config.json"
-        _write_json(written, older_tokenizer_config(read_json(written)))
+        write_json(written, older_tokenizer_config(read_json(written)))
         written = temporary / "llm" / "config.json"
         llm_tree = older_llm_config({**read_json(written), "dtype": "float16"})
-        _write_json(written, llm_tree)
-        _write_json(temporary / "config.json", _config_tree(config, encoders, llm_tree))
+        write_json(written, llm_tree)
+        tree = _config_tree(config, encoders, llm_tree)
+        write_json(temporary / "config.json", tree)
         for part, name in _ENCODERS.items():
-            (temporary / name).mkdir()
-            _write_json(temporary / name / "config.json", encoders[name])
             save_file(getattr(model, part).state_dict(), temporary / name / "model.safetensors")
         weights = model.state_dict().items()
         projectors = {name: one.cpu() for name, one in weights if name.startswith(PROJECTORS)}
@@ -221,6 +223,11 @@ def save_released(model: TagSpeechModel, folder: Path) -> None:
         digits = _digits_of(model)
         digits["embeddings"] = digits["embeddings"].half()
         torch.save(digits, temporary / "digit_embeddings.pt")
+        try:
+            load_released(TagSpeechModel, temporary, meant, tree, torch.float16)
+        except InputError as error:
+            reason = str(error).replace(str(temporary), str(folder))
+            raise InputError(f"{folder}: is not written: {reason}") from error
 
 
 def _halved(llm: Any) -> dict[str, Tensor]:
@@ -289,7 +296,3 @@ def _with_audio_token(model: TagSpeechModel) -> tuple[Any, Any]:
             for table in {llm.get_input_embeddings().weight, llm.get_output_embeddings().weight}:
                 table[rows:] = table[model.prompt.before[0]]
     return llm, tokenizer
-
-
-def _write_json(path: Path, tree: dict[str, Any]) -> None:
-    path.write_text(json.dumps(tree, indent=2) + "\n")
