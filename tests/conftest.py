@@ -133,11 +133,11 @@ def tiny_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def replicas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with small replicas of AMI and AliMeeting: `ami`, `alimeeting`."""
-    from tagspeech.simulation.replicas import simulate_replica
+    from make import make_replica
 
     folder = tmp_path_factory.mktemp("replicas")
     for layout in ("ami", "alimeeting"):
-        simulate_replica(layout, folder / layout, minutes=0.2)
+        make_replica(layout, folder / layout, minutes=0.2)
     return folder
 
 

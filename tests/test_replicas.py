@@ -15,17 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from alimeeting import MEETINGS as ALIMEETING
+from ami import MEETINGS as AMI
 from lhotse import Recording, SupervisionSegment
 from lhotse.recipes.ali_meeting import prepare_ali_meeting
 from lhotse.recipes.ami import PARTITIONS, prepare_ami
+from make import make_replica
+from mandarin import BACKCHANNELS, GRAMMAR
 
 from tagspeech.corpus.groups import group_segments, make_groups
 from tagspeech.data.batches import read_groups
 from tagspeech.errors import InputError
 from tagspeech.formats.textgrid import parse
 from tagspeech.simulation.espeak import Espeak
-from tagspeech.simulation.replicas import alimeeting, ami, simulate_replica
-from tagspeech.simulation.replicas.mandarin import BACKCHANNELS, GRAMMAR
 from tagspeech.simulation.sentences import draw_sentence, split_of
 
 MINUTES = 0.3
@@ -42,14 +44,14 @@ def of_fault(plans: Any, fault: str) -> str:
 @pytest.fixture(scope="module")
 def ami_replica(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("replica") / "ami"
-    simulate_replica("ami", output, minutes=MINUTES)
+    make_replica("ami", output, minutes=MINUTES)
     return output
 
 
 @pytest.fixture(scope="module")
 def alimeeting_replica(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("replica") / "alimeeting"
-    simulate_replica("alimeeting", output, minutes=MINUTES)
+    make_replica("alimeeting", output, minutes=MINUTES)
     return output
 
 
@@ -97,16 +99,16 @@ def check_sound(recording: Recording, supervisions: list[SupervisionSegment]) ->
 
 
 def test_ami_meetings_lie_in_the_same_split_of_all_partitions() -> None:
-    for plan, partition in itertools.product(ami.MEETINGS, PARTITIONS):
+    for plan, partition in itertools.product(AMI, PARTITIONS):
         assert plan.name in PARTITIONS[partition][plan.split]
-    assert {plan.split for plan in ami.MEETINGS} == set(SPLITS)
+    assert {plan.split for plan in AMI} == set(SPLITS)
 
 
 def test_lhotse_prepares_ami(ami_prepared: tuple[str, Any]) -> None:
     mic, manifests = ami_prepared
     for split in SPLITS:
         part = manifests[split]
-        wanted = {plan.name for plan in ami.MEETINGS if plan.split == split}
+        wanted = {plan.name for plan in AMI if plan.split == split}
         assert {one.id for one in part["recordings"]} == wanted
         assert {one.num_channels for one in part["recordings"]} == {8 if mic == "mdm" else 1}
         for one in part["supervisions"]:
@@ -128,11 +130,11 @@ def test_lhotse_meets_the_faults_of_ami(ami_replica: Path, ami_prepared: tuple[s
     mic, manifests = ami_prepared
 
     def meeting(fault: str) -> tuple[Recording, list[SupervisionSegment]]:
-        return of_recording(manifests["train"], of_fault(ami.MEETINGS, fault))
+        return of_recording(manifests["train"], of_fault(AMI, fault))
 
     def annotated(fault: str) -> float:
         """When the last word ends."""
-        name = of_fault(ami.MEETINGS, fault)
+        name = of_fault(AMI, fault)
         words = (ami_replica / "ami_public_manual_1.6.2" / "words").glob(f"{name}.*")
         found = [re.findall('endtime="([0-9.]+)"', path.read_text()) for path in words]
         return max(float(time) for times in found for time in times)
@@ -146,7 +148,7 @@ def test_lhotse_meets_the_faults_of_ami(ami_replica: Path, ami_prepared: tuple[s
     assert [one.text for one in meeting("empty-segment")[1]][:1] == [""]
     assert own_overlaps(meeting("own-overlap")[1]) == 1
     assert len({one.speaker for one in meeting("one-speaker")[1]}) == 1
-    folder = ami_replica / "wav_db" / of_fault(ami.MEETINGS, "sample-count") / "audio"
+    folder = ami_replica / "wav_db" / of_fault(AMI, "sample-count") / "audio"
     frames = [soundfile.info(path).frames for path in sorted(folder.glob("*Array*"))]
     assert len(frames) == 8
     assert [frames[0] - count for count in frames] == [0, 0, 0, 0, 32000, 0, 0, 0]
@@ -159,7 +161,7 @@ def test_lhotse_meets_the_faults_of_ami(ami_replica: Path, ami_prepared: tuple[s
 
 def test_ami_words_are_all_there_although_a_speaker_overlaps_himself(ami_replica: Path) -> None:
     manifests = prepare_ami(ami_replica, mic="sdm")
-    name = of_fault(ami.MEETINGS, "own-overlap")
+    name = of_fault(AMI, "own-overlap")
     files = (ami_replica / "ami_public_manual_1.6.2" / "words").glob(f"{name}.*")
     written = [re.findall(">([^<,.?]+)</w>", path.read_text()) for path in files]
     read = " ".join(one.text for one in of_recording(manifests["train"], name)[1])
@@ -171,10 +173,10 @@ def test_ami_words_are_all_there_although_a_speaker_overlaps_himself(ami_replica
 
 def test_lhotse_prepares_alimeeting(alimeeting_prepared: tuple[str, Any]) -> None:
     mic, manifests = alimeeting_prepared
-    left_out = of_fault(alimeeting.MEETINGS, "own-overlap")  # Lhotse finds its TextGrid invalid
+    left_out = of_fault(ALIMEETING, "own-overlap")  # Lhotse finds its TextGrid invalid
     for split in SPLITS:
         part = manifests[split]
-        wanted = {plan.name for plan in alimeeting.MEETINGS if plan.split == split} - {left_out}
+        wanted = {plan.name for plan in ALIMEETING if plan.split == split} - {left_out}
         assert {one.id for one in part["recordings"]} == wanted
         assert {one.num_channels for one in part["recordings"]} == {8}
         for one in part["supervisions"]:
@@ -191,7 +193,7 @@ def test_lhotse_meets_the_faults_of_alimeeting(alimeeting_prepared: tuple[str, A
     _, manifests = alimeeting_prepared
 
     def meeting(fault: str) -> tuple[Recording, list[SupervisionSegment]]:
-        return of_recording(manifests["train"], of_fault(alimeeting.MEETINGS, fault))
+        return of_recording(manifests["train"], of_fault(ALIMEETING, fault))
 
     for fault in ("past-end", "short-audio"):
         recording, supervisions = meeting(fault)
@@ -207,7 +209,7 @@ def test_faults_stand_in_the_textgrids(alimeeting_replica: Path) -> None:
 
     def meeting(fault: str) -> tuple[float, Any]:
         """The seconds of audio, and the segments by start."""
-        name = of_fault(alimeeting.MEETINGS, fault)
+        name = of_fault(ALIMEETING, fault)
         (audio,) = (folder / "audio_dir").glob(f"{name}_MS*.wav")
         grid = folder / "textgrid_dir" / f"{name}.TextGrid"
         found = parse(grid.read_text(), str(grid), name)
@@ -280,7 +282,7 @@ def test_ami_groups(tmp_path: Path, ami_prepared: tuple[str, Any]) -> None:
     groups = list(group_all(tmp_path / "groups", manifests, "en"))
     lines = (tmp_path / "groups" / "rejected.jsonl").read_text().splitlines()
     rejected = [json.loads(line) for line in lines]
-    name = of_fault(ami.MEETINGS, "sample-count")
+    name = of_fault(AMI, "sample-count")
     assert {cut.num_channels for cut in groups} == {8 if mic == "mdm" else 1}
     if mic == "mdm":  # one channel is shorter than the others
         whole = max(one.duration for one in manifests["train"]["recordings"] if one.id == name)
@@ -318,46 +320,43 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("layout", ["ami", "alimeeting"])
 def test_same_bytes_for_the_same_seed_and_after_a_kill(tmp_path: Path, layout: str) -> None:
-    simulate_replica(layout, tmp_path / "one", minutes=0.05, seed=3)
+    make_replica(layout, tmp_path / "one", minutes=0.05, seed=3)
     whole = contents(tmp_path / "one")
     audio = sorted((tmp_path / "one").rglob("*.wav"))
-    simulate_replica(layout, tmp_path / "one", minutes=0.05, seed=3)
+    make_replica(layout, tmp_path / "one", minutes=0.05, seed=3)
     assert contents(tmp_path / "one") == whole
     audio[-1].write_bytes(b"cut off")  # of a run that was killed before its last file
     (tmp_path / "one" / "replica.json").unlink()
-    simulate_replica(layout, tmp_path / "one", minutes=0.05, seed=3)
+    make_replica(layout, tmp_path / "one", minutes=0.05, seed=3)
     assert contents(tmp_path / "one") == whole
-    simulate_replica(layout, tmp_path / "one", minutes=0.05, seed=4)
+    make_replica(layout, tmp_path / "one", minutes=0.05, seed=4)
     other = contents(tmp_path / "one")
     assert list(other) == list(whole)
     assert all(other[name] != whole[name] for name in whole if name.endswith(".wav"))
 
 
-def simulate_by_command(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tagspeech", "simulate", *map(str, args)]
+def make_by_command(root: Path, *args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(root / "local/replicas/make.py"), *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
-def test_command_line(tmp_path: Path) -> None:
+def test_command_line(root: Path, tmp_path: Path) -> None:
     options = ("--layout", "alimeeting", "--minutes", 0.05, "--seed", 3)
-    done = simulate_by_command("--output", tmp_path / "one", *options)
+    done = make_by_command(root, "--output", tmp_path / "one", *options)
     assert (done.returncode, done.stdout) == (0, "")
     made_with = json.loads((tmp_path / "one" / "replica.json").read_text())
     assert made_with == {"revision": 1, "layout": "alimeeting", "minutes": 0.05, "seed": 3}
-    assert len(list((tmp_path / "one").rglob("*.TextGrid"))) == len(alimeeting.MEETINGS)
-    done = simulate_by_command("--output", tmp_path, "--layout", "ami", "--train-groups", 10)
+    assert len(list((tmp_path / "one").rglob("*.TextGrid"))) == len(ALIMEETING)
+    done = make_by_command(root, "--output", tmp_path, "--layout", "icsi")
     assert done.returncode == 2
-    assert "--layout goes without --train-groups" in done.stderr
-    done = simulate_by_command("--output", tmp_path, "--minutes", 10)
-    assert done.returncode == 2
-    assert "--minutes needs --layout" in done.stderr
+    assert "argument --layout: invalid choice: 'icsi'" in done.stderr
+    done = make_by_command(root, "--output", tmp_path, "--layout", "ami", "--minutes", 0)
+    assert (done.returncode, done.stderr) == (2, "make.py: minutes must be more than 0, got 0.0\n")
 
 
 def test_bad_parameters_are_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="layout is icsi"):
-        simulate_replica("icsi", tmp_path)
-    with pytest.raises(InputError, match="minutes is 0"):
-        simulate_replica("ami", tmp_path, minutes=0)
-    with pytest.raises(InputError, match="seed is -1"):
-        simulate_replica("ami", tmp_path, seed=-1)
+    with pytest.raises(InputError, match="minutes must be more than 0, got 0"):
+        make_replica("ami", tmp_path, minutes=0)
+    with pytest.raises(InputError, match="seed must be 0 or more, got -1"):
+        make_replica("ami", tmp_path, seed=-1)
     assert list(tmp_path.iterdir()) == []

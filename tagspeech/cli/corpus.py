@@ -14,7 +14,6 @@ from tagspeech.cli.arguments import (
     config_of,
     count,
 )
-from tagspeech.errors import InputError
 
 
 def add_simulate(verbs: object) -> None:
@@ -23,31 +22,10 @@ def add_simulate(verbs: object) -> None:
 
         names = [field.name for field in dataclasses.fields(SimulateConfig)]
         config = SimulateConfig(**{name: getattr(args, name) for name in names})
-        if args.layout is None:
-            if args.minutes is not None:
-                raise InputError("simulate: --minutes needs --layout; or give --meeting-minutes")
-            simulate(args.output, config, jobs=args.jobs)
-            return
-        from tagspeech.simulation.replicas import simulate_replica
+        simulate(args.output, config, jobs=args.jobs)
 
-        for name in names:
-            if name != "seed" and getattr(args, name) != getattr(SimulateConfig(), name):
-                raise InputError(f"simulate: --layout goes without --{name.replace('_', '-')}")
-        minutes = 2.0 if args.minutes is None else args.minutes
-        simulate_replica(args.layout, args.output, minutes=minutes, seed=args.seed)
-
-    parser = add_verb(
-        *(verbs, "simulate"),
-        "Writes simulated meetings with Lhotse manifests, or in the layout of a published corpus.",
-        run,
-    )
+    parser = add_verb(verbs, "simulate", "Writes simulated meetings with Lhotse manifests.", run)
     add_path(parser, "output", "folder of the corpus")
-    parser.add_argument(
-        *("--layout",),
-        choices=("ami", "alimeeting"),
-        help="of a published corpus, with its known faults; takes --minutes and --seed only",
-    )
-    parser.add_argument("--minutes", type=float, help="of each meeting in --layout (default: 2)")
     parser.add_argument("--train-groups", type=int, default=12500)
     parser.add_argument("--dev-groups", type=int, default=200)
     parser.add_argument("--test-groups", type=int, default=400)

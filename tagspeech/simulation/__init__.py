@@ -1,1 +1,1 @@
-"""Simulated speech and meetings, and replicas of published corpora."""
+"""Simulated speech and meetings."""

@@ -1,10 +1,10 @@
-"""A replica of AliMeeting's far-field part, as it is unpacked and as Lhotse reads it.
+"""A replica of AliMeeting's far-field part, in the layout of its archives.
 
-    DIR/Train_Ali_far/audio_dir/R0003_M0046_MS002.wav       the array, 8 channels, 16 kHz
-    DIR/Train_Ali_far/textgrid_dir/R0003_M0046.TextGrid     a tier a speaker, R0003_M0046_F_SPK0093
+    DIR/Train_Ali_far/audio_dir/R0003_M0046_MS002.wav      the array, 8 channels, 16 kHz
+    DIR/Train_Ali_far/textgrid_dir/R0003_M0046.TextGrid    a tier per speaker, R0003_M0046_F_SPK0093
     DIR/Eval_Ali/Eval_Ali_far/...  DIR/Test_Ali/Test_Ali_far/...
 
-A tier in which a speaker overlaps himself is no valid one: Lhotse leaves out the whole meeting.
+If a speaker overlaps themselves, their tier is invalid and Lhotse leaves out the whole meeting.
 """
 
 from __future__ import annotations
@@ -12,18 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from mandarin import mandarin
+from meeting import Plan, SimulatedMeeting, draw_meeting, overstate_length, person_number
+from microphones import record_array
+
 from tagspeech.files import write_text
 from tagspeech.formats.textgrid import Interval, render_tiers
 from tagspeech.simulation.conversation import SAMPLING_RATE
-from tagspeech.simulation.replicas.mandarin import mandarin
-from tagspeech.simulation.replicas.meeting import (
-    Plan,
-    SimulatedMeeting,
-    draw_meeting,
-    person_number,
-    promise_more,
-)
-from tagspeech.simulation.replicas.microphones import array
 from tagspeech.simulation.sessions import write_wav
 from tagspeech.simulation.voices import Voice
 
@@ -45,27 +40,27 @@ FOLDERS = {
     "dev": "Eval_Ali/Eval_Ali_far",
     "test": "Test_Ali/Test_Ali_far",
 }
-EMPTY = (100, 400)  # milliseconds: before anybody speaks
+EMPTY = (100, 400)  # milliseconds of an empty segment, before the first utterance
 
 
 def write_corpus(output: Path, plans: Iterable[Plan], minutes: float, seed: int) -> None:
-    """Writes the meetings of `plans`; a file appears whole or not at all."""
+    """Writes the meetings of `plans`; each file is written atomically."""
     for number, plan in enumerate(plans, 2):
         meeting = draw_meeting(plan, minutes, seed, mandarin)
         folder = output / FOLDERS[plan.split]
         audio = folder / "audio_dir" / f"{plan.name}_MS{number:03d}.wav"
-        write_wav(audio, array(meeting))
+        write_wav(audio, record_array(meeting))
         if plan.fault == "sample-count":
-            promise_more(audio)
+            overstate_length(audio)
         grid = folder / "textgrid_dir" / f"{plan.name}.TextGrid"
-        write_text(grid, render_tiers(tiers(meeting)))
+        write_text(grid, render_tiers(speaker_tiers(meeting)))
 
 
-def tiers(meeting: SimulatedMeeting) -> dict[str, list[Interval]]:
-    """The intervals of each speaker: milliseconds and text."""
-    found: dict[str, list[Interval]] = {}
+def speaker_tiers(meeting: SimulatedMeeting) -> dict[str, list[Interval]]:
+    """The intervals (start and end in ms, text) of each speaker."""
+    tiers: dict[str, list[Interval]] = {}
     for person in meeting.people:
-        found[f"{meeting.plan.name}_{_speaker(person)}"] = [
+        tiers[f"{meeting.plan.name}_{_speaker(person)}"] = [
             (
                 _milliseconds(item.start),
                 _milliseconds(item.end),
@@ -75,9 +70,9 @@ def tiers(meeting: SimulatedMeeting) -> dict[str, list[Interval]]:
             if item.utterance.voice == person
         ]
     if meeting.plan.fault == "empty-segment":
-        for tier in found.values():
+        for tier in tiers.values():
             tier.insert(0, (*EMPTY, " "))
-    return found
+    return tiers
 
 
 def _speaker(voice: Voice) -> str:

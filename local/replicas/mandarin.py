@@ -1,7 +1,7 @@
-"""What simulated people say in Mandarin: sentences of meetings, in hanzi, and their voices.
+"""Mandarin sentences of meetings, in hanzi, and the voices that speak them.
 
-As in `tagspeech.simulation.sentences`, the hash of a sentence decides which split it belongs to.
-Words stand between spaces until they are written.
+As in `tagspeech.simulation.sentences`, the hash of a sentence decides its split. Words are
+separated by spaces until the transcript is written.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ GRAMMAR: dict[str, tuple[str, ...]] = {
 def mandarin(
     espeak: Espeak, rng: np.random.Generator, split: str
 ) -> Callable[[Voice, bool], Utterance]:
-    """What draws an utterance: a voice, in Mandarin, says a sentence or a back-channel."""
+    """Returns a function that draws a Mandarin sentence or back-channel of a voice."""
 
     def say(voice: Voice, is_backchannel: bool) -> Utterance:
         if is_backchannel:

@@ -1,9 +1,9 @@
-"""Long-form talk of a few people, and the faults that published corpora have.
+"""Simulated meetings of a few people, with the known faults of published corpora.
 
 alice  |--- so let's ... ---|-- is it ready --|             |--- okay we ...
 bob             |- yeah -|                 |--- no it ... ---|
-                back-channel   sentences of    overlap    pause (or silence of some seconds)
-                               one turn touch
+                back-channel   sentences of    overlap    pause (or seconds of silence)
+                               one turn adjoin
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from tagspeech.simulation.sessions import EDGES
 from tagspeech.simulation.simulate import draw_pool
 from tagspeech.simulation.voices import Voice, voices
 
-REVISION = 1  # of what is generated: a change here makes old replicas stale
+REVISION = 1  # of the generated data; increase it to invalidate existing replicas
 PEOPLE = 4
-SENTENCES_WEIGHTS = (0.5, 0.3, 0.2)  # of turns of one, two, three sentences
-SILENCE_SHARE = 0.2  # of the turns
+SENTENCES_WEIGHTS = (0.5, 0.3, 0.2)  # probability of turns with one, two, three sentences
+SILENCE_SHARE = 0.2  # share of turns that start after silence
 SILENCES = (1.0, 4.0)  # seconds
-RECENT = 8  # utterances that may still be heard when the next begins
-OWN_OVERLAP = 0.1  # seconds
-PROMISED = 16000  # samples that the header of a broken file promises beyond those that follow
+RECENT = 8  # number of latest utterances that the next one may overlap
+SELF_OVERLAP = 0.1  # seconds
+MISSING = 16000  # samples that a broken file lacks according to its header
 
 Fault = Literal[
     "",
     "past-end",  # the last segments begin after the end of the audio
     "short-audio",  # the audio ends within the last segment
-    "sample-count",  # files hold other numbers of samples than they or each other say
-    "empty-segment",  # segments without a word
-    "own-overlap",  # a speaker begins a sentence before he has ended the one before
+    "sample-count",  # files contradict their headers or each other
+    "empty-segment",  # segments without words
+    "own-overlap",  # a speaker starts a sentence before the end of their previous one
     "one-speaker",
 ]
 
@@ -55,11 +55,12 @@ Say = Callable[[Voice, bool], Utterance]
 
 @dataclass(frozen=True)
 class Plan:
-    """What one meeting is.
+    """Description of one meeting.
 
-    name   of the recording; meetings whose names have the first six characters in common have
-           people in common
-    split  whose voices and sentences it has: train, dev or test
+    Attributes:
+        name: Id of the recording. Meetings that share the first six characters share people.
+        split: "train", "dev" or "test"; decides voices and sentences.
+        fault: Known fault of the meeting; empty for none.
     """
 
     name: str
@@ -71,10 +72,12 @@ class Plan:
 class SimulatedMeeting:
     """A meeting before it is recorded.
 
-    people  whoever may speak in it
-    placed  their utterances, by start; the audio may end before
-    length  samples of the audio
-    rng     what acoustics are drawn with
+    Attributes:
+        plan: Its description.
+        people: All who may speak.
+        placed: Utterances sorted by start; they may extend past the end of the audio.
+        length: Number of samples of the audio.
+        rng: Generator for the acoustics.
     """
 
     plan: Plan
@@ -90,8 +93,15 @@ def draw_meeting(
     seed: int,
     language: Callable[[Espeak, np.random.Generator, str], Say],
 ) -> SimulatedMeeting:
-    """The meeting of `plan`, the same at every call. `language` makes what draws an utterance of a
-    voice, and is told whether a back-channel is wanted, from synthesizer and split."""
+    """Draws the meeting of `plan`, the same at every call.
+
+    Args:
+        plan: Description of the meeting.
+        minutes: Minimum duration.
+        seed: Seed of everything that is drawn.
+        language: Takes synthesizer, generator and split; returns a function that draws an
+            utterance of a voice, a back-channel if its second argument is true.
+    """
     people_rng = np.random.default_rng([seed, zlib.crc32(plan.name[:6].encode())])
     people = draw_pool(people_rng, voices(plan.split), PEOPLE)
     if plan.fault == "one-speaker":
@@ -100,9 +110,9 @@ def draw_meeting(
     with Espeak() as espeak:
         placed = draw_talk(rng, people, minutes * 60, language(espeak, rng, plan.split))
     if plan.fault == "own-overlap":
-        placed = overlap_oneself(placed)
-    ends = max(item.end for item in placed)
-    length = ends + math.ceil(rng.uniform(*EDGES) * SAMPLING_RATE)
+        placed = add_self_overlap(placed)
+    end = max(item.end for item in placed)
+    length = end + math.ceil(rng.uniform(*EDGES) * SAMPLING_RATE)
     if plan.fault == "past-end":
         length = placed[-1].start - SAMPLING_RATE // 5
     elif plan.fault == "short-audio":
@@ -113,8 +123,10 @@ def draw_meeting(
 def draw_talk(
     rng: np.random.Generator, people: Sequence[Voice], seconds: float, say: Say
 ) -> list[Placed]:
-    """Turns of `people`, sorted by start, until `seconds` are over; everybody has one, the
-    first of several sentences."""
+    """Draws turns of `people` until `seconds` are reached; returns utterances sorted by start.
+
+    Everybody speaks at least once. The first turn has the maximum number of sentences.
+    """
     placed: list[Placed] = []
     turn, end = 0, math.ceil(rng.uniform(*EDGES) * SAMPLING_RATE)
     last: Voice | None = None
@@ -136,9 +148,9 @@ def draw_talk(
     return sorted(placed, key=lambda item: item.start)
 
 
-def overlap_oneself(placed: Sequence[Placed]) -> list[Placed]:
-    """Moves one sentence into the one before it, of the same turn: less than the words that meet,
-    so that it stays clear which word belongs to which."""
+def add_self_overlap(placed: Sequence[Placed]) -> list[Placed]:
+    """Moves one sentence of a turn into its predecessor, by at most half of either word there, so
+    that the order of words stays clear."""
 
     def shortest(first: Placed, second: Placed) -> float:
         (_, start, end), (_, begin, stop) = first.utterance.words[-1], second.utterance.words[0]
@@ -151,25 +163,24 @@ def overlap_oneself(placed: Sequence[Placed]) -> list[Placed]:
         if second.start == first.end and second.utterance.voice == first.utterance.voice
     ]
     first, second = max(pairs, key=lambda pair: shortest(*pair))
-    shift = int(min(OWN_OVERLAP, shortest(first, second) / 2) * SAMPLING_RATE)
+    shift = int(min(SELF_OVERLAP, shortest(first, second) / 2) * SAMPLING_RATE)
     moved = Placed(second.start - shift, second.utterance)
     others = [item for item in placed if item is not second]
     return sorted([*others, moved], key=lambda item: item.start)
 
 
 def person_number(voice: Voice) -> int:
-    """A number from 1 on, one for each voice of train, dev and test."""
-    names = [one.name for split in ("train", "dev", "test") for one in voices(split)]
+    """The number of a voice among those of train, dev and test, from 1."""
+    names = [other.name for split in ("train", "dev", "test") for other in voices(split)]
     return names.index(voice.name) + 1
 
 
-def promise_more(path: Path) -> None:
-    """Makes the header of a WAV file promise `PROMISED` samples more than follow, as after a
-    download that broke off."""
+def overstate_length(path: Path) -> None:
+    """Adds `MISSING` samples to the length in a WAV header, as in a partial download."""
     data = bytearray(path.read_bytes())
-    (block,) = struct.unpack_from("<H", data, 32)  # bytes of a sample of all channels
-    for place in (4, 40):  # lengths of the file and of its samples
-        (size,) = struct.unpack_from("<I", data, place)
-        struct.pack_into("<I", data, place, size + PROMISED * block)
+    (block,) = struct.unpack_from("<H", data, 32)  # bytes per sample of all channels
+    for offset in (4, 40):  # sizes of the file and of its samples
+        (size,) = struct.unpack_from("<I", data, offset)
+        struct.pack_into("<I", data, offset, size + MISSING * block)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)

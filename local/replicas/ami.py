@@ -1,12 +1,12 @@
-"""A replica of the AMI corpus, as Lhotse downloads and reads it.
+"""A replica of the AMI corpus, in the layout of Lhotse's download.
 
     DIR/wav_db/ES2002a/audio/ES2002a.Array1-01.wav ... -08.wav    the array; the first is sdm
     DIR/wav_db/ES2002a/audio/ES2002a.Mix-Headset.wav              ihm-mix
-    DIR/ami_public_manual_1.6.2/corpusResources/meetings.xml      who speaks as A, B, C, D
+    DIR/ami_public_manual_1.6.2/corpusResources/meetings.xml      speakers of A, B, C, D
     DIR/ami_public_manual_1.6.2/words/ES2002a.A.words.xml         words and full stops with times
-    DIR/ami_public_manual_1.6.2/segments/ES2002a.A.segments.xml   spans with references to words
+    DIR/ami_public_manual_1.6.2/segments/ES2002a.A.segments.xml   times and references to words
 
-The annotations are in the format of the NITE XML toolkit; times have two decimals. Meetings lie
+The annotations are in the format of the NITE XML toolkit; times have two decimals. Each meeting is
 in the same split in all of AMI's partitions.
 """
 
@@ -18,18 +18,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+from meeting import Plan, SimulatedMeeting, draw_meeting, overstate_length, person_number
+from microphones import mix_headsets, record_array
 
 from tagspeech.files import atomic_path
 from tagspeech.simulation.conversation import SAMPLING_RATE, Utterance, utter
 from tagspeech.simulation.espeak import Espeak
-from tagspeech.simulation.replicas.meeting import (
-    Plan,
-    SimulatedMeeting,
-    draw_meeting,
-    person_number,
-    promise_more,
-)
-from tagspeech.simulation.replicas.microphones import array, headset_mix
 from tagspeech.simulation.sentences import draw_backchannel, draw_sentence
 from tagspeech.simulation.sessions import write_wav
 from tagspeech.simulation.voices import Voice
@@ -49,9 +43,9 @@ MEETINGS = (
 )
 ANNOTATIONS = "ami_public_manual_1.6.2"
 NITE = "http://nite.sourceforge.net/"
-SHORTER = 4  # the channel (from 0) that lacks SHORTER_BY samples in a meeting with "sample-count"
+SHORTER = 4  # channel (from 0) that lacks SHORTER_BY samples in the meeting with "sample-count"
 SHORTER_BY = 32000
-LAUGH, COMMA = (0.1, 0.2), (0.25, 0.4)  # seconds of empty segments, before anybody speaks
+LAUGH, COMMA = (0.1, 0.2), (0.25, 0.4)  # seconds; empty segments before the first utterance
 CAPITALS = {"i": "I", "i'm": "I'm"}
 
 ElementTree.register_namespace("nite", NITE)
@@ -59,7 +53,7 @@ ElementTree.register_namespace("nite", NITE)
 
 @dataclass(frozen=True)
 class Token:
-    """An element of a words file: `w`, with its text, or a sound like laughter."""
+    """An element of a words file: a word or punctuation mark, or laughter if `text` is empty."""
 
     start: float
     end: float
@@ -68,7 +62,7 @@ class Token:
 
 
 def write_corpus(output: Path, plans: Iterable[Plan], minutes: float, seed: int) -> None:
-    """Writes the meetings of `plans`; a file appears whole or not at all."""
+    """Writes the meetings of `plans`; each file is written atomically."""
     resources = _element("root", "meetings")
     for plan in plans:
         meeting = draw_meeting(plan, minutes, seed, english)
@@ -87,7 +81,7 @@ def write_corpus(output: Path, plans: Iterable[Plan], minutes: float, seed: int)
 def english(
     espeak: Espeak, rng: np.random.Generator, split: str
 ) -> Callable[[Voice, bool], Utterance]:
-    """What draws an utterance: a voice says an English sentence or a back-channel."""
+    """Returns a function that draws an English sentence or back-channel of a voice."""
 
     def say(voice: Voice, is_backchannel: bool) -> Utterance:
         text = draw_backchannel(rng) if is_backchannel else draw_sentence(rng, split)
@@ -97,26 +91,26 @@ def english(
 
 
 def _write_audio(folder: Path, meeting: SimulatedMeeting) -> None:
-    name, is_wrong = meeting.plan.name, meeting.plan.fault == "sample-count"
+    name, is_faulty = meeting.plan.name, meeting.plan.fault == "sample-count"
     mixture = folder / f"{name}.Mix-Headset.wav"
-    write_wav(mixture, headset_mix(meeting))
+    write_wav(mixture, mix_headsets(meeting))
     channels = [folder / f"{name}.Array1-{number:02d}.wav" for number in range(1, 9)]
-    for index, (path, pcm) in enumerate(zip(channels, array(meeting), strict=True)):
-        write_wav(path, pcm[:-SHORTER_BY] if is_wrong and index == SHORTER else pcm)
-    if is_wrong:
-        promise_more(mixture)
-        promise_more(channels[0])
+    for index, (path, pcm) in enumerate(zip(channels, record_array(meeting), strict=True)):
+        write_wav(path, pcm[:-SHORTER_BY] if is_faulty and index == SHORTER else pcm)
+    if is_faulty:
+        overstate_length(mixture)
+        overstate_length(channels[0])
 
 
 def _write_annotation(
     folder: Path, meeting: SimulatedMeeting, person: Voice, agent: str, channel: int
 ) -> None:
-    """The words and the segments of one person, who is `agent` in the meeting."""
+    """Writes words and segments of one person, the speaker `agent` of the meeting."""
     name = f"{meeting.plan.name}.{agent}"
     words = _element("root", f"{name}.words")
     segments = _element("root", f"{name}.segs")
     count = 0
-    for tokens in said(meeting, person):
+    for tokens in segments_of(meeting, person):
         ids = [f"{name}.words{count + index}" for index in range(len(tokens))]
         count += len(tokens)
         for id, token in zip(ids, tokens, strict=True):
@@ -141,8 +135,8 @@ def _write_annotation(
     _write_xml(folder / "segments" / f"{name}.segments.xml", segments)
 
 
-def said(meeting: SimulatedMeeting, person: Voice) -> list[list[Token]]:
-    """The segments of `person`, one for each utterance."""
+def segments_of(meeting: SimulatedMeeting, person: Voice) -> list[list[Token]]:
+    """The tokens of each utterance of `person`."""
     segments = []
     if meeting.plan.fault == "empty-segment":
         segments += [[Token(*LAUGH)], [Token(*COMMA, ",", is_punctuation=True)]]
@@ -153,7 +147,7 @@ def said(meeting: SimulatedMeeting, person: Voice) -> list[list[Token]]:
 
 
 def _sentence(offset: float, utterance: Utterance) -> list[Token]:
-    """The words of an utterance, written as people write, and its full stop."""
+    """The words of an utterance with capitals, and a full stop."""
     words = [CAPITALS.get(word, word) for word, _, _ in utterance.words]
     words[0] = words[0][0].upper() + words[0][1:]
     tokens = [
