@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 import soundfile
-from tagspeech.data.recordings import write_channel
 
+from tagspeech.corpus.recordings import write_channel
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_text
 

@@ -37,6 +37,7 @@ FORBIDDEN = {
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = "local", "egs", "benchmarks", "utils", "tests"
 
 
 def name_of(path: Path) -> str:
@@ -55,7 +56,7 @@ def part_of(path: Path) -> str:
 
 def imported_names(path: Path, nodes: Iterator[ast.AST] | list[ast.stmt]) -> Iterator[str]:
     """Absolute dotted names of what `path` imports: `from a import b` gives `a.b`."""
-    package = ("tagspeech", *path.relative_to(PACKAGE).parent.parts)
+    package = path.relative_to(PACKAGE.parent).parent.parts
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -108,8 +109,10 @@ def test_imports_point_downward(path: Path) -> None:
 
 
 def test_imported_modules_exist() -> None:
-    """Also those that are imported inside functions, before somebody calls these."""
-    for path in MODULES:
+    """In scripts of recipes and in tests too, and inside functions, before somebody calls these."""
+    root = PACKAGE.parent
+    scripts = [path for folder in SCRIPTS for path in (root / folder).rglob("*.py")]
+    for path in [*MODULES, *scripts]:
         for name in all_imports(path):
             module = own_module(name)
             rest = name[len(module) :].lstrip(".") if module else ""
