@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -38,7 +39,7 @@ class GivenParts:
         """What they change in a configuration, for `load_config`."""
         if self.from_scratch or self.init_from:
             return ["parts={}", "llm.name=''", "llm.revision=null"]
-        trees = {
+        trees: dict[str, Any] = {
             f"parts.{name}": {"name": value} for name, value in self.named.items() if name != "llm"
         }
         if "llm" in self.named:
