@@ -11,6 +11,23 @@ from pathlib import Path
 
 import pytest
 
+# Runs the command line of the package in a folder. The environment holds an editable install of a
+# checkout, which is put out of reach.
+WITHOUT_CHECKOUT = """
+import sys
+from pathlib import Path
+
+target, *sys.argv[1:] = sys.argv[1:]
+sys.meta_path = [one for one in sys.meta_path if "editable" not in getattr(one, "__module__", "")]
+sys.path = [target, *(one for one in sys.path if not (Path(one) / "tagspeech").is_dir())]
+from tagspeech.cli import main
+
+code = main()
+own = [one.__file__ for name, one in sys.modules.items() if name.partition(".")[0] == "tagspeech"]
+assert own and all(Path(one).is_relative_to(target) for one in own), own
+sys.exit(code)
+"""
+
 
 def tracked(root: Path) -> list[str]:
     """The files of the repository, relative to its root."""
@@ -54,14 +71,13 @@ def test_installed_wheel_writes_a_page(wheel: Path, tmp_path: Path) -> None:
     command += ["--no-index", "--no-deps", "--target", str(target), str(wheel)]
     subprocess.run(command, check=True, capture_output=True)
     (tmp_path / "one.rttm").write_text("SPEAKER one 1 0.50 1.00 <NA> <NA> anna <NA> <NA>\n")
-    # The environment has an editable install of a checkout: the target goes before it.
-    environment = {**os.environ, "PYTHONPATH": str(target)}
-    where = "import tagspeech; print(tagspeech.__file__)"
-    said = subprocess.check_output(
-        [sys.executable, "-c", where], cwd=tmp_path, env=environment, text=True
+    page = ["page", "--hyp", "one.rttm", "--output", "page.html"]
+    told = subprocess.run(
+        [sys.executable, "-c", WITHOUT_CHECKOUT, str(target), *page],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
     )
-    assert Path(said.strip()).is_relative_to(target)
-    page = [sys.executable, "-m", "tagspeech", "page", "--hyp", "one.rttm", "--output", "page.html"]
-    told = subprocess.run(page, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert "anna" in (tmp_path / "page.html").read_text(encoding="utf-8")
