@@ -1,4 +1,4 @@
-"""Utterance groups: neighbouring segments with no long pause between them (PAPER, unit).
+"""Utterance groups: neighbouring segments with no long pause between them (docs/paper.md).
 
 recording  |----A----|  |-B-|            |---A---|
                    |---C---|                 |--B--|

@@ -23,10 +23,11 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from tagspeech.corpus.kaldi import read_genders, read_kaldi
 from tagspeech.corpus.layouts import EACH, LHOTSE_GENDERS, MIX, Corpus, read_files, refuse
+from tagspeech.corpus.manifests import write_manifest
 from tagspeech.corpus.recordings import each_channel, make_recordings
 from tagspeech.corpus.splits import SPLITS, by_folder, by_lists, by_shares
 from tagspeech.errors import InputError
-from tagspeech.files import atomic_path, write_text
+from tagspeech.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -248,14 +249,12 @@ def _write_manifests(
     recordings: Sequence[Recording],
     supervisions: Sequence[SupervisionSegment],
 ) -> None:
-    for kind, rows in (
-        ("recordings", RecordingSet.from_recordings(recordings)),
-        ("supervisions", SupervisionSet.from_segments(supervisions)),
-    ):
-        with atomic_path(output / f"{split}_{kind}.jsonl.gz") as temporary:
-            named = temporary.with_name(f"{temporary.name}.jsonl.gz")
-            rows.to_file(named)
-            named.rename(temporary)
+    write_manifest(
+        output / f"{split}_recordings.jsonl.gz", RecordingSet.from_recordings(recordings)
+    )
+    write_manifest(
+        output / f"{split}_supervisions.jsonl.gz", SupervisionSet.from_segments(supervisions)
+    )
     log.info(
         "%s: %d recordings, %.2f hours, %d segments, %d speakers (%d of known gender)",
         *(split, len(recordings), sum(one.duration for one in recordings) / 3600),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lhotse import CutSet, load_manifest
+from lhotse import CutSet, RecordingSet, SupervisionSet, load_manifest
 from lhotse.cut import Cut
 
 from tagspeech.errors import InputError
@@ -25,7 +25,12 @@ def read_manifest(path: Path) -> Any:
 
 def write_cuts(path: Path, cuts: Sequence[Cut]) -> None:
     """Writes cuts as `.jsonl.gz` in one step."""
+    write_manifest(path, CutSet.from_cuts(cuts))
+
+
+def write_manifest(path: Path, rows: CutSet | RecordingSet | SupervisionSet) -> None:
+    """Writes a Lhotse manifest as `.jsonl.gz` in one step."""
     with atomic_path(path) as temporary:
-        named = temporary.with_name(temporary.name + ".jsonl.gz")
-        CutSet.from_cuts(cuts).to_file(named)
+        named = temporary.with_name(f"{temporary.name}.jsonl.gz")
+        rows.to_file(named)
         named.rename(temporary)
