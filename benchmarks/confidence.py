@@ -1,10 +1,10 @@
-"""Whether wrong words are less sure than right ones: confidences of a decoded test set.
+"""Compares the confidences of correct and wrong words of a decoded test set.
 
     python benchmarks/confidence.py egs/mini/exp/tagspeech/greedy
 
-prints, of the words in test.hyp.seglst.json, how many are right, the mean confidence of right and
-of wrong ones, and the share of pairs of both in which the right one is surer (AUC, ties half).
-Words are paired as cpWER pairs them, so that a word given to the wrong speaker is wrong.
+reads test.hyp.seglst.json and prints the number of correct and wrong words, the mean confidence of
+both, and the share of pairs in which the correct word has the higher confidence (AUC, ties count
+half). Words are aligned as for cpWER, so a word of the wrong speaker is wrong.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ def by_session(path: Path) -> dict[str, list[Segment]]:
 def main() -> None:
     folder = Path(sys.argv[1])
     refs, hyps = (by_session(folder / f"test.{side}.seglst.json") for side in ("ref", "hyp"))
-    right, sure = [], []
+    correct: list[bool] = []
+    confidences: list[float] = []
     for session, segments in hyps.items():
         values = defaultdict(list)
-        for one in by_time(segments):
-            if scoring_units(one.words, "en").split() != one.words.split():
-                raise SystemExit(f"{session}: words are not those that are scored: {one.words!r}")
-            values[one.speaker] += one.word_confidences or ()
+        for segment in by_time(segments):
+            if scoring_units(segment.words, "en").split() != segment.words.split():
+                raise SystemExit(f"{session}: words are not normalized: {segment.words!r}")
+            values[segment.speaker] += segment.word_confidences or ()
         for pair in align(refs[session], segments, "en"):
             if pair.hyp is not None:
-                heard = [(ref == hyp) for ref, hyp in pair.words if hyp != NOTHING]
-                right += heard
-                sure += values[pair.hyp]
-    is_right, confidence = np.array(right), np.array(sure)
-    count, total = int(is_right.sum()), len(is_right)
-    ranks = rankdata(confidence)[is_right].sum() - count * (count + 1) / 2
+                correct += [ref == hyp for ref, hyp in pair.words if hyp != NOTHING]
+                confidences += values[pair.hyp]
+    is_correct, confidence = np.array(correct), np.array(confidences)
+    count, total = int(is_correct.sum()), len(is_correct)
+    ranks = rankdata(confidence)[is_correct].sum() - count * (count + 1) / 2
     print(
-        f"{count} right words {confidence[is_right].mean():.3f}, "
-        f"{total - count} wrong ones {confidence[~is_right].mean():.3f}, "
+        f"{count} correct words {confidence[is_correct].mean():.3f}, "
+        f"{total - count} wrong words {confidence[~is_correct].mean():.3f}, "
         f"AUC {ranks / (count * (total - count)):.3f}"
     )
 

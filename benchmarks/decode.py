@@ -1,17 +1,17 @@
-"""What decoding costs: sixteen groups of 2-30 s, a random Qwen2 of 45 M, one CPU thread.
+"""Cost of decoding: sixteen groups of 2-30 s, a random Qwen2 of 45 M, one CPU thread.
 
     python benchmarks/decode.py
 
-measures, each in a process of its own, (a) `generate` of `transformers` on prompts padded to one
-length, as the released system decodes, and (b) ours, held to the target language; from frames to
-the token ids, with the same weights. Both write the same target texts, of 68 to 402 tokens, since a
-random LLM would write none: what it is to choose is told to both. The last line is JSON: CPU
-seconds, forward passes, tokens, peak memory above the loaded model, each the median of three runs,
-and (b) over (a) as `time_ratio` and `memory_ratio`. Wants Linux, whose /proc tells the peak.
+measures, each in a separate process, (a) `generate` of `transformers` on padded prompts, as the
+released system decodes, and (b) ours, constrained to the output format. Both start from frames, end
+with token ids and have the same weights. A random LLM would write no target text, so the tokens
+that it chooses are replaced by given target texts of 68 to 402 tokens. The last line is JSON: CPU
+seconds, forward passes, tokens and peak memory above the loaded model, each the median of three
+runs, and the ratios (b) / (a) as `time_ratio` and `memory_ratio`. Needs Linux: /proc has the peak.
 
     python benchmarks/decode.py --model egs/mini/exp/tagspeech/pretrained --set target.time_grid=0.1
 
-takes the LLM and the projectors of a trained model.
+uses the LLM and the projectors of a trained model.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FEWEST, MOST = 74, 404  # tokens of the shortest and of the longest output
 
 
 def make_target(model: Any, seconds: float, tokens: int, rng: random.Random) -> str:
-    """A target text of three speakers with about so many tokens."""
+    """A target text of up to three speakers with about `tokens` tokens."""
     from tagspeech.segments import Segment
     from tagspeech.serialize import to_target
 
@@ -46,11 +46,11 @@ def make_target(model: Any, seconds: float, tokens: int, rng: random.Random) -> 
 
     def text(words: int) -> str:
         chosen = random.Random(tokens)
-        segments = [
-            Segment("group", speaker, n * length, (n + 1) * length, said, "f")
-            for n, speaker in enumerate(speakers)
-            for said in [" ".join(chosen.choices(WORDS, k=words // lines + (n < words % lines)))]
-        ]
+        segments = []
+        for n, speaker in enumerate(speakers):
+            sentence = " ".join(chosen.choices(WORDS, k=words // lines + (n < words % lines)))
+            start, end = n * length, (n + 1) * length
+            segments.append(Segment("group", speaker, start, end, sentence, "f"))
         return to_target(segments, grid)
 
     speakers = [rng.choice("abc") for _ in range(lines)]
@@ -69,7 +69,7 @@ def load(args: argparse.Namespace) -> Any:
 
 
 def make_batch(model: Any) -> tuple[Any, list[list[int]]]:
-    """Stored frames, and the ids that are to be written."""
+    """Stored frames, and the token ids to write."""
     import torch
 
     from tagspeech.model.tagspeech import Frames
@@ -81,18 +81,18 @@ def make_batch(model: Any) -> tuple[Any, list[list[int]]]:
         for seconds, count in zip(SECONDS, counts, strict=True)
     ]
     end = model.prompt.ending[0]
-    ids = [model.target_ids(one) for one in targets]
+    ids = [model.target_ids(target) for target in targets]
     torch.manual_seed(1)
-    lens_B = torch.tensor([25 * one for one in SECONDS])
+    lens_B = torch.tensor([25 * seconds for seconds in SECONDS])
     frames = [
         torch.randn(len(SECONDS), int(lens_B.max()), size)
         for size in (model.config.semantic.output_dim, model.config.voice.encoder.output_dim)
     ]
-    return Frames(frames[0], lens_B, frames[1], lens_B), [one[: one.index(end)] for one in ids]
+    return Frames(frames[0], lens_B, frames[1], lens_B), [row[: row.index(end)] for row in ids]
 
 
 def padded(model: Any, frames: Any, wanted: list[list[int]]) -> tuple[list[list[int]], int]:
-    """(a): the ids of each item, and forward passes."""
+    """(a): the ids of each item, and the number of forward passes."""
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 
@@ -126,7 +126,7 @@ def padded(model: Any, frames: Any, wanted: list[list[int]]) -> tuple[list[list[
 
 
 def ours(model: Any, frames: Any, wanted: list[list[int]]) -> tuple[list[list[int]], int]:
-    """(b): the ids of each item, and forward passes."""
+    """(b): the ids of each item, and the number of forward passes."""
     from unittest.mock import patch
 
     from tagspeech.inference import generate as generating
@@ -135,8 +135,8 @@ def ours(model: Any, frames: Any, wanted: list[list[int]]) -> tuple[list[list[in
     left = iter(wanted)
     rows: dict[int, list[int]] = {}
 
-    def told(writer: Any, token: int, log_prob: float) -> None:
-        """What the LLM would choose is computed as ever."""
+    def forced(writer: Any, token: int, log_prob: float) -> None:
+        """Replaces the token that the LLM chose."""
         ids = rows[id(writer)] if id(writer) in rows else rows.setdefault(id(writer), next(left))
         choose(writer, ids[len(writer.output.ids)], log_prob)
 
@@ -146,35 +146,34 @@ def ours(model: Any, frames: Any, wanted: list[list[int]]) -> tuple[list[list[in
         return step(*args)
 
     with (
-        patch.object(generating._Writer, "choose", told),
-        # A trained LLM's likeliest token nearly always fits; a random one's never.
+        patch.object(generating._Writer, "choose", forced),
+        # The likeliest token of a trained LLM is nearly always valid, that of a random LLM never.
         patch.object(generating.Vocabulary, "best", lambda _, state, log_probs_V, likely: likely),
         patch.object(generating, "_step", counted),
     ):
-        seconds = [float(one) for one in SECONDS[: len(wanted)]]
+        seconds = [float(length) for length in SECONDS[: len(wanted)]]
         outputs = generating.generate(model, frames, 1000, seconds)
-    return [one.ids for one in outputs], passes
+    return [output.ids for output in outputs], passes
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
-    """One side in this process."""
+    """Measures one side in this process."""
     import torch
 
     torch.set_num_threads(1)
     model = load(args)
     frames, wanted = make_batch(model)
     write = padded if args.side == "plain" else ours
-    with torch.inference_mode():  # what is done once is done
-        few = type(frames)(*(one[:1] for one in frames))
-        write(model, few, wanted[:1])
+    with torch.inference_mode():  # warm up
+        write(model, type(frames)(*(part[:1] for part in frames)), wanted[:1])
     gc.collect()
     before = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     began = time.process_time()
     written, passes = write(model, frames, wanted)
     seconds = time.process_time() - began
     if written != wanted:
-        raise SystemExit(f"{args.side}: wrote something else than it was told")
+        raise SystemExit(f"{args.side}: the output is not the given target text")
     return {
         "seconds": round(seconds, 2),
         "passes": passes,
@@ -186,19 +185,19 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
 
 def compare(args: argparse.Namespace) -> dict[str, float]:
-    """Both sides by turns, the median of each figure, and their ratios."""
+    """Measures both sides in turn; returns the median of each figure, and their ratios."""
     measured: dict[str, list[float]] = defaultdict(list)
     for side in ("plain", "ours") * args.repeats:
         command = [sys.executable, __file__, "--side", side, "--vocabulary", str(args.vocabulary)]
         command += ["--model", str(args.model)] if args.model else []
-        for one in args.set:
-            command += ["--set", one]
+        for assignment in args.set:
+            command += ["--set", assignment]
         done = subprocess.run(
             command, stdout=subprocess.PIPE, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
-        own = json.loads(done.stdout.splitlines()[-1])
-        print(f"{side}: {own}", flush=True)
-        for name, value in own.items():
+        result = json.loads(done.stdout.splitlines()[-1])
+        print(f"{side}: {result}", flush=True)
+        for name, value in result.items():
             measured[f"{side}_{name}"].append(value)
     figures = {name: median(values) for name, values in measured.items()}
     figures["time_ratio"] = round(figures["ours_seconds"] / figures["plain_seconds"], 3)

@@ -1,9 +1,9 @@
-"""How long scoring takes: made-up sessions of 2-30 s with 1-4 speakers and some errors.
+"""Time of scoring: random sessions of 2-30 s with 1-4 speakers and errors.
 
     python benchmarks/scoring.py 1000 10000
 
-prints, for each number of sessions, how long all metrics, breakdowns and confidence intervals take,
-without reading and writing files: by the clock, and of a processor core.
+prints wall-clock and CPU time of metrics, breakdowns and confidence intervals for each number of
+sessions, without reading and writing files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VOCABULARY = [f"word{number}" for number in range(2000)]
 
 
 def make_session(name: str, rng: random.Random) -> tuple[list[Segment], list[Segment]]:
-    """Reference and hypothesis: a tenth of the words and of the speakers wrong, times 0.1 s off."""
+    """Reference and hypothesis with 10 % wrong words, 10 % wrong speakers, and times 0.1 s off."""
     ref, hyp = [], []
     speakers = "ABCD"[: rng.randint(1, 4)]
     now = 0.0
@@ -27,10 +27,10 @@ def make_session(name: str, rng: random.Random) -> tuple[list[Segment], list[Seg
         seconds = rng.uniform(1, 4)
         speaker, start, end = rng.choice(speakers), round(now, 2), round(now + seconds, 2)
         words = rng.choices(VOCABULARY, k=int(2.5 * seconds))
-        heard = [rng.choice(VOCABULARY) if rng.random() < 0.1 else word for word in words]
+        recognized = [rng.choice(VOCABULARY) if rng.random() < 0.1 else word for word in words]
         other = rng.choice(speakers) if rng.random() < 0.1 else speaker
         ref.append(Segment(name, speaker, start, end, " ".join(words)))
-        hyp.append(Segment(name, other, start + 0.1, end + 0.1, " ".join(heard)))
+        hyp.append(Segment(name, other, start + 0.1, end + 0.1, " ".join(recognized)))
         now += seconds * rng.uniform(0.6, 1.1)
     return ref, hyp
 

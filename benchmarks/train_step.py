@@ -1,17 +1,17 @@
-"""What a step of training costs: seven groups of 24-3 s, a random Qwen2 of 45 M, one CPU thread.
+"""Cost of a training step: seven groups of 24-3 s, a random Qwen2 of 45 M, one CPU thread.
 
     python benchmarks/train_step.py
 
-measures, each in a process of its own, (a) the padded forward of `transformers` with labels and its
-backward, as the released system trains, and (b) ours, from the same frames to the gradients of the
-projectors, with the same weights. The last line is JSON: CPU seconds, peak memory above the loaded
-model, scored tokens a second, and (b) over (a) as `time_ratio` and `memory_ratio`. Encoders are in
-neither: their frames are stored. Wants Linux, whose /proc tells the peak.
+measures, each in a separate process, (a) padded forward and backward passes of `transformers` with
+labels, as the released system trains, and (b) ours. Both start from stored frames, end with the
+gradients of the projectors and have the same weights; encoders are not included. The last line is
+JSON: CPU seconds, peak memory above the loaded model, scored tokens per second, and the ratios
+(b) / (a) as `time_ratio` and `memory_ratio`. Needs Linux: /proc has the peak.
 
     python benchmarks/train_step.py --plot train_step.svg
 
-draws how time and memory of (b) grow with the length of the audio, the batch and the vocabulary.
-`--side ours` leaves (a) out, which wants 13 GiB; `--set KEY=VALUE` changes the configuration.
+plots time and memory of (b) by length of the audio, batch size and size of the vocabulary.
+`--side ours` skips (a), which needs 13 GiB; `--set KEY=VALUE` changes the configuration.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def make_target(seconds: float, rng: random.Random) -> str:
 
 
 def make_model(vocabulary: int, sets: list[str]) -> Any:
-    """Random weights. As for a Qwen2, digits of times are single tokens; each word is one."""
+    """A model with random weights. Digits are single tokens, as in Qwen2; so is each word."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -74,35 +74,30 @@ def make_model(vocabulary: int, sets: list[str]) -> Any:
 
 
 def make_batch(model: Any, seconds: list[float]) -> tuple[Any, list[str]]:
-    """Stored frames and targets."""
+    """Stored frames and target texts."""
     import torch
 
     from tagspeech.model.tagspeech import Frames
 
     rng = random.Random(1)
-    targets = [make_target(one, rng) for one in seconds]
+    targets = [make_target(length, rng) for length in seconds]
     torch.manual_seed(1)
-    lens_B = torch.tensor([round(25 * one) for one in seconds])
+    lens_B = torch.tensor([round(25 * length) for length in seconds])
     frames_BTD = torch.randn(len(seconds), int(lens_B.max()), model.config.semantic.output_dim)
     return Frames(frames_BTD, lens_B, frames_BTD.flip(0), lens_B), targets
 
 
 def padded_loss(model: Any, frames: Any, targets: list[str]) -> Any:
-    """(a): one padded forward with labels; -100 where nothing is scored."""
+    """(a): a padded forward pass with labels; -100 marks positions that are not scored."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
     prompts = model.prompts(model.add_anchors(model.project(frames)))
-    ids = [torch.tensor(model.target_ids(one)) for one in targets]
-    inputs = [
-        torch.cat([prompt, model.embed(one.tolist())])
-        for prompt, one in zip(prompts, ids, strict=True)
-    ]
-    labels = [
-        torch.cat([one.new_full((len(prompt),), -100), one])
-        for prompt, one in zip(prompts, ids, strict=True)
-    ]
-    lens_B = torch.tensor([len(one) for one in inputs])
+    ids = [torch.tensor(model.target_ids(target)) for target in targets]
+    pairs = list(zip(prompts, ids, strict=True))
+    inputs = [torch.cat([prompt, model.embed(ids_N.tolist())]) for prompt, ids_N in pairs]
+    labels = [torch.cat([ids_N.new_full((len(prompt),), -100), ids_N]) for prompt, ids_N in pairs]
+    lens_B = torch.tensor([len(input_LH) for input_LH in inputs])
     return model.llm(
         inputs_embeds=pad_sequence(inputs, batch_first=True),
         attention_mask=(torch.arange(int(lens_B.max())) < lens_B[:, None]).long(),
@@ -112,18 +107,18 @@ def padded_loss(model: Any, frames: Any, targets: list[str]) -> Any:
 
 
 def our_loss(model: Any, frames: Any, targets: list[str]) -> Any:
-    """(b)."""
+    """(b): our loss."""
     return model.loss_from_frames(frames, targets).loss
 
 
 def memory(field: str) -> int:
-    """Bytes that this process has (VmRSS) or had at most (VmHWM)."""
+    """Memory of this process in bytes: now (VmRSS) or at its peak (VmHWM)."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", status)[1])
 
 
 class LayersClock:
-    """CPU seconds of the LLM's layers forward, and how many positions they computed."""
+    """Measures CPU seconds and positions of the forward pass of the LLM's layers."""
 
     def __init__(self, decoder: Any) -> None:
         self.seconds, self.positions = 0.0, 0
@@ -139,40 +134,40 @@ class LayersClock:
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
-    """Steps of one side in this process: the fastest of them, the highest peak."""
+    """Measures steps of one side in this process: the fastest step and the highest peak."""
     import torch
 
     torch.set_num_threads(1)
     model = make_model(args.vocabulary, args.set)
     frames, targets = make_batch(model, args.seconds)
     loss_of = padded_loss if args.side == "plain" else our_loss
-    low = torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bfloat16")
-    with low:
-        loss_of(model, *make_batch(model, [0.5])).backward()  # what is done once is done
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bfloat16")
+    with autocast:
+        loss_of(model, *make_batch(model, [0.5])).backward()  # warm up
     gc.collect()
     before, steps = memory("VmRSS"), []
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     for _ in range(args.repeats):
         model.zero_grad()
         layers = LayersClock(model.llm.get_decoder())
         began, system = time.process_time(), os.times().system
-        with low:
+        with autocast:
             loss = loss_of(model, frames, targets)
         forward = time.process_time()
         loss.backward()
         figures = {
             "seconds": time.process_time() - began,
-            "system_seconds": os.times().system - system,  # of it: the kernel, giving memory
+            "system_seconds": os.times().system - system,  # part of it: the kernel allocates memory
             "layers_forward_seconds": layers.seconds,
-            "loss_seconds": forward - began - layers.seconds,  # ours: and its gradient
+            "loss_seconds": forward - began - layers.seconds,  # (b): including its gradient
             "backward_seconds": time.process_time() - forward,
         }
         steps.append({name: round(value, 2) for name, value in figures.items()})
     if args.gradients:
-        weights = [one for one in model.parameters() if one.requires_grad]
-        torch.save(torch.cat([one.grad.flatten() for one in weights]), args.gradients)
-    step = min(steps, key=lambda one: one["seconds"])
-    tokens = sum(len(model.target_ids(one)) for one in targets)
+        gradients = [p.grad.flatten() for p in model.parameters() if p.requires_grad]
+        torch.save(torch.cat(gradients), args.gradients)
+    step = min(steps, key=lambda step: step["seconds"])
+    tokens = sum(len(model.target_ids(target)) for target in targets)
     return {
         **step,
         "gib": round((memory("VmHWM") - before) / GIB, 3),
@@ -184,15 +179,15 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
 
 def in_process(args: argparse.Namespace, **changed: Any) -> dict[str, float]:
-    """The figures of one side, from a process of its own."""
-    given = {**vars(args), **changed}
-    command = [sys.executable, __file__, "--here", "--side", given["side"]]
-    command += ["--vocabulary", str(given["vocabulary"]), "--repeats", str(given["repeats"])]
-    command += ["--precision", given["precision"], "--seconds", *map(str, given["seconds"])]
-    for one in given["set"]:
-        command += ["--set", one]
-    if given["gradients"]:
-        command += ["--gradients", given["gradients"]]
+    """The figures of one side, from a separate process."""
+    options = {**vars(args), **changed}
+    command = [sys.executable, __file__, "--here", "--side", options["side"]]
+    command += ["--vocabulary", str(options["vocabulary"]), "--repeats", str(options["repeats"])]
+    command += ["--precision", options["precision"], "--seconds", *map(str, options["seconds"])]
+    for assignment in options["set"]:
+        command += ["--set", assignment]
+    if options["gradients"]:
+        command += ["--gradients", options["gradients"]]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -200,14 +195,14 @@ def in_process(args: argparse.Namespace, **changed: Any) -> dict[str, float]:
 
 
 def compare(args: argparse.Namespace) -> dict[str, float]:
-    """Both sides, their ratios and how far their gradients are from each other; or one side."""
+    """Figures of both sides, their ratios and the difference of gradients; or of one side."""
     sides = ["plain", "ours"] if args.side == "both" else [args.side]
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for side in sides:
-            own = in_process(args, side=side, gradients=f"{folder}/{side}.pt")
-            print(f"{side}: {own}", flush=True)
-            figures |= {f"{side}_{name}": value for name, value in own.items()}
+            result = in_process(args, side=side, gradients=f"{folder}/{side}.pt")
+            print(f"{side}: {result}", flush=True)
+            figures |= {f"{side}_{name}": value for name, value in result.items()}
         if args.side == "both":
             import torch
 
@@ -219,14 +214,14 @@ def compare(args: argparse.Namespace) -> dict[str, float]:
 
 
 def plot(args: argparse.Namespace) -> dict[str, list[list[float]]]:
-    """Writes the figure of how (b) grows; gives its points as [x, CPU seconds, GiB]."""
+    """Plots the cost of (b); returns the points as [x, CPU seconds, GiB]."""
     from matplotlib.figure import Figure
 
     panels: dict[str, list[tuple[float, dict[str, Any]]]] = {
-        "seconds of one group": [(one, {"seconds": [one]}) for one in (10, 20, 40, 80)],
-        "groups of 10 s": [(one, {"seconds": [10.0] * one}) for one in (1, 2, 4, 8)],
+        "seconds of one group": [(n, {"seconds": [n]}) for n in (10, 20, 40, 80)],
+        "groups of 10 s": [(n, {"seconds": [10.0] * n}) for n in (1, 2, 4, 8)],
         "vocabulary, in thousands": [
-            (one / 1000, {"vocabulary": one}) for one in (4000, 32_000, 80_000, VOCABULARY)
+            (n / 1000, {"vocabulary": n}) for n in (4000, 32_000, 80_000, VOCABULARY)
         ],
     }
     figure = Figure(figsize=(10, 3), layout="constrained")
@@ -234,9 +229,9 @@ def plot(args: argparse.Namespace) -> dict[str, list[list[float]]]:
     for axes, (label, runs) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         points[label] = []
         for place, changed in runs:
-            own = in_process(args, side="ours", **changed)
-            points[label].append([place, own["seconds"], own["gib"]])
-            print(f"{label} {place}: {own}", flush=True)
+            result = in_process(args, side="ours", **changed)
+            points[label].append([place, result["seconds"], result["gib"]])
+            print(f"{label} {place}: {result}", flush=True)
         places, seconds, gib = zip(*points[label], strict=True)
         axes.plot(places, seconds, "o-", color="C0")
         axes.set(xlabel=label, ylabel="CPU seconds", xlim=(0, None), ylim=(0, None))
@@ -257,7 +252,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, nargs="+", default=list(SECONDS))
     parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--repeats", type=int, default=1, help="steps; the fastest counts")
+    parser.add_argument("--repeats", type=int, default=1, help="steps; the fastest one counts")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
     parser.add_argument("--gradients", help=argparse.SUPPRESS)

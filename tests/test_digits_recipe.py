@@ -219,9 +219,9 @@ def test_a_stopped_run_goes_on_and_gives_the_same(
     ("content", "message"),
     [
         (None, "no such archive or folder"),
-        (b"no archive", "is no whole archive of recordings"),
-        (slice(0, 20000), "is no whole archive of recordings"),
-        (slice(None), "its 90 recordings have the checksum"),
+        (b"no archive", "is not an intact archive of recordings"),
+        (slice(0, 20000), "is not an intact archive of recordings"),
+        (slice(None), "the checksum of its 90 recordings must be"),
     ],
 )
 def test_a_bad_archive_is_one_line(

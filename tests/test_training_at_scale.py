@@ -280,5 +280,5 @@ def test_frozen_encoders_hear_the_audio_where_asked_to(
 
 def test_manifest_of_another_kind_is_refused(tiny_groups: Path) -> None:
     path = str(tiny_groups / "dev.jsonl.gz")
-    with pytest.raises(InputError, match=r"train\.augment\.noise: .* wants recordings"):
+    with pytest.raises(InputError, match=r"train\.augment\.noise: .* must hold recordings"):
         Augment(AugmentConfig(noise=path), 16000)

@@ -156,7 +156,7 @@ def test_what_a_whisper_cannot_be(
     config = load_config(tiny_yaml, ["semantic.whisper={d_model: 16}"])
     with pytest.raises(InputError, match=r"semantic\.whisper: is not trained here"):
         train_semantic(config, groups, tmp_path / "run")
-    with pytest.raises(InputError, match=r"features\.sampling_rate: Whisper knows only 16000"):
+    with pytest.raises(InputError, match=r"features\.sampling_rate must be 16000 for Whisper"):
         FeatureReader(FeatureConfig(sampling_rate=8000), 80)
 
 

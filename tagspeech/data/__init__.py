@@ -1,1 +1,1 @@
-"""Utterance groups to batches: samplers, audio changed, features, pooled frames."""
+"""Utterance groups to batches: samplers, augmentation, features, pooled frames."""

@@ -1,4 +1,4 @@
-"""What Lhotse does to the audio of training batches: another speed, a room, noise."""
+"""Augmentation of training audio with Lhotse: speed, reverberation, noise."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tagspeech.errors import InputError
 
 
 class Augment:
-    """Changes the groups of a batch as the configuration says; times follow the speed.
+    """Augments the groups of a batch; times follow the speed.
 
-    Raises `InputError` for a manifest that is missing or of another kind.
+    Raises:
+        InputError: A manifest is missing or contains no recordings.
     """
 
     def __init__(self, config: AugmentConfig, sampling_rate: int) -> None:
@@ -49,10 +50,12 @@ class Augment:
 
 
 def _recordings(path: str, key: str, sampling_rate: int) -> RecordingSet | None:
-    """The recordings of a manifest at another sampling rate; None without a path."""
+    """The recordings of a manifest, resampled; None without a path."""
     if not path:
         return None
     recordings = read_manifest(Path(path))
     if not isinstance(recordings, RecordingSet) or not len(recordings):
-        raise InputError(f"train.augment.{key}: {path}: wants recordings, as `lhotse prepare` has")
+        raise InputError(
+            f"train.augment.{key}: {path}: must hold recordings, as `lhotse prepare` writes them"
+        )
     return recordings.resample(sampling_rate).to_eager()

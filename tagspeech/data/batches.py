@@ -1,4 +1,4 @@
-"""From utterance groups to batches: buckets of similar length, features, stored frames.
+"""Utterance groups to features and stored frames.
 
 Shape suffixes: B batch, T frames, F mel bins, D encoder channels.
 """
@@ -27,13 +27,13 @@ LOG_FLOOR = -23.02585  # log(1e-10), the value of padding (docs/released-format.
 
 
 def read_groups(path: Path) -> CutSet:
-    """The utterance groups of one split, all in memory. Raises `InputError` when there are none."""
+    """Reads the utterance groups of one split. Raises `InputError` if there are none."""
     cuts = read_manifest(path)
     if not isinstance(cuts, CutSet):
-        raise InputError(f"{path}: holds no Lhotse cuts; run stage 2 again")
+        raise InputError(f"{path}: contains no Lhotse cuts; run stage 2 again")
     groups = cuts.to_eager()
     if not len(groups):
-        raise InputError(f"{path}: holds no utterance group")
+        raise InputError(f"{path}: contains no utterance group")
     return groups
 
 
@@ -49,7 +49,7 @@ def training_groups(groups: CutSet, train: TrainConfig) -> CutSet:
 
 
 def batches_by_duration(groups: CutSet, max_duration: float) -> Iterator[CutSet]:
-    """All groups, longest first, in batches of at most `max_duration` seconds of padded audio."""
+    """Yields all groups, longest first, in batches of at most `max_duration` s of padded audio."""
     batch: list[Any] = []
     for cut in sorted(groups, key=lambda cut: (-cut.duration, cut.id)):
         if batch and batch[0].duration * (len(batch) + 1) > max_duration:
@@ -61,19 +61,20 @@ def batches_by_duration(groups: CutSet, max_duration: float) -> Iterator[CutSet]
 
 
 def _mean_of_channels(audio: Tensor) -> Tensor:
-    """(samples,) of one channel or (channels, samples) to (samples,)."""
+    """(samples,) or (channels, samples) to (samples,)."""
     return audio.mean(dim=0) if audio.dim() > 1 else audio
 
 
 class FeatureReader:
-    """Reads the audio of groups and gives their log-mel features, (B, T, F), and lengths (B,).
+    """Computes log-mel features of groups with Lhotse's Kaldi-compatible filter bank.
 
-    Lhotse's Kaldi-compatible filter bank (docs/released-format.md); of a group with several
-    channels their mean is heard.
+    The channels of a group are averaged (docs/released-format.md).
 
-    whisper_bins  so many bins of Whisper's own features follow those of the filter bank, 100 frames
-                  a second too; each window of 30 s is scaled for itself, as Whisper wants it
-    workers       threads that read audio; 0: this one alone
+    Args:
+        config: Sampling rate and number of mel bins.
+        whisper_bins: Number of bins of Whisper features to append, also at 100 frames per second.
+            Each window of 30 s is normalized separately, as in Whisper.
+        workers: Threads that read audio; 0 reads in the calling thread.
     """
 
     def __init__(self, config: FeatureConfig, whisper_bins: int = 0, workers: int = 0) -> None:
@@ -81,7 +82,7 @@ class FeatureReader:
         self.fbank = Fbank(
             FbankConfig(sampling_rate=config.sampling_rate, num_mel_bins=config.num_mel_bins)
         )
-        # One recording at a time: in a padded batch the last frame would hear the padding.
+        # One recording at a time: in a padded batch the last frame would include padding.
         self.read = OnTheFlyFeatures(
             self.fbank,
             wave_transforms=[_mean_of_channels],
@@ -91,19 +92,22 @@ class FeatureReader:
         self.whisper: Any = None
         if whisper_bins:
             if config.sampling_rate != 16000:
-                raise InputError("features.sampling_rate: Whisper knows only 16000")
+                raise InputError(
+                    f"features.sampling_rate must be 16000 for Whisper, got {config.sampling_rate}"
+                )
             from transformers import WhisperFeatureExtractor  # takes seconds
 
             self.whisper = WhisperFeatureExtractor(feature_size=whisper_bins)
 
     def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor]:
+        """Features (B, T, F) of groups, and lengths (B,)."""
         groups = groups.resample(self.sampling_rate)
         with torch.autocast("cpu", enabled=False):  # features stay in float32
             try:
                 features_BTF, lens_B = self.read(groups)
             except (AudioLoadingError, DurationMismatchError, OSError) as error:
-                told = " ".join(str(error).split())  # Lhotse names the file
-                raise InputError(f"audio of a group cannot be read: {told}") from error
+                reason = " ".join(str(error).split())  # includes the name of the file
+                raise InputError(f"audio of a group cannot be read: {reason}") from error
         if not self.whisper:
             return features_BTF, lens_B
         return self._with_whisper(
@@ -111,13 +115,13 @@ class FeatureReader:
         )
 
     def of_samples(self, samples: list[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
-        """The same for audio in memory: arrays (T,) at the model's sampling rate."""
-        tensors = [
-            torch.as_tensor(self.fbank.extract(one, sampling_rate=self.sampling_rate))
-            for one in samples
+        """Features of arrays (samples,) at the sampling rate of the model, and lengths (B,)."""
+        features = [
+            torch.as_tensor(self.fbank.extract(audio, sampling_rate=self.sampling_rate))
+            for audio in samples
         ]
-        lens_B = torch.tensor([len(one) for one in tensors])
-        features_BTF = pad_sequence(tensors, batch_first=True, padding_value=LOG_FLOOR)
+        lens_B = torch.tensor([len(features_TF) for features_TF in features])
+        features_BTF = pad_sequence(features, batch_first=True, padding_value=LOG_FLOOR)
         if not self.whisper:
             return features_BTF, lens_B
         return self._with_whisper(features_BTF, lens_B, samples)
@@ -125,23 +129,23 @@ class FeatureReader:
     def _with_whisper(
         self, features_BTF: Tensor, lens_B: Tensor, samples: list[NDArray[np.float32]]
     ) -> tuple[Tensor, Tensor]:
-        """Whisper's features behind those of the filter bank."""
-        own_BTF = features_BTF.new_zeros(*features_BTF.shape[:2], self.whisper.feature_size)
-        for item, (one, length) in enumerate(zip(samples, lens_B.tolist(), strict=True)):
+        """Appends Whisper's features to those of the filter bank."""
+        whisper_BTF = features_BTF.new_zeros(*features_BTF.shape[:2], self.whisper.feature_size)
+        for item, (audio, length) in enumerate(zip(samples, lens_B.tolist(), strict=True)):
             windows = [
                 self.whisper(
-                    one[start : start + self.whisper.n_samples],
+                    audio[start : start + self.whisper.n_samples],
                     sampling_rate=self.sampling_rate,
                     return_tensors="pt",
                 ).input_features[0]
-                for start in range(0, len(one), self.whisper.n_samples)
+                for start in range(0, len(audio), self.whisper.n_samples)
             ]
-            own_BTF[item, :length] = torch.cat(windows, dim=1).T[:length]
-        return torch.cat([features_BTF, own_BTF], dim=-1), lens_B
+            whisper_BTF[item, :length] = torch.cat(windows, dim=1).T[:length]
+        return torch.cat([features_BTF, whisper_BTF], dim=-1), lens_B
 
 
 def read_frames(groups: CutSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Encoder frames that stage 5 stored: semantic (B, T, D), its lengths, voice, its lengths."""
+    """Encoder frames stored by stage 5: semantic (B, T, D) and lengths, voice and lengths."""
     semantic, semantic_lens = collate_custom_field(groups, "semantic_frames", pad_value=0)
     voice, voice_lens = collate_custom_field(groups, "voice_frames", pad_value=0)
     return semantic.float(), semantic_lens, voice.float(), voice_lens

@@ -1,4 +1,4 @@
-"""The batches of a training: groups of similar duration, within limits of seconds and positions."""
+"""Training batches: groups of similar duration, limited in seconds and positions."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from tagspeech.config import TrainConfig
 
 
 class _Limits(TimeConstraint):
-    """At most so many seconds and so many positions in a batch, padding counted in both."""
+    """Limits the seconds and positions of a batch, including padding."""
 
     def __init__(self, train: TrainConfig, positions: Callable[[Cut], int]) -> None:
         super().__init__(max_duration=train.max_duration)
-        self.max_positions, self.positions, self.most = train.max_positions, positions, 0
+        self.max_positions, self.positions, self.longest = train.max_positions, positions, 0
 
     def add(self, example: Cut) -> None:
         super().add(example)
-        self.most = max(self.most, self.positions(example))
+        self.longest = max(self.longest, self.positions(example))
 
     def exceeded(self) -> bool:
-        return super().exceeded() or self.num_cuts * self.most > self.max_positions
+        return super().exceeded() or self.num_cuts * self.longest > self.max_positions
 
     def reset(self) -> None:
         super().reset()
-        self.most = 0
+        self.longest = 0
 
 
 def _sampler(
     *groups: CutSet, train: TrainConfig, positions: Callable[[Cut], int], **options: Any
 ) -> SimpleCutSampler:
-    """Lhotse's sampler of one bucket."""
+    """Returns Lhotse's sampler of one bucket, with our limits."""
     sampler = SimpleCutSampler(*groups, **options)
     if train.max_positions:
         sampler.time_constraint = _Limits(train, positions)
@@ -53,11 +53,16 @@ def training_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[CutSet]:
-    """The batches of one epoch in the order that seed and epoch fix, the first `skip` left out.
+    """Yields the batches of one epoch; seed and epoch determine the order.
 
-    Of `world_size` processes each gets batches of its own, all as many.
-
-    positions  of the sequence that is computed for a group, for `train.max_positions`
+    Args:
+        groups: The training data.
+        train: Limits, number of buckets and seed.
+        epoch: Number of the epoch.
+        skip: Number of batches to leave out at the start.
+        positions: Length of the LLM's input for a group, for `train.max_positions`.
+        rank: This process. Processes get different batches, all the same number.
+        world_size: Number of processes.
     """
     sampler = BucketingSampler(
         groups,

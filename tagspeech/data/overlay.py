@@ -1,4 +1,4 @@
-"""More overlapped speech in training than a corpus has: one group laid over another."""
+"""Additional overlapped speech in training: one group mixed with another."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from lhotse.cut import Cut
 
 
 class Overlay:
-    """Lays groups of one speaker over a share of the groups of a batch.
+    """Mixes a share of the groups of a batch with a group of one other speaker.
 
-    A group of another speaker that is not longer starts somewhere inside, at its own level.
+    The other group is not longer, starts at a random time inside and keeps its level.
     """
 
     def __init__(self, groups: CutSet, share: float) -> None:
         self.share = share
-        alone = (cut for cut in groups if share and len(_speakers(cut)) == 1)
-        self.others = sorted(alone, key=lambda cut: cut.duration)
+        single = (cut for cut in groups if share and len(_speakers(cut)) == 1)
+        self.others = sorted(single, key=lambda cut: cut.duration)
 
     def __call__(self, groups: CutSet, rng: random.Random) -> CutSet:
         if not self.others:
             return groups
         return CutSet.from_cuts(
-            self._under_another(cut, rng) if rng.random() < self.share else cut for cut in groups
+            self._mixed(cut, rng) if rng.random() < self.share else cut for cut in groups
         )
 
-    def _under_another(self, cut: Cut, rng: random.Random) -> Cut:
-        shorter = bisect.bisect_right(self.others, cut.duration, key=lambda one: one.duration)
+    def _mixed(self, cut: Cut, rng: random.Random) -> Cut:
+        shorter = bisect.bisect_right(self.others, cut.duration, key=lambda other: other.duration)
         if not shorter:
             return cut
         other = self.others[rng.randrange(shorter)]
@@ -39,4 +39,4 @@ class Overlay:
 
 
 def _speakers(cut: Cut) -> set[str]:
-    return {one.speaker for one in cut.supervisions}
+    return {segment.speaker for segment in cut.supervisions}

@@ -1,4 +1,4 @@
-"""What is said at each encoder frame, and the frames in which each segment is heard alone.
+"""Output units at each encoder frame, and the frames in which each segment has no overlap.
 
 Shape suffixes: B batch, T encoder frames, D encoder channels, N segments, S speakers at a time.
 """
@@ -15,29 +15,29 @@ from torch import Tensor
 
 from tagspeech.config import FRAMES_PER_SECOND
 
-MIN_AUDIO_SECONDS = 0.09  # seconds of audio that give an encoder its first frame
+MIN_AUDIO_SECONDS = 0.09  # audio that an encoder needs for its first frame
 
 
 def frame_units(groups: CutSet, num_frames: int, encode: Callable[[str], list[int]]) -> Tensor:
-    """The units spoken at each encoder frame, (B, num_frames, 2), from the word times of Lhotse.
+    """The units spoken at each encoder frame, (B, num_frames, 2), from Lhotse's word times.
 
-    First the unit of who of those talking began first, then that of who began next. A word's units
-    share its time evenly; silence is unit 0. What does not count is -1: frames of three and more
-    segments, frames behind the group, segments without word times.
+    Of two active segments, the one that started first comes first. The units of a word share its
+    time evenly; silence is unit 0. Ignored frames are -1: those of three or more segments, after
+    the end of the group, and of segments without word times.
     """
     units_BTS = torch.full((len(groups), num_frames, 2), -1)
     for item, cut in enumerate(groups):
         units_TS = units_BTS[item, : round(cut.duration * FRAMES_PER_SECOND)]
         units_TS[:] = 0
-        talking_T = torch.zeros(len(units_TS), dtype=torch.long)
-        for one in sorted(cut.supervisions, key=lambda one: one.start):
-            spoken_T = _segment_units(one, len(units_TS), encode)
+        active_segments_T = torch.zeros(len(units_TS), dtype=torch.long)
+        for segment in sorted(cut.supervisions, key=lambda segment: segment.start):
+            spoken_T = _segment_units(segment, len(units_TS), encode)
             active_T = spoken_T != _SILENT
             for place in range(2):
-                here_T = active_T & (talking_T == place)
+                here_T = active_T & (active_segments_T == place)
                 units_TS[here_T, place] = spoken_T[here_T]
-            talking_T += active_T
-        units_TS[talking_T > 2] = -1
+            active_segments_T += active_T
+        units_TS[active_segments_T > 2] = -1
     return units_BTS
 
 
@@ -47,7 +47,7 @@ _SILENT = -2  # outside a segment
 def _segment_units(
     segment: SupervisionSegment, num_frames: int, encode: Callable[[str], list[int]]
 ) -> Tensor:
-    """Unit of one segment at each frame, (num_frames,): 0 between words, -1 where unknown."""
+    """The units of one segment, (num_frames,): 0 between words, -1 without word times."""
 
     def frames(start: float, end: float) -> slice:
         return slice(
@@ -65,10 +65,10 @@ def _segment_units(
     return units_T
 
 
-def heard_alone(turns: Sequence[tuple[float, float, Hashable]]) -> list[list[int]]:
-    """The encoder frames in which each turn (start, end, speaker) is heard without other speakers.
+def frames_alone(turns: Sequence[tuple[float, float, Hashable]]) -> list[list[int]]:
+    """The encoder frames in which each turn (start, end, speaker) has no other speaker.
 
-    A turn that is overlapped throughout gives all its frames, one shorter than a frame none.
+    A turn that is overlapped throughout has all its frames, one shorter than a frame has none.
     """
     spans = [
         range(max(0, round(start * FRAMES_PER_SECOND)), round(end * FRAMES_PER_SECOND))
@@ -82,16 +82,16 @@ def heard_alone(turns: Sequence[tuple[float, float, Hashable]]) -> list[list[int
 
 
 def clean_regions(groups: CutSet) -> list[tuple[int, int, list[int]]]:
-    """Where each segment is heard alone: (item, supervision, frame indices), in order.
+    """The frames without overlap of each segment: (item, supervision, frame indices).
 
-    Segments shorter than a frame are left out, and groups of which an encoder has no frame.
+    Segments shorter than a frame are left out, as are groups too short for an encoder frame.
     """
     return [
         (item, index, frames)
         for item, cut in enumerate(groups)
         if cut.duration >= MIN_AUDIO_SECONDS
         for index, frames in enumerate(
-            heard_alone([(one.start, one.end, one.speaker) for one in cut.supervisions])
+            frames_alone([(s.start, s.end, s.speaker) for s in cut.supervisions])
         )
         if frames
     ]
@@ -100,7 +100,7 @@ def clean_regions(groups: CutSet) -> list[tuple[int, int, list[int]]]:
 def pool_regions(
     frames_BTD: Tensor, lens_B: Tensor, regions: list[tuple[int, int, list[int]]]
 ) -> Tensor:
-    """Mean of the encoder frames of each region: (N, D). A region beyond the end takes the last."""
+    """Mean encoder frame of each region, (N, D). Indices past the end mean the last frame."""
     means = [
         frames_BTD[item, torch.tensor(frames).clamp(max=int(lens_B[item]) - 1)].mean(0)
         for item, _, frames in regions

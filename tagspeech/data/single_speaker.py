@@ -1,4 +1,4 @@
-"""Segments one by one, for a recogniser that has never heard two speakers at once."""
+"""Single segments, for a recognizer that was trained without overlapped speech."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lhotse.cut import Cut
 
 
 def segments_alone(groups: CutSet) -> CutSet:
-    """Each segment that overlaps no other of its group as a group of its own; no others."""
+    """Returns each segment that overlaps no other as a separate group; leaves out all others."""
     return CutSet.from_cuts(
         _piece(cut, number)
         for cut in groups
@@ -19,15 +19,15 @@ def segments_alone(groups: CutSet) -> CutSet:
 
 
 def _piece(cut: Cut, number: int) -> Cut:
-    """One segment of a group, with its word times, which Lhotse leaves where they were."""
+    """One segment of a group; moves its word times, which Lhotse does not."""
     start = cut.supervisions[number].start
 
-    def moved(own: SupervisionSegment) -> SupervisionSegment:
+    def moved(segment: SupervisionSegment) -> SupervisionSegment:
         words = {
             name: [item.with_offset(-start) for item in items]
-            for name, items in (own.alignment or {}).items()
+            for name, items in (segment.alignment or {}).items()
         }
-        return replace(own, alignment=words or None)
+        return replace(segment, alignment=words or None)
 
     duration = cut.supervisions[number].duration
     piece = cut.truncate(offset=start, duration=duration, preserve_id=True)
@@ -35,9 +35,9 @@ def _piece(cut: Cut, number: int) -> Cut:
 
 
 def _is_alone(cut: Cut, number: int) -> bool:
-    own = cut.supervisions[number]
+    segment = cut.supervisions[number]
     return not any(
-        other.start < own.end and own.start < other.end
+        other.start < segment.end and segment.start < other.end
         for place, other in enumerate(cut.supervisions)
         if place != number
     )

@@ -16,10 +16,9 @@ BLANK = "<blk>"  # unit 0, as in icefall
 
 
 class Units:
-    """Transcripts to unit ids and back.
+    """A sentencepiece model that maps transcripts in lower case to unit ids and back.
 
-    Transcripts here are in lower case. Where the units have capitals only, as those of icefall's
-    LibriSpeech do, text is spelt in capitals on the way there and in lower case on the way back.
+    Units that have capitals only, such as those of icefall's LibriSpeech, are supported.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +32,7 @@ class Units:
         return size
 
     def encode(self, transcript: str) -> list[int]:
-        """The unit ids of a transcript, speaker changes included."""
+        """The unit ids of a transcript with speaker changes."""
         if self.capitals:
             transcript = SPEAKER_CHANGE.join(
                 part.upper() for part in transcript.split(SPEAKER_CHANGE)
@@ -42,23 +41,23 @@ class Units:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The transcript of unit ids, spaces around speaker changes."""
+        """The transcript of unit ids, with spaces around speaker changes."""
         text = self.model.decode(list(ids)).lower()
         return text.replace(SPEAKER_CHANGE, f" {SPEAKER_CHANGE} ")
 
     def unknown_share(self, transcripts: Iterable[str]) -> float:
-        """The share of units of transcripts that are the unknown one."""
-        ids = [unit for one in transcripts for unit in self.encode(one)]
+        """The share of unknown units in transcripts."""
+        ids = [unit for transcript in transcripts for unit in self.encode(transcript)]
         return ids.count(self.model.unk_id()) / max(1, len(ids))
 
 
 def train_units(transcripts: Iterable[str], config: SotConfig, output: Path) -> None:
-    """Writes a sentencepiece model: blank 0, unknown 1, the speaker-change token, then the units.
+    """Trains a sentencepiece model: blank 0, unknown 1, the speaker-change token, other units.
 
-    A vocabulary larger than the text supports becomes as large as the text allows.
+    The vocabulary is smaller than configured if the text does not support more.
     """
     if config.units not in ("bpe", "word", "char"):
-        raise InputError(f"semantic.sot.units: wants bpe, word or char, found {config.units!r}")
+        raise InputError(f"semantic.sot.units: must be bpe, word or char, got {config.units!r}")
     with atomic_path(output) as temporary, open(temporary, "wb") as file:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(transcripts),
@@ -77,14 +76,15 @@ def train_units(transcripts: Iterable[str], config: SotConfig, output: Path) -> 
         )
 
 
-# A piece of a sentencepiece model as protobuf spells it: text, score 0, type USER_DEFINED.
+# A piece of a sentencepiece model in protobuf's encoding: text, score 0, type USER_DEFINED.
 _PIECE = b"\x0a\x04" + SPEAKER_CHANGE.encode() + b"\x15\0\0\0\0\x18\x04"
 
 
 def given_units(path: Path) -> Units:
-    """Units that were made elsewhere.
+    """Reads units that were made elsewhere.
 
-    Raises `InputError` where `path` is no sentencepiece model, or its unit 0 is not the blank.
+    Raises:
+        InputError: `path` is not a sentencepiece model, or its unit 0 is not the blank.
     """
     try:
         units = Units(path)
@@ -93,19 +93,21 @@ def given_units(path: Path) -> Units:
             f"{path}: cannot be read as a sentencepiece model, such as icefall's bpe.model"
         ) from error
     if (first := units.model.id_to_piece(0)) != BLANK:
-        raise InputError(f"{path}: its unit 0 is {first!r}, not the blank {BLANK!r}")
+        raise InputError(f"{path}: unit 0 must be the blank {BLANK!r}, got {first!r}")
     return units
 
 
 def grow_units(given: Path, output: Path) -> None:
-    """Writes the sentencepiece model `given` with the speaker-change token as its last unit.
+    """Appends the speaker-change token to the sentencepiece model `given`, unless it has one.
 
-    The other units keep their ids. Where the token is there already, nothing changes. Raises
-    `InputError` as `given_units` does.
+    The other units keep their ids.
+
+    Raises:
+        InputError: As for `given_units`.
     """
     model = given_units(given).model
     is_there = model.piece_to_id(SPEAKER_CHANGE) != model.unk_id()
-    # Messages of protobuf behind each other are one message: the piece joins the list of pieces.
+    # Concatenated protobuf messages are merged: the piece is appended to the list of pieces.
     more = b"" if is_there else b"\x0a" + bytes([len(_PIECE)]) + _PIECE
     with atomic_path(output) as temporary:
         temporary.write_bytes(given.read_bytes() + more)

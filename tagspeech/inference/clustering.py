@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tagspeech.config import FRAMES_PER_SECOND
-from tagspeech.data.pooling import heard_alone, pool_regions
+from tagspeech.data.pooling import frames_alone, pool_regions
 from tagspeech.segments import Segment
 
 OVERLAP = 0.25  # share of the shorter segment; segments that overlap more have two speakers
@@ -44,7 +44,7 @@ def voice_vectors(segments: Sequence[Segment], voice_TD: Tensor) -> Tensor:
     turns = [(min(s.start, end), min(s.end, end), n) for n, s in enumerate(segments)]
     regions = [
         (0, n, frames or [int(segments[n].start * FRAMES_PER_SECOND)])
-        for n, frames in enumerate(heard_alone(turns))
+        for n, frames in enumerate(frames_alone(turns))
     ]
     return pool_regions(voice_TD[None], torch.tensor([len(voice_TD)]), regions)
 

@@ -1,4 +1,4 @@
-"""Simulated talk: one utterance with exact word times, and groups of utterances in time.
+"""Simulated utterances with exact word times, and their placement in groups.
 
 group   |--- f3-04: so alice sent the report ---|      |-- f3-04: okay i'm in room two --|
                       |- m1-02: yeah -|   |--- m5-01: is it ready ---|
@@ -22,31 +22,31 @@ from tagspeech.simulation.sentences import MIN_WORDS
 from tagspeech.simulation.voices import Voice
 
 SAMPLING_RATE = 16000
-SPEECH_LEVEL = 0.05  # root mean square of an utterance, full scale 1: -26 dBFS
-AUDIBLE = 0.005  # of the peak: what is quieter at either end is trimmed
+SPEECH_LEVEL = 0.05  # root mean square of an utterance (-26 dBFS)
+AUDIBLE = 0.005  # of the peak; quieter samples at both ends are trimmed
 
-_UNIT = math.gcd(ESPEAK_RATE, SAMPLING_RATE)  # a multiple of it keeps resampling cheap
+_UNIT = math.gcd(ESPEAK_RATE, SAMPLING_RATE)  # multiples of it are cheap to resample
 
 MAX_GROUP_SECONDS = 12.0
-SPEAKERS_WEIGHTS = (0.3, 0.4, 0.3)  # of groups of one, two, three and more speakers
-SEGMENTS_WEIGHTS = (0.35, 0.25, 0.2, 0.1, 0.1)  # of one, two, ... segments, before the minimum
+SPEAKERS_WEIGHTS = (0.3, 0.4, 0.3)  # of groups with one, two, three or more speakers
+SEGMENTS_WEIGHTS = (0.35, 0.25, 0.2, 0.1, 0.1)  # of one, two, ... segments
 BACKCHANNEL_SHARE = 0.2
-OVERLAP_SHARE = 0.65  # of the changes of speaker
+OVERLAP_SHARE = 0.65  # of speaker changes
 OVERLAPS = (0.3, 1.5)  # seconds
 PAUSES = (0.05, 0.8)  # seconds
-OWN_PAUSE = 0.2  # seconds, the least a speaker waits after himself
+SAME_SPEAKER_PAUSE = 0.2  # seconds, minimum between utterances of one speaker
 
 
 class Speaker(Protocol):
-    """Whoever speaks, equal only to himself and hashable: a `Voice`, or a person in recordings."""
+    """A speaker, hashable: a `Voice`, or a person in recordings."""
 
     @property
     def name(self) -> str:
-        """Unique in its corpus."""
+        """Unique in the corpus."""
 
     @property
     def gender(self) -> str | None:
-        """F or M; None where it is not known."""
+        """F or M; None if unknown."""
 
 
 SomeSpeaker = TypeVar("SomeSpeaker", bound=Speaker)
@@ -54,10 +54,13 @@ SomeSpeaker = TypeVar("SomeSpeaker", bound=Speaker)
 
 @dataclass(frozen=True)
 class Utterance:
-    """One speaker says one text.
+    """One text spoken by one speaker.
 
-    samples  (N,) float32 at 16 kHz, from the first to the last audible sample, at SPEECH_LEVEL
-    words    (word, start, end), seconds from the first sample
+    Attributes:
+        voice: The speaker.
+        text: Words separated by spaces.
+        samples: (N,) float32 at 16 kHz, from the first to the last audible sample, at SPEECH_LEVEL.
+        words: (word, start, end) in seconds from the first sample.
     """
 
     voice: Speaker
@@ -72,7 +75,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Placed:
-    """An utterance in time; `start` and `end` count samples."""
+    """An utterance and where it starts and ends, in samples."""
 
     start: int
     utterance: Utterance
@@ -83,7 +86,7 @@ class Placed:
 
 
 def utter(espeak: Espeak, voice: Voice, text: str) -> Utterance:
-    """Synthesises `text`, resamples, trims silence and normalises the level."""
+    """Synthesizes `text`, resamples it, trims silence and normalizes the level."""
     samples, events = espeak.speak(
         text, voice.espeak, rate=voice.rate, pitch=voice.pitch, pitch_range=voice.pitch_range
     )
@@ -95,21 +98,20 @@ def utter(espeak: Espeak, voice: Voice, text: str) -> Utterance:
     samples = samples[first : last + 1]
     samples *= SPEECH_LEVEL / np.sqrt(np.mean(samples**2))
     speed = SAMPLING_RATE / (ESPEAK_RATE * float(ratio))
-    heard = [(index, time / speed - first / SAMPLING_RATE) for index, time in events]
-    return Utterance(voice, text, samples, _word_times(text, heard, len(samples) / SAMPLING_RATE))
+    events = [(index, time / speed - first / SAMPLING_RATE) for index, time in events]
+    return Utterance(voice, text, samples, _word_times(text, events, len(samples) / SAMPLING_RATE))
 
 
 @functools.lru_cache(maxsize=256)
 def _low_pass(length: int) -> np.ndarray:
-    """The filter `resample_poly` would design anew at every call."""
+    """The filter that `resample_poly` would otherwise design at every call."""
     return firwin(20 * length + 1, 1 / length, window=("kaiser", 5.0)).astype(np.float32)
 
 
 def _word_times(
     text: str, events: Sequence[tuple[int, float]], duration: float
 ) -> tuple[tuple[str, float, float], ...]:
-    """Word times from (character, second) events; words without an event of their own share the
-    time up to the next event by characters."""
+    """Word times from (character, second) events, interpolated by characters between events."""
     characters = [0] + [index for index, _ in events if index > 0] + [len(text) + 1]
     seconds = [0.0] + [time for index, time in events if index > 0] + [duration]
     words = text.split()
@@ -126,12 +128,14 @@ def draw_group(
     say: Callable[[SomeSpeaker, bool], Utterance],
     overlap_share: float = OVERLAP_SHARE,
 ) -> list[Placed]:
-    """A random utterance group, sorted by start; the first sample of its first utterance is 0.
+    """Draws an utterance group of at most 12 s, sorted by start; the first utterance starts at 0.
 
-    It holds 1 to `max_speakers` of `pool`, up to 5 segments (or one each), and at most 12 s;
-    between segments there are overlaps (`overlap_share` of the changes of speaker) or pauses of at
-    most 0.8 s. `say` draws an utterance of a speaker, and is told whether it is the first of the
-    group.
+    Args:
+        rng: Generator for speakers, order and times.
+        pool: Speakers to choose from.
+        max_speakers: Maximum number of speakers. Groups have up to five segments, or one each.
+        say: Draws an utterance of a speaker; the second argument is whether it is the first.
+        overlap_share: Share of speaker changes that overlap; pauses are at most 0.8 s.
     """
     weights = np.array(SPEAKERS_WEIGHTS[:max_speakers])
     count = 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
@@ -156,12 +160,12 @@ def draw_start(
     utterance: Utterance,
     overlap_share: float = OVERLAP_SHARE,
 ) -> int:
-    """Where `utterance` begins after what is `placed`, in samples: inside or overlapping the last
-    one of somebody else, a share `overlap_share` of them, or after a pause."""
+    """Draws the start of `utterance` in samples: during the last one in `placed`, if that is of
+    another speaker and with the probability `overlap_share`, or after a pause."""
     if not placed:
         return 0
     last = max(placed, key=lambda item: item.end)
-    own_end = max(
+    same_speaker_end = max(
         (i.end for i in placed if i.utterance.voice == utterance.voice), default=-math.inf
     )
     overlap, pause = (rng.uniform(*limits) * SAMPLING_RATE for limits in (OVERLAPS, PAUSES))
@@ -174,4 +178,4 @@ def draw_start(
         start = last.start + margin + place * room
     else:
         start = max(last.end - overlap, last.start + margin)
-    return math.ceil(max(start, own_end + OWN_PAUSE * SAMPLING_RATE))
+    return math.ceil(max(start, same_speaker_end + SAME_SPEAKER_PAUSE * SAMPLING_RATE))

@@ -1,8 +1,8 @@
-"""espeak-ng by ctypes: text to samples and word times.
+"""Text to samples and word times by espeak-ng, called through ctypes.
 
 The shared library and its data come from the `espeakng-loader` wheel and are loaded at run time;
-nothing of espeak-ng (GPL) is part of this package. Constants and the event layout follow its
-public header `speak_lib.h`.
+no code of espeak-ng (GPL) is part of this package. Constants and the event layout follow its public
+header `speak_lib.h`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from tagspeech.errors import InputError
 
 _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: the callback runs inside espeak_Synth
-_DONT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT: report an error instead of ending the process
+_DONT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT: return errors instead of exiting
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4  # espeak_PARAMETER
 _QUIET = 40  # volume in percent: at 100 some voices clip
 _CHARACTERS = 1  # espeak_POSITION_TYPE
@@ -43,26 +43,26 @@ _Callback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
 )
 
-ESPEAK_RATE = 22050  # of all of espeak-ng's own voices
+ESPEAK_RATE = 22050  # Hz, of all voices of espeak-ng
 
 
 class Espeak:
-    """The synthesizer, as a context manager; one at a time in a process, and in one thread.
+    """The synthesizer as a context manager. A process can use one at a time, in one thread.
 
-    The library keeps its state in globals and lets it drift from sentence to sentence (phase of
-    the flutter, noise), so that a sentence sounds a little different after another one. Entering
-    the context loads the library anew: samples depend on nothing but the calls since then.
+    The library keeps global state (phase of the flutter, noise), so samples depend on earlier
+    sentences. Entering the context reloads the library: samples depend only on calls since then.
 
-    Raises `InputError` when the library cannot be initialised.
+    Raises:
+        InputError: The library cannot be initialized.
     """
 
     def __enter__(self) -> Espeak:
         self._library: Any = ctypes.CDLL(espeakng_loader.get_library_path())
         data = espeakng_loader.get_data_path().encode()
         if self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DONT_EXIT) != ESPEAK_RATE:
-            raise InputError("espeak-ng cannot be initialised: reinstall espeakng-loader")
+            raise InputError("espeak-ng cannot be initialized; reinstall espeakng-loader")
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
-        self._library.srand(_SEED)  # the C library's: Klatt voices take their noise from rand()
+        self._library.srand(_SEED)  # of the C library: Klatt voices take noise from rand()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,28 +70,32 @@ class Espeak:
         dlclose(self._library._handle)
 
     def version(self) -> str:
-        """Version of the library, e.g. "1.52.0"."""
+        """Version of the library, such as "1.52.0"."""
         self._library.espeak_Info.restype = ctypes.c_char_p
         return str(self._library.espeak_Info(None).decode())
 
     def speak(
         self, text: str, voice: str, *, rate: int = 175, pitch: int = 50, pitch_range: int = 50
     ) -> tuple[np.ndarray, list[tuple[int, float]]]:
-        """Speaks `text` (lower case words, no punctuation).
+        """Speaks `text`.
 
-        voice        accent+variant, e.g. "en-us+f2"
-        rate         words per minute, 80-450
-        pitch        0-99, 50 is the variant's own
-        pitch_range  0-99, 0 is monotone, 50 the variant's own
+        Args:
+            text: Words in lower case, without punctuation.
+            voice: Accent and variant, such as "en-us+f2".
+            rate: Words per minute, 80-450.
+            pitch: 0-99; 50 is the default of the variant.
+            pitch_range: 0-99; 0 is monotone, 50 the default of the variant.
 
-        Returns samples (N,) as float32 in [-1, 1] at 22,050 Hz, and for each word event the index
-        of the word's first character in `text` and the second where it begins. Words that the
-        voice runs together ("of the") may share one event.
+        Returns:
+            Samples (N,), float32 in [-1, 1] at 22,050 Hz, and word events: the index of the first
+            character in `text` and the start in seconds. Words spoken as one ("of the") may share
+            an event.
 
-        Raises `InputError` when the library does not know the voice.
+        Raises:
+            InputError: The library has no such voice.
         """
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise InputError(f"espeak-ng has no voice {voice!r}: reinstall espeakng-loader")
+            raise InputError(f"espeak-ng has no voice {voice!r}; reinstall espeakng-loader")
         self._library.espeak_SetParameter(_VOLUME, _QUIET, 0)
         self._library.espeak_SetParameter(_RATE, rate, 0)
         self._library.espeak_SetParameter(_PITCH, pitch, 0)

@@ -1,4 +1,4 @@
-"""Simulated acoustics: utterances of a session become one microphone's samples."""
+"""Simulated acoustics: the utterances of a session as one microphone records them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SNR_DB = (15.0, 35.0)
 REVERB_SHARE = 0.5
 T60 = (0.15, 0.5)  # seconds
 DIRECT_TO_REVERB_DB = (2.0, 12.0)
-CEILING = 0.95  # peak of a session, full scale 1
+CEILING = 0.95  # maximum peak of a session
 
 
 def mix(
@@ -23,15 +23,24 @@ def mix(
     placed: Sequence[Placed],
     length: int,
 ) -> np.ndarray:
-    """Samples (length,) of a session as int16: gain and, in half of the sessions, reverberation
-    by speaker; coloured noise throughout."""
+    """Mixes a session: a gain per speaker, reverberation in half of the sessions, coloured noise.
+
+    Args:
+        rng: Generator for the acoustics.
+        pool: All speakers of the session.
+        placed: Utterances; what extends past the end is cut.
+        length: Number of samples.
+
+    Returns:
+        Samples (length,), int16.
+    """
     levels = rng.uniform(-GAIN_DB, GAIN_DB, len(pool))
     gains = dict(zip(pool, 10 ** (levels / 20), strict=True))
     responses = {}
     if rng.random() < REVERB_SHARE:
         t60 = rng.uniform(*T60)
         responses = {voice: room_response(rng, t60) for voice in pool}
-    # white noise through one pole: from flat to steeply falling
+    # White noise through one pole: a flat to steeply falling spectrum.
     noise = lfilter([1.0], [1.0, -rng.uniform(0, 0.97)], rng.standard_normal(length, np.float32))
     snr = rng.uniform(*SNR_DB)
     mixture = noise * (SPEECH_LEVEL * 10 ** (-snr / 20) / np.sqrt(np.mean(noise**2)))
@@ -47,8 +56,8 @@ def mix(
 
 
 def room_response(rng: np.random.Generator, t60: float) -> np.ndarray:
-    """An impulse response (N,): the direct sound at sample 0, then noise that decays by 60 dB in
-    `t60` seconds (cut at 40 dB), 2-12 dB weaker than the direct sound."""
+    """Draws an impulse response (N,), float32: the direct sound at sample 0, then noise, 2-12 dB
+    weaker, that decays by 60 dB in `t60` seconds and is cut at 40 dB."""
     time = np.arange(1, int(t60 * 2 / 3 * SAMPLING_RATE)) / SAMPLING_RATE
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / t60)
     tail *= 10 ** (-rng.uniform(*DIRECT_TO_REVERB_DB) / 20) / np.sqrt(np.sum(tail**2))

@@ -1,9 +1,9 @@
-"""What simulated people say: a small grammar of meeting-like sentences.
+"""Sentences of simulated meetings, from a small grammar.
 
-Lower case, no punctuation but the apostrophe, 3-9 words from a closed vocabulary. The text of a
-sentence decides by its hash which split it belongs to, so that no sentence of test or dev is ever
-heard in train, nor a sentence of "pretrain" (for parts trained before a recipe) in any other.
-Back-channels ("yeah", "okay great") have 1-2 words and are the same in all splits.
+Sentences are in lower case without punctuation except the apostrophe and have 3-9 words from a
+closed vocabulary. The hash of a sentence decides its split, so splits share no sentence; "pretrain"
+is for pretrained parts of recipes. Back-channels ("yeah", "okay great") have 1-2 words and occur in
+all splits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BACKCHANNELS = (
     "yeah sure", "well maybe", "not really", "so what", "okay thanks", "yeah right",
 )  # fmt: skip
 
-# A capital word stands for one line of its list; a line written n times is n times as likely.
+# A word in capitals stands for one line of its list; a line listed n times is n times as likely.
 GRAMMAR: dict[str, tuple[str, ...]] = {
     "SENTENCE": (
         "let's DO the THING", "let's DO the QUALITY THING WHEN", "OPENER let's DO the THING WHEN",
@@ -73,7 +73,7 @@ DIGITS = GRAMMAR["DIGIT"]
 
 @functools.lru_cache(maxsize=1024)
 def _words_under(symbol: str) -> frozenset[str]:
-    """The words that `symbol` can become; a word becomes itself."""
+    """The words that `symbol` can produce; a word produces itself."""
     if symbol not in GRAMMAR:
         return frozenset([symbol])
     return frozenset().union(
@@ -87,8 +87,8 @@ VOCABULARY: tuple[str, ...] = tuple(
 
 
 def split_of(sentence: str) -> str:
-    """The split a sentence may be heard in, "train" and "pretrain" (4 of 10 each), "dev" or
-    "test"; "any" for back-channels."""
+    """The split of a sentence: "train" or "pretrain" (40 % each), "dev" or "test" (10 % each);
+    "any" for back-channels."""
     if len(sentence.split()) < MIN_WORDS:
         return "any"
     return SENTENCE_SPLITS[zlib.crc32(sentence.encode()) % len(SENTENCE_SPLITS)]
@@ -100,8 +100,8 @@ def draw_sentence(
     word: str | None = None,
     grammar: Mapping[str, Sequence[str]] = GRAMMAR,
 ) -> str:
-    """A random sentence of `split`; with `word` one that contains it (a back-channel where only
-    those do). `word` belongs to the grammar of this module."""
+    """Draws a sentence of `split`. With `word` of this module's grammar, it contains that word, and
+    is a back-channel if only back-channels do."""
     if word is not None and word not in _words_under("SENTENCE"):
         return _choose(rng, [text for text in BACKCHANNELS if word in text.split()])
     while True:
@@ -111,7 +111,7 @@ def draw_sentence(
 
 
 def draw_backchannel(rng: np.random.Generator, backchannels: Sequence[str] = BACKCHANNELS) -> str:
-    """A random back-channel."""
+    """Draws a back-channel."""
     return _choose(rng, backchannels)
 
 
@@ -121,7 +121,7 @@ def _expand(
     symbol: str,
     word: str | None,
 ) -> str:
-    """`symbol` in words, `word` among them if it is not None."""
+    """Expands `symbol` to words that include `word`, if given."""
     if symbol not in grammar:
         return symbol
     lines = grammar[symbol]

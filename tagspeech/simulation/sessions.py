@@ -1,14 +1,14 @@
-"""Simulated recordings on disk, with Lhotse manifests: what every simulated corpus shares.
+"""Simulated recordings on disk with Lhotse manifests, for every simulated corpus.
 
     OUTPUT/SPLIT/sim-SPLIT-00001.wav     16 kHz, mono, 16 bit
-    OUTPUT/SPLIT/sim-SPLIT-00001.json    its segments; written last
+    OUTPUT/SPLIT/sim-SPLIT-00001.json    segments; written last
     OUTPUT/SPLIT_recordings.jsonl.gz  OUTPUT/SPLIT_supervisions.jsonl.gz
 
-A recording holds ten utterance groups or more, 1.5-2.5 s apart over running noise, so that Lhotse's
-`trim_to_supervision_groups(max_pause=1.0)` recovers exactly the groups. A segment's times are those
-of its first and last audible sample, before reverberation. What is said and by whom comes from a
-`Source`. The same source gives the same bytes, in whatever order and by however many processes
-sessions are made; finished sessions of a killed run are kept.
+A recording has at least ten utterance groups, 1.5-2.5 s apart, so Lhotse's
+`trim_to_supervision_groups(max_pause=1.0)` recovers exactly these groups. A segment lasts from its
+first to its last audible sample, without reverberation. A `Source` decides who says what. The same
+source gives the same bytes for any order of sessions and number of processes; complete sessions of
+an interrupted run are kept.
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ EDGES = (0.5, 1.0)  # seconds before the first and after the last group
 class SimulatedSession:
     """A recording before it is mixed.
 
-    speakers  whoever may speak in it
-    placed    (number of the group, utterance in time), by group and start
-    length    samples
-    rng       what acoustics are drawn with
+    Attributes:
+        speakers: All who may speak.
+        placed: (number of the group, utterance), sorted by group and start.
+        length: Number of samples.
+        rng: Generator for the acoustics.
     """
 
     speakers: Sequence[Speaker]
@@ -67,16 +68,16 @@ class SimulatedSession:
 
 
 class Source(Protocol):
-    """What a corpus is made of. It travels to worker processes, so it must be picklable."""
+    """The content of a simulated corpus. It must be picklable for worker processes."""
 
     def sessions(self, split: str) -> int:
-        """How many recordings `split` has."""
+        """The number of recordings of `split`."""
 
     def made_with(self, split: str) -> dict[str, Any]:
-        """All that the content of one session of `split` depends on, but for its number."""
+        """The parameters of a session of `split`, except for its number."""
 
     def draw(self, split: str, index: int) -> SimulatedSession:
-        """Session number `index` of `split`, the same at every call."""
+        """Draws session number `index` of `split`, the same at every call."""
 
 
 def draw_session(
@@ -87,10 +88,16 @@ def draw_session(
     shortest: float = 0,
     overlap_share: float = OVERLAP_SHARE,
 ) -> SimulatedSession:
-    """Groups one after the other, ten or more and at least `shortest` samples of them.
+    """Draws at least ten utterance groups, one after the other.
 
-    `say` draws an utterance: it gets the number of the group, the speaker, and whether it is the
-    first of the group. `overlap_share` of the changes of speaker overlap.
+    Args:
+        rng: Generator for everything that is drawn.
+        pool: Speakers to choose from.
+        max_speakers: Maximum number of speakers in a group.
+        say: Draws an utterance, given the number of the group, the speaker and whether it is the
+            first of the group.
+        shortest: Minimum number of samples.
+        overlap_share: Share of speaker changes that overlap.
     """
     placed: list[tuple[int, Placed]] = []
     group, end = 0, 0
@@ -104,10 +111,12 @@ def draw_session(
 
 
 def make_corpus(output: Path, source: Source, splits: Sequence[str], *, jobs: int) -> None:
-    """Makes the corpus in `output`, or what is missing of it, by `jobs` processes.
+    """Makes what is missing of the corpus in `output`, with `jobs` processes.
 
-    Sessions made with other parameters are made again. Raises `InputError` where `output` cannot
-    be written.
+    Sessions with other parameters are made again.
+
+    Raises:
+        InputError: `output` cannot be written.
     """
     missing = []
     for split in splits:
@@ -119,7 +128,7 @@ def make_corpus(output: Path, source: Source, splits: Sequence[str], *, jobs: in
         for split in splits:
             for path in _manifests(output, split):
                 path.unlink(missing_ok=True)
-            for path in (output / split).glob(".sim-*.partial-*"):  # of a killed run
+            for path in (output / split).glob(".sim-*.partial-*"):  # of an interrupted run
                 path.unlink()
     tasks = [missing[i : i + SESSIONS_PER_TASK] for i in range(0, len(missing), SESSIONS_PER_TASK)]
     with tqdm(total=len(missing), desc="simulate", unit="session", disable=not missing) as progress:
@@ -132,7 +141,7 @@ def make_corpus(output: Path, source: Source, splits: Sequence[str], *, jobs: in
 def _run(
     output: Path, source: Source, tasks: Sequence[list[tuple[str, int]]], jobs: int
 ) -> Iterator[int]:
-    """Makes the sessions of all tasks; yields how many are done as they get done."""
+    """Makes the sessions of all tasks; yields the number of sessions of each completed task."""
     if jobs <= 1 or len(tasks) <= 1:
         for task in tasks:
             yield make_sessions(output, source, task)
@@ -150,7 +159,7 @@ def _run(
 
 
 def _end_with_parent() -> None:
-    """Ends this worker when its parent is killed, lest it waits for work for ever."""
+    """Makes this worker exit when its parent is killed, instead of waiting forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -162,7 +171,7 @@ def _end_with_parent() -> None:
 
 
 def make_sessions(output: Path, source: Source, task: Iterable[tuple[str, int]]) -> int:
-    """Makes the (split, index) sessions of `task` on disk and returns their number."""
+    """Writes the (split, index) sessions of `task` and returns their number."""
     count = 0
     for split, index in task:
         session = source.draw(split, index)
@@ -172,14 +181,15 @@ def make_sessions(output: Path, source: Source, task: Iterable[tuple[str, int]])
         write_wav(sidecar.with_suffix(".wav"), pcm)
         segments = [_segment(item, group) for group, item in session.placed]
         made_with = source.made_with(split)
-        row = {"made_with": made_with, "samples": session.length, "segments": segments}
-        write_json(sidecar, row)
+        write_json(
+            sidecar, {"made_with": made_with, "samples": session.length, "segments": segments}
+        )
         count += 1
     return count
 
 
 def _seconds(rng: np.random.Generator, limits: tuple[float, float]) -> int:
-    """A random duration in samples."""
+    """Draws a duration in samples."""
     return int(np.ceil(rng.uniform(*limits) * SAMPLING_RATE))
 
 
@@ -208,7 +218,7 @@ def _manifests(output: Path, split: str) -> tuple[Path, Path]:
 
 
 def _write_manifests(output: Path, split: str, count: int) -> None:
-    """Both manifests of `split`; sessions beyond `count`, of an earlier run, are removed."""
+    """Writes both manifests of `split`; removes sessions beyond `count`, of an earlier run."""
     from lhotse import Recording, SupervisionSegment
     from lhotse.audio import AudioSource
     from lhotse.supervision import AlignmentItem
@@ -251,7 +261,7 @@ def _write_manifests(output: Path, split: str, count: int) -> None:
 
 
 def write_wav(path: Path, pcm: np.ndarray) -> None:
-    """Writes int16 samples (N,) or (channels, N) in one step."""
+    """Writes int16 samples, (N,) or (channels, N), atomically."""
     channels = np.atleast_2d(pcm)
     with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as file:
         file.setnchannels(len(channels))
@@ -261,7 +271,7 @@ def write_wav(path: Path, pcm: np.ndarray) -> None:
 
 
 def _write_jsonl_gz(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Lhotse's format without its time stamp, so that equal content gives equal bytes."""
+    """Writes Lhotse's format without a time stamp, so equal content gives equal bytes."""
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     with atomic_path(path) as temporary:
         temporary.write_bytes(gzip.compress(lines.encode(), mtime=0))

@@ -1,11 +1,11 @@
-"""Simulated meetings as a corpus on disk, with Lhotse manifests.
+"""A corpus of simulated meetings with Lhotse manifests.
 
     OUTPUT/{train,dev,test,meetings}/sim-train-00001.{wav,json}  see tagspeech.simulation.sessions
     OUTPUT/{split}_recordings.jsonl.gz {split}_supervisions.jsonl.gz
-    OUTPUT/params.json                                           what it was made with
+    OUTPUT/params.json                                           the configuration
 
-espeak-ng says what people say (`sentences`) in the voices they have (`voices`), in groups of 1-3
-speakers. `meetings` has the voices and sentences of `test`. The same seed gives the same bytes.
+espeak-ng speaks the sentences of `sentences` in the voices of `voices`, in groups of 1-3 speakers.
+The split `meetings` has voices and sentences of `test`. The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -38,16 +38,25 @@ from tagspeech.simulation.sessions import (
 from tagspeech.simulation.voices import Voice, voices
 
 SIMULATED_SPLITS = ("train", "dev", "test", "meetings")
-REVISION = 2  # of what is generated: a change here makes old sessions stale
+REVISION = 2  # of the generated data; increase it to invalidate existing sessions
 
 
 @dataclass(frozen=True)
 class SimulateConfig:
-    """Sizes are least numbers of groups (sessions hold ten), meetings and their minutes.
+    """Size and content of the corpus.
 
-    train_from  whose voices and sentences the split train has: "train", or "pretrain" for a corpus
-                that shares neither with any recipe
-    overlap_share  of the changes of speaker; 0.65 overlaps 14 % of the speech, 0.5 11 %
+    Attributes:
+        train_groups: Minimum number of groups; sessions have at least ten.
+        dev_groups: The same.
+        test_groups: The same.
+        meetings: Number of whole meetings.
+        meeting_minutes: Minimum duration of a meeting.
+        max_speakers: Maximum number of speakers in a group.
+        seed: Seed of everything that is drawn.
+        train_from: Voices and sentences of the split train: "train", or "pretrain", which shares
+            none with any other split.
+        overlap_share: Share of speaker changes that overlap. With 0.65, 14 % of the speech is
+            overlapped, with 0.5 11 %.
     """
 
     train_groups: int = 12500
@@ -63,35 +72,32 @@ class SimulateConfig:
     def __post_init__(self) -> None:
         for name in ("train_groups", "dev_groups", "test_groups", "meetings", "seed"):
             if getattr(self, name) < 0:
-                raise InputError(f"simulate: {name} is {getattr(self, name)}, wants 0 or more")
+                raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 1 <= self.max_speakers <= len(voices("dev")):
             raise InputError(
-                f"simulate: max_speakers is {self.max_speakers}, wants 1 to {len(voices('dev'))}"
+                f"max_speakers must be from 1 to {len(voices('dev'))}, got {self.max_speakers}"
             )
         if self.train_from not in ("train", "pretrain"):
-            raise InputError(f"simulate: train_from is {self.train_from}, wants train or pretrain")
+            raise InputError(f"train_from must be train or pretrain, got {self.train_from!r}")
         if not 0 <= self.overlap_share <= 1:
-            raise InputError(
-                f"simulate: overlap_share is {self.overlap_share}, wants a share from 0 to 1"
-            )
+            raise InputError(f"overlap_share must be from 0 to 1, got {self.overlap_share}")
         if not 0 < self.meeting_minutes < float("inf"):
-            raise InputError(f"simulate: meeting_minutes is {self.meeting_minutes}, wants > 0")
+            raise InputError(f"meeting_minutes must be more than 0, got {self.meeting_minutes}")
 
     def sessions(self, split: str) -> int:
-        """How many recordings `split` has."""
+        """The number of recordings of `split`."""
         if split == "meetings":
             return self.meetings
         return -(-int(getattr(self, f"{split}_groups")) // GROUPS_PER_SESSION)
 
     def source(self, split: str) -> str:
-        """Whose voices and sentences `split` has."""
+        """The split whose voices and sentences `split` has."""
         return {"train": self.train_from, "meetings": "test"}.get(split, split)
 
     def made_with(self, split: str) -> dict[str, Any]:
-        """All that the content of one session of `split` depends on, but for its number."""
-        keys = ("max_speakers", "seed", "overlap_share") + (
-            ("meeting_minutes",) if split == "meetings" else ()
-        )
+        """The parameters of a session of `split`, except for its number."""
+        keys = ["max_speakers", "seed", "overlap_share"]
+        keys += ["meeting_minutes"] if split == "meetings" else []
         with Espeak() as espeak:
             version = espeak.version()
         return {
@@ -102,8 +108,8 @@ class SimulateConfig:
         }
 
     def draw(self, split: str, index: int) -> SimulatedSession:
-        """Session number `index` of `split`. Each group contains one word of the vocabulary in
-        turn, so that all words occur."""
+        """Draws session number `index` of `split`. Each group contains the next word of the
+        vocabulary, so that all words occur."""
         rng = np.random.default_rng([self.seed, zlib.crc32(split.encode()), index])
         source = self.source(split)
         pool = draw_pool(rng, voices(source), max(int(rng.integers(3, 5)), self.max_speakers))
@@ -121,18 +127,14 @@ class SimulateConfig:
 
 
 def simulate(output: str | Path, config: SimulateConfig | None = None, *, jobs: int = 2) -> None:
-    """Makes the corpus in `output`, or what is missing of it, by `jobs` processes.
-
-    Sessions made with other parameters are made again. Raises `InputError` where `output` cannot
-    be written.
-    """
+    """Makes what is missing of the corpus in `output`; see `make_corpus`."""
     output, config = Path(output), config or SimulateConfig()
     make_corpus(output, config, SIMULATED_SPLITS, jobs=jobs)
     write_json(output / "params.json", asdict(config))
 
 
 def draw_pool(rng: np.random.Generator, inventory: Sequence[Voice], count: int) -> list[Voice]:
-    """`count` voices, of different variants as far as there are."""
+    """Draws `count` voices, of different variants as far as possible."""
     order = [inventory[i] for i in rng.permutation(len(inventory))]
     fresh = {voice.variant: voice for voice in reversed(order)}
     first = [voice for voice in order if fresh[voice.variant] is voice]

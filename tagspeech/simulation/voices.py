@@ -1,11 +1,10 @@
-"""Who speaks in simulated meetings: an inventory of espeak-ng voices, female and male.
+"""Voices of simulated meetings: female and male voices of espeak-ng.
 
-A voice is a variant of espeak-ng (its own formants and voicing), an accent, a pitch, a pitch range,
-a rate and a resampling factor. The last moves formants as a longer or shorter vocal tract would.
-Voices of dev and test come from variants never used in train. Within a variant pitches lie on a
-logarithmic grid; all else follows a Kronecker sequence, so that voices spread evenly. The
-voices of "pretrain", for parts trained before a recipe, have the variants of train and lie between
-its voices.
+A voice is a variant of espeak-ng (formants and voicing), an accent, a pitch, a pitch range, a rate
+and a resampling factor, which moves formants as a longer or shorter vocal tract does. Train, dev
+and test have different variants. Within a variant, pitches form a logarithmic grid and the other
+parameters follow a Kronecker sequence, so that voices are spread evenly. The voices of "pretrain"
+have the variants of train and lie between its voices.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import functools
 import math
 from dataclasses import dataclass
 
-# Variants by split and gender with their own mean pitch in Hz (measured, accent en-us, pitch 50).
-# Gender is what the variant declares; without a declaration, male by name and a pitch below 120 Hz.
-# Variants that sound alike (f4 and aunty, m6 and Alex, ...) do not appear in different splits.
+# Variants by split and gender with their mean pitch in Hz (measured with accent en-us, pitch 50).
+# The gender is the one that the variant declares; else male by name and a pitch below 120 Hz.
+# Variants that sound alike (f4 and aunty, m6 and Alex, ...) are never in different splits.
 VARIANTS: dict[str, dict[str, dict[str, float]]] = {
     "train": {
         "F": {"Alicia": 253, "Andrea": 245, "anika": 269, "belinda": 230, "f1": 179, "f3": 212,
@@ -34,10 +33,10 @@ VARIANTS: dict[str, dict[str, dict[str, float]]] = {
 }  # fmt: skip
 VARIANTS["pretrain"] = VARIANTS["train"]
 VOICES_PER_GENDER = {"train": 126, "dev": 6, "test": 12, "pretrain": 378}
-PRETRAIN_OFFSET = 1000  # where "pretrain" goes on in the sequence, beyond all voices of "train"
+PRETRAIN_OFFSET = 1000  # start of "pretrain" in the sequence, after all voices of "train"
 PITCHES = {"F": (165.0, 260.0), "M": (84.0, 150.0)}  # Hz
 PITCH_RANGES = (25, 80)
-STEPS_PER_OCTAVE = 70  # of espeak-ng's pitch, near 50 (measured)
+STEPS_PER_OCTAVE = 70  # of espeak-ng's pitch near 50 (measured)
 RATES = (155, 200)  # words per minute
 RESAMPLINGS = (0.94, 1.06)
 ACCENTS = ("en-us", "gmw/en", "en-us", "gmw/en-029", "en-us", "en-gb-scotland", "gmw/en",
@@ -46,15 +45,16 @@ ACCENTS = ("en-us", "gmw/en", "en-us", "gmw/en-029", "en-us", "en-gb-scotland", 
 
 @dataclass(frozen=True)
 class Voice:
-    """A simulated person.
+    """A simulated speaker.
 
-    name         unique, e.g. "f3-04"
-    gender       "F" or "M"
-    espeak       espeak-ng's name: accent+variant
-    pitch        espeak-ng's 0-99
-    pitch_range  espeak-ng's 0-99
-    rate         words per minute before resampling
-    resampling   pitch, formants and tempo are multiplied by this
+    Attributes:
+        name: Unique name, such as "f3-04".
+        gender: "F" or "M".
+        espeak: Name in espeak-ng: accent+variant.
+        pitch: 0-99, in espeak-ng's scale.
+        pitch_range: 0-99, in espeak-ng's scale.
+        rate: Words per minute before resampling.
+        resampling: Factor of pitch, formants and tempo.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Voice:
 
     @property
     def variant(self) -> str:
-        """espeak-ng's variant, e.g. "f3"."""
+        """The variant in espeak-ng, such as "f3"."""
         return self.espeak.split("+")[1]
 
 
@@ -78,28 +78,27 @@ def voices(split: str) -> tuple[Voice, ...]:
     mark, offset = ("pre-", PRETRAIN_OFFSET) if split == "pretrain" else ("", 0)
     for gender, variants in VARIANTS[split].items():
         each = VOICES_PER_GENDER[split] // len(variants)
-        for v, (variant, own_pitch) in enumerate(variants.items()):
+        for v, (variant, mean_pitch) in enumerate(variants.items()):
             for k in range(each):
                 height = (k + (v + 0.5) / len(variants)) / each
                 place = k + 17 * v + 1 + offset
                 accent = ACCENTS[(k + 3 * v) % len(ACCENTS)]
                 name = f"{mark}{variant.lower()}-{k:02d}"
                 inventory.append(
-                    _voice(name, gender, f"{accent}+{variant}", own_pitch, place, height)
+                    _voice(name, gender, f"{accent}+{variant}", mean_pitch, place, height)
                 )
     return tuple(inventory)
 
 
 def _voice(
-    name: str, gender: str, espeak: str, own_pitch: float, place: int, height: float
+    name: str, gender: str, espeak: str, mean_pitch: float, place: int, height: float
 ) -> Voice:
-    """The voice at `place` of the sequence; `height` (0-1) is its place among the pitches of its
-    gender."""
+    """The voice at `place` of the sequence; `height` (0-1) is its relative pitch in its gender."""
     low, high = PITCHES[gender]
-    # powers of the root of x^4 = x + 1: the Kronecker sequence of three dimensions
+    # Powers of the root of x^4 = x + 1 give the Kronecker sequence in three dimensions.
     tract, tempo, liveliness = (place / 1.2207440846057596**power % 1 for power in (1, 2, 3))
     resampling = round(_between(RESAMPLINGS, tract), 3)
-    octaves = math.log2(low * (high / low) ** height / (own_pitch * resampling))
+    octaves = math.log2(low * (high / low) ** height / (mean_pitch * resampling))
     return Voice(
         name=name,
         gender=gender,

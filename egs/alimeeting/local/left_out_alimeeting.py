@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Takes marks out of the manifests of stage 1, and lists which segments are not in them, and why.
+"""Removes marks from the manifests of stage 1, and lists the segments that they lack, and why.
 
 Usage: left_out_alimeeting.py CORPUS MANIFESTS OUTPUT
 
-A mark such as <sil> or <%> in a label is no word. A label that has <sil> alone is silence and no
-segment; with other marks alone it is a segment without words. Lhotse leaves out a whole meeting if
-a tier of its TextGrid overlaps itself, and what lies behind the end of the audio.
+A mark in a label, such as <sil> or <%>, is not a word. A label with only <sil> is silence, not a
+segment; one with only other marks is a segment without words. Lhotse leaves out a whole meeting if
+a tier of its TextGrid overlaps itself, and segments after the end of the audio.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ def without_marks(label: str) -> str:
     return " ".join(MARK.sub(" ", label).split())
 
 
-def take_marks_out(path: Path) -> None:
-    """Rewrites a manifest of supervisions with words alone, and without silence."""
+def remove_marks(path: Path) -> None:
+    """Rewrites a manifest of supervisions without marks and silence."""
     write_manifest(
         path,
         SupervisionSet.from_segments(
-            replace(one, text=without_marks(one.text))
-            for one in read_manifest(path)
-            if one.text.replace(SILENCE, "").strip()
+            replace(segment, text=without_marks(segment.text))
+            for segment in read_manifest(path)
+            if segment.text.replace(SILENCE, "").strip()
         ),
     )
 
 
 def read_spoken(corpus: Path) -> Iterator[AnnotatedSpeech]:
-    """All labelled intervals of the far-field part; one without times for a broken TextGrid."""
+    """All labelled intervals of the far-field part; a row without times for a broken TextGrid."""
     for split, part in PARTS.items():
         grids = f"{part}_Ali_far/textgrid_dir/*.TextGrid"
         for path in sorted([*corpus.glob(grids), *corpus.glob(f"{part}_Ali/{grids}")]):
@@ -55,17 +55,17 @@ def read_spoken(corpus: Path) -> Iterator[AnnotatedSpeech]:
             except InputError:
                 yield AnnotatedSpeech(split, path.stem, "", path.stem, None, "")
                 continue
-            for number, one in enumerate(segments):
-                speaker = one.speaker.split("_")[-1].removeprefix("SPK")
-                name, times = f"{path.stem}-{speaker}-{number}", (one.start, one.end)
-                words = without_marks(one.words)
+            for number, segment in enumerate(segments):
+                speaker = segment.speaker.split("_")[-1].removeprefix("SPK")
+                name, times = f"{path.stem}-{speaker}-{number}", (segment.start, segment.end)
+                words = without_marks(segment.words)
                 yield AnnotatedSpeech(split, path.stem, speaker, name, times, words)
 
 
 if __name__ == "__main__":
     try:
         for split in PARTS:
-            take_marks_out(Path(sys.argv[2]) / f"{split}_supervisions.jsonl.gz")
+            remove_marks(Path(sys.argv[2]) / f"{split}_supervisions.jsonl.gz")
         write_left_out(
             read_spoken(Path(sys.argv[1])),
             Path(sys.argv[2]),

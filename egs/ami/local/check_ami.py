@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Stops where a speaker of AMI's annotation has segments and no words.
+"""Checks that each speaker of AMI's annotation who has segments has words.
 
 Usage: check_ami.py CORPUS
 
-Lhotse's preparation would end in a KeyError that names neither meeting nor file. Speakers that
-meetings.xml lacks are none to it; what they say is listed by left_out_ami.py.
+Otherwise Lhotse's preparer raises a KeyError that names neither meeting nor file. It ignores
+speakers that meetings.xml does not list; left_out_ami.py lists their words.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ANNOTATIONS = "ami_public_manual_1.6.2"
 
 
 def check(corpus: Path) -> None:
-    """Raises `InputError` that names the first such speaker, and an archive that is none."""
+    """Raises `InputError` for the first speaker without words, or an unreadable archive."""
     place = corpus / ANNOTATIONS
     if not place.is_dir():
         place = corpus / f"{ANNOTATIONS}.zip"
@@ -39,10 +39,11 @@ def check(corpus: Path) -> None:
         for speaker in meeting
     ]
     for meeting, agent in speakers:
-        own, wanted = (f"{meeting}.{agent}.{kind}.xml" for kind in ("segments", "words"))
-        if own in segments and wanted not in words:
+        name = f"{meeting}.{agent}"
+        if f"{name}.segments.xml" in segments and f"{name}.words.xml" not in words:
             raise InputError(
-                f"{place}: meeting {meeting} has segments/{own} and no words/{wanted}; get it again"
+                f"{place}: meeting {meeting} has segments/{name}.segments.xml and no "
+                f"words/{name}.words.xml; get it again"
             )
 
 

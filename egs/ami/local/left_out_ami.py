@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Which words and segments of AMI's annotation are not in the manifests of stage 1, and why.
+"""Lists the words and segments of AMI's annotation that the manifests of stage 1 lack, and why.
 
 Usage: left_out_ami.py CORPUS PARTITION MANIFESTS OUTPUT
 
-Lhotse takes a word that lies in a segment, whole, and whose meeting has audio and belongs to the
-partition; what remains of a meeting must lie before the end of its audio.
+Lhotse keeps a word if it lies entirely within a segment and its meeting has audio and is in the
+partition. It then drops what lies after the end of the audio.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ANNOTATIONS = "ami_public_manual_1.6.2"
 
 
 def read_spoken(annotations: Path, splits: Mapping[str, str]) -> Iterator[AnnotatedSpeech]:
-    """The words of all meetings in `splits` (the split of each), and segments without any word."""
+    """The words of the meetings in `splits` (their split by name), and segments without words."""
     speakers = {
         (meeting.get("observation"), speaker.get("nxt_agent")): speaker.get("global_name", "")
         for meeting in ElementTree.parse(annotations / "corpusResources/meetings.xml").getroot()
@@ -40,20 +40,20 @@ def read_spoken(annotations: Path, splits: Mapping[str, str]) -> Iterator[Annota
 
 
 def read_segments(path: Path) -> list[tuple[float, float]]:
-    """Start and end of each segment of one speaker, by start; none where he has no file."""
+    """Start and end of each segment of a speaker, sorted; none if there is no file."""
     if not path.exists():
         return []
     return sorted(
-        (float(one.attrib["transcriber_start"]), float(one.attrib["transcriber_end"]))
-        for one in ElementTree.parse(path).getroot()
-        if one.tag == "segment"
+        (float(item.attrib["transcriber_start"]), float(item.attrib["transcriber_end"]))
+        for item in ElementTree.parse(path).getroot()
+        if item.tag == "segment"
     )
 
 
 def read_words(
     path: Path, name: str, segments: list[tuple[float, float]], who: tuple[str, str, str]
 ) -> Iterator[AnnotatedSpeech]:
-    """The words of one speaker; `who` is split, meeting and speaker. Then his other segments."""
+    """The words, then segments without words, of a speaker; `who` is split, meeting, speaker."""
     starts = [start for start, _ in segments]
     empty = set(range(len(segments)))
     for word in ElementTree.parse(path).getroot():
@@ -64,11 +64,11 @@ def read_words(
             continue
         start, end = float(word.attrib["starttime"]), float(word.attrib["endtime"])
         place = bisect_right(starts, start) - 1
-        is_held = place >= 0 and end <= segments[place][1]
-        if is_held:
+        is_inside = place >= 0 and end <= segments[place][1]
+        if is_inside:
             empty.discard(place)
         if not word.get("punc"):
-            segment = f"{name}.{place}" if is_held else ""
+            segment = f"{name}.{place}" if is_inside else ""
             yield AnnotatedSpeech(*who, segment, (start, end), word.text or "")
     for place in sorted(empty):
         yield AnnotatedSpeech(*who, f"{name}.{place}", segments[place], "")

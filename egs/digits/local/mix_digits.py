@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Mixes recordings of single digits into conversations: the corpus of the recipe "digits".
+"""Mixes recordings of single digits into conversations, the corpus of the recipe "digits".
 
-Writes sessions and Lhotse manifests, see tagspeech.simulation.sessions. An utterance is two to six
-digits of one person, each a recording of its own:
+Writes sessions and Lhotse manifests (see tagspeech.simulation.sessions). An utterance has two to
+six digits of one person, each a separate recording:
 
     |-- 7_theo_12 --|  |-- 0_theo_31 --|    |- 3_theo_8 -|      "seven zero three"
                     pause                pause                  a word ends with its recording
 
-A recording is heard in one split only, by its index; so is a string of three digits or more, by its
-hash. The people are the same in all splits.
+The index of a recording decides its split; the hash of a string of three or more digits decides
+that of the string. All splits have the same people.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ from tagspeech.simulation.sessions import (
 
 SPLITS = ("train", "dev", "test")
 COUNTS = ("train_groups", "dev_groups", "test_groups", "seed")
-REVISION = 1  # of what is made, here and in tagspeech.data: a change makes old sessions stale
+REVISION = 1  # of the generated data; increase it to invalidate existing sessions
 
-TEST_INDICES = range(5)  # as the dataset's authors divide it; they leave the rest to training
+TEST_INDICES = range(5)  # the authors' division; they use all others for training
 DEV_INDICES = range(5, 8)
 GENDERS = dict.fromkeys(("george", "jackson", "lucas", "nicolas", "theo", "yweweler"), "M")
 
 MAX_SPEAKERS = 3  # in a group
-LENGTHS = (2, 6)  # digits of an utterance
-FREE_LENGTH = 2  # digits of a string that may be heard in every split
+LENGTHS = (2, 6)  # digits in an utterance
+FREE_LENGTH = 2  # digits in a string that may occur in every split
 PAUSES = (0.03, 0.2)  # seconds between digits
-FRAME = SAMPLING_RATE // 100  # samples over which loudness is measured
-AUDIBLE_DB = 30.0  # below the loudest frame: what is quieter at either end is trimmed ...
-MARGIN = SAMPLING_RATE // 50  # ... but for so many samples
-LONGEST_CLOSURE = 15  # quiet frames inside a digit ("six"); beyond more of them lie stray noises
+FRAME = SAMPLING_RATE // 100  # samples for which loudness is measured
+AUDIBLE_DB = 30.0  # below the loudest frame; quieter frames at both ends are trimmed
+MARGIN = SAMPLING_RATE // 50  # quiet samples to keep at both ends
+LONGEST_CLOSURE = 15  # quiet frames in a digit ("six") at most; noises after more are trimmed
 FADE = SAMPLING_RATE // 200  # samples, less than a frame
 
 
 @dataclass(frozen=True)
 class Person:
-    """A speaker of the dataset; `gender` as its metadata.py says, None for one it does not know."""
+    """A speaker of the dataset; `gender` as in its metadata.py, None if unknown."""
 
     name: str
     gender: str | None
@@ -67,10 +67,15 @@ class Person:
 
 @dataclass(frozen=True)
 class DigitsCorpus:
-    """What is mixed, a `tagspeech.simulation.sessions.Source`. Numbers of groups are least numbers.
+    """Content of the corpus, a `tagspeech.simulation.sessions.Source`.
 
-    recordings  folder of DIGIT_speaker_INDEX.wav
-    checksum    of these recordings
+    Attributes:
+        recordings: Folder of DIGIT_speaker_INDEX.wav.
+        checksum: Checksum of these recordings.
+        train_groups: Minimum number of groups.
+        dev_groups: The same.
+        test_groups: The same.
+        seed: Seed of everything that is drawn.
     """
 
     recordings: Path
@@ -82,18 +87,18 @@ class DigitsCorpus:
 
     def __post_init__(self) -> None:
         for split in filter(self.sessions, SPLITS):
-            read_digits(self.recordings, split)  # what is wrong with them is said before the work
+            read_digits(self.recordings, split)  # raises errors before the work starts
 
     def sessions(self, split: str) -> int:
-        """How many recordings `split` has."""
+        """The number of recordings of `split`."""
         return -(-int(getattr(self, f"{split}_groups")) // GROUPS_PER_SESSION)
 
     def made_with(self, split: str) -> dict[str, Any]:
-        """All that the content of one session depends on, but for its split and number."""
+        """The parameters of a session, except for its split and number."""
         return {"revision": REVISION, "recordings": self.checksum, "seed": self.seed}
 
     def draw(self, split: str, index: int) -> SimulatedSession:
-        """Session number `index` of `split`, of three or four people."""
+        """Draws session number `index` of `split`, with three or four people."""
         rng = np.random.default_rng([self.seed, zlib.crc32(split.encode()), index])
         recorded = read_digits(self.recordings, split)
         order = rng.permutation(len(recorded))[: int(rng.integers(3, 5))]
@@ -108,8 +113,7 @@ class DigitsCorpus:
 def draw_utterance(
     rng: np.random.Generator, person: Person, split: str, takes: Sequence[Sequence[np.ndarray]]
 ) -> Utterance:
-    """A random string of digits that `split` may have; `takes` are recordings (N,) of each digit,
-    0 to 9."""
+    """Draws a string of digits of `split`; `takes` has the recordings (N,) of each digit, 0-9."""
     count = rng.integers(LENGTHS[0], LENGTHS[1] + 1)
     while True:
         digits = rng.integers(len(DIGITS), size=count)
@@ -130,23 +134,24 @@ def draw_utterance(
 
 
 def split_of(text: str) -> str:
-    """The split in which a string of digits may be heard: test and dev have one of ten each."""
+    """The split of a string of digits; test and dev have 10 % each."""
     return {0: "test", 1: "dev"}.get(zlib.crc32(text.encode()) % 10, "train")
 
 
 @functools.lru_cache(maxsize=len(SPLITS))
 def read_digits(folder: Path, split: str) -> dict[Person, tuple[list[np.ndarray], ...]]:
-    """The recordings of `split` of each person and digit, 0 to 9, as `read_recording` gives them.
+    """Reads the recordings of `split` by person and digit, 0-9; see `read_recording`.
 
-    Raises `InputError` where there are fewer than three people, or a digit of one is missing.
+    Raises:
+        InputError: There are fewer than three people, or a person lacks a digit.
     """
     found = []
     for path in folder.iterdir():
         match = NAME.fullmatch(path.name)
         if match:
             digit, speaker, index = int(match[1]), match[2], int(match[3])
-            own = "test" if index in TEST_INDICES else "dev" if index in DEV_INDICES else "train"
-            if own == split:
+            is_test, is_dev = index in TEST_INDICES, index in DEV_INDICES
+            if split == ("test" if is_test else "dev" if is_dev else "train"):
                 found.append((speaker, digit, index, path))
     recorded: dict[Person, tuple[list[np.ndarray], ...]] = {}
     for speaker, digit, _, path in sorted(found):
@@ -155,27 +160,28 @@ def read_digits(folder: Path, split: str) -> dict[Person, tuple[list[np.ndarray]
         takes[digit].append(read_recording(path))
     if len(recorded) < MAX_SPEAKERS:
         raise InputError(
-            f"{folder}: {split} has recordings of {len(recorded)} people, wants {MAX_SPEAKERS} or "
-            "more"
+            f"{folder}: {split} must have recordings of {MAX_SPEAKERS} or more people, got "
+            f"{len(recorded)}"
         )
     for person, takes in recorded.items():
-        for digit, own_takes in enumerate(takes):
-            if not own_takes:
+        for digit, recordings in enumerate(takes):
+            if not recordings:
                 raise InputError(f"{folder}: {split} has no {digit}_{person.name}_INDEX.wav")
     return recorded
 
 
 def read_recording(path: Path) -> np.ndarray:
-    """Samples (N,) float32 of one recording at 16 kHz, trimmed, at SPEECH_LEVEL.
+    """Reads a recording, trimmed and at SPEECH_LEVEL: (N,) float32 at 16 kHz.
 
-    Raises `InputError` when it is no audio, not mono, or silent.
+    Raises:
+        InputError: The recording cannot be read, is not mono, or is silent.
     """
     try:
         samples, rate = soundfile.read(path, dtype="float32")
     except soundfile.LibsndfileError as error:
         raise InputError(f"{path}: cannot be read: {error.error_string}") from error
     if samples.ndim != 1:
-        raise InputError(f"{path}: has {samples.shape[1]} channels, wants 1")
+        raise InputError(f"{path}: must have 1 channel, got {samples.shape[1]}")
     unit = math.gcd(SAMPLING_RATE, rate)
     samples = trim(resample_poly(samples, SAMPLING_RATE // unit, rate // unit))
     if not samples.any():
@@ -187,7 +193,7 @@ def read_recording(path: Path) -> np.ndarray:
 
 
 def trim(samples: np.ndarray) -> np.ndarray:
-    """The audible part around the loudest frame; nothing of what is shorter than a frame."""
+    """The audible part around the loudest frame; empty if shorter than a frame."""
     power = np.square(samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)).mean(axis=1)
     if not len(power):
         return samples[:0]
@@ -198,7 +204,7 @@ def trim(samples: np.ndarray) -> np.ndarray:
 
 
 def main() -> int:
-    """Returns 0; 2 for what the user can mend, said in one line on stderr."""
+    """Returns 0, or 2 after an error that the user can mend."""
     parser = argparse.ArgumentParser(prog="mix_digits.py", description=__doc__.split("\n")[0])
     parser.add_argument("--recordings", type=Path, required=True, help="DIGIT_speaker_INDEX.wav")
     parser.add_argument("--output", type=Path, required=True, help="folder of the corpus")
@@ -220,9 +226,9 @@ def main() -> int:
 
 
 def count(name: str, text: str) -> int:
-    """Raises `InputError` for what is no whole number from 0."""
+    """A whole number from 0; raises `InputError` for anything else."""
     if not text.isdecimal():
-        raise InputError(f"{name} wants a whole number from 0, not {text!r}")
+        raise InputError(f"{name} must be a whole number from 0, got {text!r}")
     return int(text)
 
 

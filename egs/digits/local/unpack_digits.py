@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Takes the recordings of single digits out of their archive, or out of a folder.
+"""Extracts the recordings of single digits from their archive, or copies them from a folder.
 
 Usage: unpack_digits.py SOURCE OUTPUT [CHECKSUM]
 
-Writes OUTPUT/DIGIT_speaker_INDEX.wav and nothing else, all of them or none.
+Writes OUTPUT/DIGIT_speaker_INDEX.wav: all recordings or none.
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ NAME = re.compile(r"([0-9])_([a-z]+)_([0-9]+)\.wav")
 
 
 def read_source(source: Path) -> dict[str, bytes]:
-    """The recordings in an archive or a folder (or its folder `recordings`): name and content.
+    """Reads the recordings in an archive, or in a folder or its subfolder `recordings`.
 
-    Of an archive, only plain files of the right name are read, whatever their folder. Raises
-    `InputError` when it is no archive, is broken or holds no recording.
+    In an archive, recordings are regular files with a matching name, in any folder.
+
+    Returns:
+        The content of each file by name.
+
+    Raises:
+        InputError: `source` is damaged, not an archive, or has no recording.
     """
     found: dict[str, bytes] = {}
     try:
@@ -43,16 +48,16 @@ def read_source(source: Path) -> dict[str, bytes]:
                         found[name] = content.read()
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{source}: is no whole archive of recordings: {reason}") from error
+        raise InputError(f"{source}: is not an intact archive of recordings: {reason}") from error
     if not found:
-        raise InputError(f"{source}: holds no recording named DIGIT_speaker_INDEX.wav")
+        raise InputError(f"{source}: has no recording named DIGIT_speaker_INDEX.wav")
     return found
 
 
 def checksum_of(recordings: dict[str, bytes]) -> str:
-    """What `sha256sum *.wav | sha256sum` prints where they lie.
+    """The output of `sha256sum *.wav | sha256sum` in their folder.
 
-    The archives that GitHub makes have no lasting checksum; what is in them has.
+    Checksums of archives that GitHub generates can change; those of their content cannot.
     """
     lines = (f"{hashlib.sha256(recordings[n]).hexdigest()}  {n}\n" for n in sorted(recordings))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -61,14 +66,15 @@ def checksum_of(recordings: dict[str, bytes]) -> str:
 def unpack(source: Path, output: Path, checksum: str) -> None:
     """Writes the recordings of `source` to the folder `output`.
 
-    Raises `InputError` when they are not those of `checksum`, unless it is empty.
+    Raises:
+        InputError: Their checksum is not `checksum`; an empty one is not compared.
     """
     recordings = read_source(source)
     found = checksum_of(recordings)
     if checksum not in ("", found):
         raise InputError(
-            f"{source}: its {len(recordings)} recordings have the checksum {found}, not "
-            f"{checksum}; to take other recordings, pass an empty --checksum"
+            f"{source}: the checksum of its {len(recordings)} recordings must be {checksum}, got "
+            f"{found}; to use other recordings, pass an empty --checksum"
         )
     with atomic_path(output) as temporary:
         temporary.mkdir()
