@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from tagspeech.errors import InputError
 from tagspeech.files import write_json
+from tagspeech.options import SimulateOptions
 from tagspeech.simulation.conversation import (
     BACKCHANNEL_SHARE,
-    OVERLAP_SHARE,
     SAMPLING_RATE,
     Utterance,
     utter,
@@ -42,40 +41,8 @@ REVISION = 2  # of what is generated: a change here makes old sessions stale
 
 
 @dataclass(frozen=True)
-class SimulateConfig:
-    """Sizes are least numbers of groups (sessions hold ten), meetings and their minutes.
-
-    train_from  whose voices and sentences the split train has: "train", or "pretrain" for a corpus
-                that shares neither with any recipe
-    overlap_share  of the changes of speaker; 0.65 overlaps 14 % of the speech, 0.5 11 %
-    """
-
-    train_groups: int = 12500
-    dev_groups: int = 200
-    test_groups: int = 400
-    meetings: int = 3
-    meeting_minutes: float = 5.0
-    max_speakers: int = 3
-    seed: int = 1
-    train_from: str = "train"
-    overlap_share: float = OVERLAP_SHARE
-
-    def __post_init__(self) -> None:
-        for name in ("train_groups", "dev_groups", "test_groups", "meetings", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"simulate: {name} is {getattr(self, name)}, wants 0 or more")
-        if not 1 <= self.max_speakers <= len(voices("dev")):
-            raise InputError(
-                f"simulate: max_speakers is {self.max_speakers}, wants 1 to {len(voices('dev'))}"
-            )
-        if self.train_from not in ("train", "pretrain"):
-            raise InputError(f"simulate: train_from is {self.train_from}, wants train or pretrain")
-        if not 0 <= self.overlap_share <= 1:
-            raise InputError(
-                f"simulate: overlap_share is {self.overlap_share}, wants a share from 0 to 1"
-            )
-        if not 0 < self.meeting_minutes < float("inf"):
-            raise InputError(f"simulate: meeting_minutes is {self.meeting_minutes}, wants > 0")
+class SimulateConfig(SimulateOptions):
+    """The sizes of a corpus, and what its sessions are made of. Sessions hold ten groups."""
 
     def sessions(self, split: str) -> int:
         """How many recordings `split` has."""
