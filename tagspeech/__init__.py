@@ -1,15 +1,18 @@
-"""TagSpeech: who spoke what and when, by an LLM that hears two streams (arXiv 2601.06896)."""
+"""TagSpeech: who spoke what and when, by an LLM with two speech streams (arXiv 2601.06896)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__version__ = "0.1.0"
-__all__ = ["Segment", "TagSpeech"]
+__all__ = ["Segment", "TagSpeech", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """`TagSpeech` and `Segment` on first use, so that `import tagspeech` costs nothing."""
+    """Imports a name on first use, so that `import tagspeech` is fast."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tagspeech")
     if name == "TagSpeech":
         from tagspeech.api import TagSpeech
 

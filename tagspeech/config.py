@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tagspeech.ranges import Count, Finite, Natural, NonNegative, OrMinus1, Positive, Share
+
 
 @dataclass(frozen=True)
 class FeatureConfig:
     """Log-mel filter bank: 25 ms windows every 10 ms (docs/paper.md)."""
 
-    sampling_rate: int = 16000
-    num_mel_bins: int = 80
+    sampling_rate: Natural = 16000
+    num_mel_bins: Natural = 80
 
 
 FRAMES_PER_SECOND = 25.0  # of Zipformers
@@ -29,20 +31,20 @@ class ZipformerConfig:
     Dimensions are channels; `downsampling_factor` is relative to the 50 Hz of the front end.
     """
 
-    feature_dim: int = 80
-    embed_channels: tuple[int, int, int] = (8, 32, 128)
-    num_encoder_layers: tuple[int, ...] = (2, 2, 3, 4, 3, 2)
-    downsampling_factor: tuple[int, ...] = (1, 2, 4, 8, 4, 2)
-    encoder_dim: tuple[int, ...] = (192, 256, 384, 512, 384, 256)
-    feedforward_dim: tuple[int, ...] = (512, 768, 1024, 1536, 1024, 768)
-    num_heads: tuple[int, ...] = (4, 4, 4, 8, 4, 4)
-    query_head_dim: tuple[int, ...] = (32,)
-    value_head_dim: tuple[int, ...] = (12,)
-    pos_head_dim: tuple[int, ...] = (4,)
-    pos_dim: int = 48
-    cnn_module_kernel: tuple[int, ...] = (31, 31, 15, 15, 15, 31)
-    output_downsampling_factor: int = 2
-    dropout: float = 0.1
+    feature_dim: Natural = 80
+    embed_channels: tuple[Natural, Natural, Natural] = (8, 32, 128)
+    num_encoder_layers: tuple[Natural, ...] = (2, 2, 3, 4, 3, 2)
+    downsampling_factor: tuple[Natural, ...] = (1, 2, 4, 8, 4, 2)
+    encoder_dim: tuple[Natural, ...] = (192, 256, 384, 512, 384, 256)
+    feedforward_dim: tuple[Natural, ...] = (512, 768, 1024, 1536, 1024, 768)
+    num_heads: tuple[Natural, ...] = (4, 4, 4, 8, 4, 4)
+    query_head_dim: tuple[Natural, ...] = (32,)
+    value_head_dim: tuple[Natural, ...] = (12,)
+    pos_head_dim: tuple[Natural, ...] = (4,)
+    pos_dim: Natural = 48
+    cnn_module_kernel: tuple[Natural, ...] = (31, 31, 15, 15, 15, 31)
+    output_downsampling_factor: Natural = 2
+    dropout: Share = 0.1
 
     @property
     def output_dim(self) -> int:
@@ -54,55 +56,57 @@ class ZipformerConfig:
 class WhisperEncoderConfig:
     """The encoder of a Whisper, in the words of its config.json; the default is whisper-small."""
 
-    num_mel_bins: int = 80  # of its own features
-    d_model: int = 768
-    encoder_layers: int = 12
-    encoder_attention_heads: int = 12
-    encoder_ffn_dim: int = 3072
+    num_mel_bins: Natural = 80  # of its own features
+    d_model: Natural = 768
+    encoder_layers: Natural = 12
+    encoder_attention_heads: Natural = 12
+    encoder_ffn_dim: Natural = 3072
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """What is done to the audio of training batches; all off. Manifests are Lhotse's recordings."""
 
-    speeds: tuple[float, ...] = (1.0,)  # one is drawn for each group, such as of 0.9, 1.0, 1.1
+    speeds: tuple[Positive, ...] = (1.0,)  # one is drawn for each group, such as of 0.9, 1.0, 1.1
     rooms: str = ""  # manifest of room impulse responses
-    rooms_share: float = 0.5  # of the groups are heard in such a room
+    rooms_share: Share = 0.5  # of the groups are heard in such a room
     noise: str = ""  # manifest of noise, such as MUSAN's
-    noise_share: float = 0.5  # of the groups get noise
-    noise_snr: tuple[float, float] = (10.0, 20.0)  # dB, drawn from this range
+    noise_share: Share = 0.5  # of the groups get noise
+    noise_snr: tuple[Finite, Finite] = (10.0, 20.0)  # dB, drawn from this range
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """One training run: what is read, for how long, how the weights move."""
 
-    seed: int = 1
-    max_duration: float = 80.0  # seconds of audio in a batch
-    max_positions: int = 0  # ... of the LLM, in encoders' trainings frames; 0: as many as come
-    accumulate: int = 1  # batches of each process in one step of the optimiser
-    shortest: float = 0.5  # seconds; utterance groups outside are left out of training
-    longest: float = 30.0
-    num_buckets: int = 20
-    read_ahead: int = -1  # steps whose batches are read meanwhile; -1: 2 where processors are free
-    simple_steps: int = 0  # the first batches hold groups of one segment only
-    max_steps: int = 10000
-    lr: float = 1e-3
+    seed: Count = 1
+    max_duration: Positive = 80.0  # seconds of audio in a batch
+    max_positions: Count = 0  # ... of the LLM, in encoders' trainings frames; 0: as many as come
+    accumulate: Natural = 1  # batches of each process in one step of the optimiser
+    shortest: NonNegative = 0.5  # seconds; utterance groups outside are left out of training
+    longest: Positive = 30.0
+    num_buckets: Natural = 20
+    read_ahead: OrMinus1 = (
+        -1
+    )  # steps whose batches are read meanwhile; -1: 2 where processors are free
+    simple_steps: Count = 0  # the first batches hold groups of one segment only
+    max_steps: Count = 10000
+    lr: NonNegative = 1e-3
     schedule: str = "eden"  # eden | cosine
-    warmup_steps: int = 500
-    eden_steps: int = 5000  # Eden: batches after which the rate has clearly fallen
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
+    warmup_steps: Count = 500
+    eden_steps: Natural = 5000  # Eden: batches after which the rate has clearly fallen
+    weight_decay: NonNegative = 0.0
+    clip_norm: Positive = 1.0
     # Of products: float32 | bfloat16 | float16 (GPU) | auto: bfloat16 where the device has it
     precision: str = "auto"
     from_audio: bool = False  # TagSpeech hears the audio of each batch, not the frames of stage 5
     spec_augment: bool = True  # where audio is heard
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    log_every: int = 50
-    valid_every: int = 1000
-    valid_groups: int = 0  # dev groups that TagSpeech decodes and scores at each validation
-    checkpoint_every: int = 1000
-    average: int = 5  # the last checkpoints, kept and averaged
+    log_every: Natural = 50
+    valid_every: Natural = 1000
+    valid_groups: Count = 0  # dev groups that TagSpeech decodes and scores at each validation
+    checkpoint_every: Natural = 1000
+    average: Natural = 5  # the last checkpoints, kept and averaged
     final: str = "average"  # of the last checkpoints | best: the weights of the best validation
     keep_epochs: bool = False  # the weights behind each epoch stay as epoch-N.pt
     try_largest: bool = True  # the largest batch goes first once, to see whether it fits
@@ -112,14 +116,14 @@ class TrainConfig:
 class TransducerConfig:
     """A pruned transducer (arXiv 2206.13236), with the settings of icefall's Zipformer recipe."""
 
-    decoder_dim: int = 512
-    joiner_dim: int = 512
-    context_size: int = 2  # units that the decoder sees
-    prune_range: int = 5  # units kept for each frame
-    lm_scale: float = 0.25  # smoothing of the simple loss by the decoder alone
-    am_scale: float = 0.0  # ... by the encoder alone
-    simple_scale: float = 0.5  # weight of the simple loss, which begins with 1 ...
-    warm_steps: int = 2000  # ... and has come down to it after so many batches
+    decoder_dim: Natural = 512
+    joiner_dim: Natural = 512
+    context_size: Natural = 2  # units that the decoder sees
+    prune_range: Natural = 5  # units kept for each frame
+    lm_scale: Share = 0.25  # smoothing of the simple loss by the decoder alone
+    am_scale: Share = 0.0  # ... by the encoder alone
+    simple_scale: NonNegative = 0.5  # weight of the simple loss, which begins with 1 ...
+    warm_steps: Count = 2000  # ... and has come down to it after so many batches
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,9 @@ class SotConfig:
     transducer: TransducerConfig = field(default_factory=TransducerConfig)
     serialized: bool = True  # false: segments heard alone are the groups, as for one speaker
     units: str = "bpe"  # bpe | word | char
-    vocab_size: int = 500
-    alignment: float = 0.0  # weight of the loss at frames, for a corpus with word times
-    overlay: float = 0.0  # share of the training groups over which another speaker is laid
+    vocab_size: Natural = 500
+    alignment: NonNegative = 0.0  # weight of the loss at frames, for a corpus with word times
+    overlay: Share = 0.0  # share of the training groups over which another speaker is laid
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,11 @@ class SemanticConfig:
     """The semantic stream: encoder, its training, and its way into the LLM."""
 
     encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
-    stack: int = 4  # encoder frames per projected frame
-    anchor_interval: int = 8  # projected frames between two anchors
-    tune_lr: float = 0.0  # of the encoder in the training of TagSpeech; 0: frozen, as in the paper
+    stack: Natural = 4  # encoder frames per projected frame
+    anchor_interval: Natural = 8  # projected frames between two anchors
+    tune_lr: NonNegative = (
+        0.0  # of the encoder in the training of TagSpeech; 0: frozen, as in the paper
+    )
     sot: SotConfig = field(default_factory=SotConfig)
     grow: bool = False  # the encoder has layers that parts.semantic_init lacks: they begin new
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -169,11 +175,13 @@ class VoiceConfig:
     """The voice stream: encoder, its training, and its way into the LLM."""
 
     encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
-    stack: int = 4
-    anchor_interval: int = 8
-    tune_lr: float = 0.0  # of the encoder in the training of TagSpeech; 0: frozen, as in the paper
-    margin: float = 0.2  # additive cosine margin of the speaker loss
-    scale: float = 30.0
+    stack: Natural = 4
+    anchor_interval: Natural = 8
+    tune_lr: NonNegative = (
+        0.0  # of the encoder in the training of TagSpeech; 0: frozen, as in the paper
+    )
+    margin: NonNegative = 0.2  # additive cosine margin of the speaker loss
+    scale: Positive = 30.0
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
@@ -181,14 +189,14 @@ class VoiceConfig:
 class NewLLMConfig:
     """A Qwen2 made from nothing, with a tokenizer built from the training targets."""
 
-    vocab_size: int = 4000
-    hidden_size: int = 160
-    intermediate_size: int = 480
-    num_hidden_layers: int = 4
-    num_attention_heads: int = 4
-    num_key_value_heads: int = 2
-    embedding_std: float = 0.02  # of the random token embeddings, as Qwen2 has it
-    seed: int = 1
+    vocab_size: Natural = 4000
+    hidden_size: Natural = 160
+    intermediate_size: Natural = 480
+    num_hidden_layers: Natural = 4
+    num_attention_heads: Natural = 4
+    num_key_value_heads: Natural = 2
+    embedding_std: NonNegative = 0.02  # of the random token embeddings, as Qwen2 has it
+    seed: Count = 1
     train: TrainConfig = field(default_factory=lambda: TrainConfig(max_steps=0))  # on target texts
 
 
@@ -196,9 +204,9 @@ class NewLLMConfig:
 class LoraConfig:
     """Low-rank adapters on the LLM, which itself stays as it is (arXiv 2106.09685)."""
 
-    r: int = 0  # rank; 0: no adapters
-    alpha: float = 32.0  # what they add is multiplied by alpha / r
-    dropout: float = 0.0  # of their input
+    r: Count = 0  # rank; 0: no adapters
+    alpha: NonNegative = 32.0  # what they add is multiplied by alpha / r
+    dropout: Share = 0.0  # of their input
     layers: tuple[str, ...] = ("all-linear",)  # names of linear layers; this one: of all
 
 
@@ -246,20 +254,24 @@ class PartsConfig:
 class TargetConfig:
     """The target text."""
 
-    time_grid: float = 0.01  # seconds; times are rounded to it
-    moved: float = 0.0  # share of training targets read with moved times: an LLM learns to copy
-    swapped: float = 0.0  # share read with swapped speakers: it learns that a line has one speaker
+    time_grid: Positive = 0.01  # seconds; times are rounded to it
+    moved: Share = 0.0  # share of training targets read with moved times: an LLM learns to copy
+    swapped: Share = 0.0  # share read with swapped speakers: it learns that a line has one speaker
 
 
 @dataclass(frozen=True)
 class LossConfig:
     """Terms beside the cross entropy of the target text; each 0 is off, as in the paper."""
 
-    semantic_ctc: float = 0.0  # CTC of the words through the LLM's embedding on semantic frames
-    semantic_ctc_steps: int = 0  # the first batches have this loss alone
-    speaker_activity: float = 0.0  # who talks at each voice frame, asked of the LLM's states ...
-    speaker_layer: int = -1  # ... behind this layer, counted from 1; -1: the last
-    line_speaker: float = 0.0  # who speaks a line, asked of its state behind the range
+    semantic_ctc: NonNegative = (
+        0.0  # CTC of the words through the LLM's embedding on semantic frames
+    )
+    semantic_ctc_steps: Count = 0  # the first batches have this loss alone
+    speaker_activity: NonNegative = (
+        0.0  # who talks at each voice frame, asked of the LLM's states ...
+    )
+    speaker_layer: OrMinus1 = -1  # ... behind this layer, counted from 1; -1: the last
+    line_speaker: NonNegative = 0.0  # who speaks a line, asked of its state behind the range
 
 
 @dataclass(frozen=True)
@@ -278,21 +290,23 @@ class DropConfig:
     An LLM trained here is to be fair to ablations: it must have seen inputs without each part.
     """
 
-    anchors: float = 0.0  # of both streams
-    semantic: float = 0.0  # the whole stream
-    voice: float = 0.0  # the whole stream
+    anchors: Share = 0.0  # of both streams
+    semantic: Share = 0.0  # the whole stream
+    voice: Share = 0.0  # the whole stream
 
 
 @dataclass(frozen=True)
 class DecodeConfig:
     """Greedy generation, and speakers by voice."""
 
-    max_new_tokens: int = 1000
+    max_new_tokens: Natural = 1000
     grammar: bool = True  # the LLM can write only target texts (paper: anything)
-    max_duration: float = 400.0  # seconds of audio in a batch
-    speaker_threshold: float = 0.5  # cosine distance from which on two voices are two speakers
-    link_threshold: float = 0.5  # the same for voices of different windows of a recording
-    max_window: float = 80.0  # seconds that are heard at once of a longer recording
+    max_duration: Positive = 400.0  # seconds of audio in a batch
+    speaker_threshold: NonNegative = (
+        0.5  # cosine distance from which on two voices are two speakers
+    )
+    link_threshold: NonNegative = 0.5  # the same for voices of different windows of a recording
+    max_window: Positive = 80.0  # seconds that are heard at once of a longer recording
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from tagspeech.config import Config
 from tagspeech.errors import InputError
 from tagspeech.files import read_text
+from tagspeech.ranges import fault, plain_type
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def from_tree(cls: type[T], tree: Any, where: str) -> T:
     """Builds the dataclass `cls` from plain dictionaries; `where` opens every error message."""
     if not isinstance(tree, dict):
         raise InputError(f"{where}: wants keys and values, found {tree!r}")
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     unknown = [key for key in tree if key not in hints]
     if unknown:
         raise InputError(f"{where}: unknown key {unknown[0]!r}; known here: {', '.join(hints)}")
@@ -95,10 +95,15 @@ def from_tree(cls: type[T], tree: Any, where: str) -> T:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    if isinstance(hint, types.UnionType):  # X | None
-        if value is None:
-            return None
-        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if value is None and type(None) in typing.get_args(hint):
+        return None
+    converted = _convert_type(plain_type(hint), value, where)
+    if problem := fault(hint, converted):
+        raise InputError(f"{where}: {problem}")
+    return converted
+
+
+def _convert_type(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_tree(typing.cast(type, hint), value, where)
     if typing.get_origin(hint) is tuple:

@@ -1,41 +1,89 @@
-"""What a caller can choose, as frozen dataclasses. The command line is made from their fields.
-
-A field made by `option` becomes an option of that name: its help, its choices, its default.
-"""
+"""What a caller can choose, as frozen dataclasses. The command line is made from their fields."""
 
 from __future__ import annotations
 
+import argparse
 import math
-from dataclasses import dataclass, field, replace
-from typing import Any
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
 from tagspeech.config import DecodeConfig
 from tagspeech.errors import InputError
+from tagspeech.ranges import Count, Natural, NonNegative, Positive, Range, Share, fault
 
 VADS = ("auto", "silero", "energy", "none")
 OVERLAP = 2.0  # seconds that windows share by default
-LEAST_WINDOW = 1.0  # seconds; less holds hardly a word
+LEAST_WINDOW = 1.0  # seconds; a shorter window hardly holds a word
 
 
 def option(
-    default: Any, text: str, choices: tuple[str, ...] = (), default_text: str | None = None
+    text: str,
+    default: Any = MISSING,
+    *,
+    choices: tuple[str, ...] = (),
+    shown: str = "",
+    flag: str = "",
+    metavar: str = "",
+    parse: Callable[[str], Any] | None = None,
+    is_repeated: bool = False,
+    is_positional: bool = False,
 ) -> Any:
-    """A field of an options dataclass.
+    """A field that becomes an option of the command line, named after the field.
+
+    The range of a number belongs to its type (`tagspeech.ranges`).
 
     Args:
-        default: Its default.
-        text: The help of its option.
-        choices: What it can be; empty: anything of its type.
-        default_text: What the help says of the default, if not its value.
+        text: The help.
+        default: The default; absent: the option is required.
+        choices: The values it can have; empty: any of its type.
+        shown: The default as the help shows it; empty: its value.
+        flag: The name of the option; empty: that of the field.
+        metavar: The placeholder of the value in the help; empty: derived from the type.
+        parse: Makes the value of its text; raises `argparse.ArgumentTypeError`.
+        is_repeated: The option may be given several times, once for each item of a tuple.
+        is_positional: It is an argument without a name; a tuple takes one argument or more.
     """
-    shown = str(default) if default_text is None else default_text
-    return field(default=default, metadata={"help": text, "choices": choices, "default": shown})
+    return field(default=default, metadata=locals())
+
+
+def like(options: type, name: str, default: Any) -> Any:
+    """The option of a field of another dataclass, with another default."""
+    return field(default=default, metadata=options.__dataclass_fields__[name].metadata)  # type: ignore[attr-defined]
+
+
+def group(title: str, text: str = "") -> Any:
+    """A field whose type is a dataclass of options: the section `title` of the help."""
+    return field(metadata={"title": title, "text": text})
+
+
+def check(options: Any) -> None:
+    """Raises `InputError` naming the field if a value is out of its range or not a choice."""
+    hints = get_type_hints(type(options), include_extras=True)
+    for item in fields(options):
+        value, choices = getattr(options, item.name), item.metadata["choices"]
+        if choices and value is not None and value not in choices:
+            raise InputError(f"{item.name}: must be {' or '.join(choices)}, got {value!r}")
+        if problem := fault(hints[item.name], value):
+            raise InputError(f"{item.name}: {problem}")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names in a text, separated by commas or spaces."""
+    return tuple(re.split("[, ]+", text.strip()))
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The number of speakers of a recording: `number` if it is known, otherwise from `minimum` to
-    `maximum`; None: any."""
+    """The number of speakers of a recording.
+
+    Attributes:
+        number: The number, if it is known; it replaces the other two.
+        minimum: The least number.
+        maximum: The largest number; None: no limit.
+    """
 
     number: int | None = None
     minimum: int = 1
@@ -54,7 +102,7 @@ class Limits:
 
     @property
     def most(self) -> int | None:
-        """The largest number; None: any."""
+        """The largest number; None: no limit."""
         return self.number or self.maximum
 
 
@@ -76,44 +124,45 @@ class TranscribeOptions:
     """
 
     speakers: str = option(
+        "assign speakers with the LLM, or by clustering of voice frames",
         "llm",
-        "who assigns the speakers of a window: the LLM, or clustering of voice frames",
-        ("llm", "voice"),
+        choices=("llm", "voice"),
     )
     grammar: bool | None = option(
-        None,
         "constrain the LLM to the output format, so that no output is malformed",
-        default_text="decode.grammar of the configuration",
+        None,
+        shown="decode.grammar of the configuration",
     )
-    batch_size: int = option(1, "windows decoded together")
-    max_duration: float = option(
-        math.inf, "seconds of audio in a batch, padding included", default_text="no limit"
+    batch_size: Natural = option("windows decoded together", 1)
+    max_duration: Annotated[float, Range(0, is_infinite=True)] = option(
+        "seconds of audio in a batch, padding included", math.inf, shown="no limit"
     )
     channel: str = option(
+        "a number from 0; mix: the mean of all channels; each: transcribe every channel on its own "
+        "and name its speakers CHANNEL-SPEAKER; auto: the mix of two channels, the first of more",
         "auto",
-        "a number; mix: the mean of all channels; each: transcribe every channel apart, its "
-        "speakers named CHANNEL-SPEAKER; auto: the mix of two channels, the first of more",
+        metavar="{auto,mix,each,N}",
     )
     vad: str = option(
-        "auto",
         "voice activity detection; none: windows cover the whole recording; auto: none if the "
         "recording fits into one window, otherwise silero",
-        VADS,
+        "auto",
+        choices=VADS,
     )
-    max_window: float | None = option(
-        None, "longest window in seconds", default_text="decode.max_window of the model"
+    max_window: Annotated[float, Range(LEAST_WINDOW)] | None = option(
+        "longest window in seconds", None, shown="decode.max_window of the model"
     )
-    window_overlap: float | None = option(
-        None,
+    window_overlap: NonNegative | None = option(
         "seconds that two windows share where speech has no pause; at most half a window",
-        default_text="2, or half of the longest window if that is less",
+        None,
+        shown="2, or half of the longest window if that is less",
     )
-    max_pause: float = option(1.0, "seconds without speech that end a window")
-    num_speakers: int | None = option(
-        None, "number of speakers, if it is known", default_text="unknown"
+    max_pause: NonNegative = option("seconds without speech that end a window", 1.0)
+    num_speakers: Natural | None = option(
+        "number of speakers, if it is known", None, shown="unknown"
     )
-    min_speakers: int = option(1, "least number of speakers")
-    max_speakers: int | None = option(None, "largest number of speakers", default_text="no limit")
+    min_speakers: Natural = option("least number of speakers", 1)
+    max_speakers: Natural | None = option("largest number of speakers", None, shown="no limit")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel", str(self.channel))
@@ -121,29 +170,13 @@ class TranscribeOptions:
             raise InputError(
                 f"channel: must be auto, mix, each or a number from 0, got {self.channel!r}"
             )
-        for name, choices in (("speakers", ("llm", "voice")), ("vad", VADS)):
-            if (value := getattr(self, name)) not in choices:
-                raise InputError(f"{name}: must be {' or '.join(choices)}, got {value!r}")
-        for name, least in (
-            ("batch_size", 1),
-            ("max_duration", 0.0),
-            ("max_window", LEAST_WINDOW),
-            ("window_overlap", 0.0),
-            ("max_pause", 0.0),
-            ("num_speakers", 1),
-            ("min_speakers", 1),
-            ("max_speakers", 1),
-        ):
-            value = getattr(self, name)
-            is_finite = value is None or math.isfinite(value) or name == "max_duration"
-            if not is_finite or (value is not None and not value >= least):
-                raise InputError(f"{name}: must be {least:g} or more, got {value:g}")
+        check(self)
         self.limits  # noqa: B018  # checks them
         if self.max_window is not None and self.window_overlap is not None:
             check_overlap(self.window_overlap, self.max_window)
 
     def resolved(self, decode: DecodeConfig) -> TranscribeOptions:
-        """These options with the model's values in the place of None."""
+        """These options with the model's values in place of None."""
         longest = decode.max_window if self.max_window is None else self.max_window
         overlap = self.window_overlap
         return replace(
@@ -157,3 +190,104 @@ class TranscribeOptions:
     def limits(self) -> Limits:
         """The number of speakers of a recording."""
         return Limits(self.num_speakers, self.min_speakers, self.max_speakers)
+
+
+@dataclass(frozen=True)
+class SimulateOptions:
+    """The sizes of a simulated corpus.
+
+    Raises:
+        InputError: A value is out of its range; the message names the field.
+    """
+
+    train_groups: Count = option("least number of utterance groups in train", 12500)
+    dev_groups: Count = option("least number of utterance groups in dev", 200)
+    test_groups: Count = option("least number of utterance groups in test", 400)
+    meetings: Count = option("number of whole meetings", 3)
+    meeting_minutes: Positive = option("minutes of each whole meeting", 5.0)
+    max_speakers: Annotated[int, Range(1, 12)] = option(  # 12: the voices of dev
+        "largest number of speakers in an utterance group", 3
+    )
+    seed: Count = option("the same seed writes the same bytes", 1)
+    train_from: str = option(
+        "voices and sentences of train; pretrain shares none with any other split",
+        "train",
+        choices=("train", "pretrain"),
+    )
+    overlap_share: Share = option(
+        "share of speaker changes that overlap; 0.65 overlaps 14 % of the speech, 0.5 11 %", 0.65
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def _channel(text: str) -> int | str:
+    if text not in ("mix", "each") and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be mix, each or a number from 0, got {text!r}")
+    return int(text) if text.isdecimal() else text
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        message = f"must be three numbers such as 0.8,0.1,0.1, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from error
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Where a corpus is and how it is divided; either `audio` and `words`, or `kaldi`.
+
+    Raises:
+        InputError: A value is out of its range; the message names the field.
+    """
+
+    audio: Path | None = option("folder of WAV and FLAC files", None)
+    words: Path | None = option("file or folder: who spoke what and when", None)
+    speakers: Path | None = option("RTTM, file or folder: who spoke when", None)
+    kaldi: Path | None = option("Kaldi data directory", None)
+    wav_root: Path = option(
+        "folder that relative paths in wav.scp start from", Path(), shown="the current folder"
+    )
+    genders: Path | None = option("lines of a speaker and m or f, as in spk2gender", None)
+    local_speakers: bool = option(
+        "the same name is another speaker in another recording, as A and B often are; speakers "
+        "become RECORDING-NAME",
+        False,
+    )
+    channel: int | str | None = option(
+        "of audio with several channels; mix: their mean; each: all, as recordings ID-ch0, ID-ch1, "
+        "...; N: that channel, from 0",
+        None,
+        shown="the mix of two, the first of more",
+        metavar="{mix,each,N}",
+        parse=_channel,
+    )
+    split_by: str = option(
+        "folder: the folders train, dev and test in --audio or --kaldi; lists: see --lists; "
+        "shares: see --shares; recordings stay whole",
+        "folder",
+        choices=("folder", "lists", "shares"),
+    )
+    lists: Path | None = option(
+        "folder of train.txt, dev.txt and test.txt, each with a recording on a line", None
+    )
+    shares: tuple[float, ...] = option(
+        "shares of the number of recordings, drawn with --seed",
+        (0.8, 0.1, 0.1),
+        shown="0.8,0.1,0.1",
+        metavar="TRAIN,DEV,TEST",
+        parse=_shares,
+    )
+    seed: Count = option("seed of --shares", 1)
+    skip_unmatched: bool = option(
+        "leave out recordings without segments, and segments without a recording", False
+    )
+    max_rejected: Share = option(
+        "largest share of segments that may be rejected", 0.1, metavar="SHARE"
+    )
+
+    def __post_init__(self) -> None:
+        check(self)

@@ -184,11 +184,11 @@ def test_turns_beyond_the_end_are_named_and_the_rest_is_transcribed(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--max-window", "inf"), "max_window: must be 1 or more, got inf"),
-        (("--max-window", "nan"), "max_window: must be 1 or more, got nan"),
-        (("--max-pause", "-1"), "max_pause: must be 0 or more, got -1"),
-        (("--batch-size", "0"), "batch_size: must be 1 or more, got 0"),
-        (("--num-speakers", "0"), "num_speakers: must be 1 or more, got 0"),
+        (("--max-window", "inf"), "--max-window: must be 1 or more, got inf"),
+        (("--max-window", "nan"), "--max-window: must be 1 or more, got nan"),
+        (("--max-pause", "-1"), "--max-pause: must be 0 or more, got -1"),
+        (("--batch-size", "0"), "--batch-size: must be 1 or more, got 0"),
+        (("--num-speakers", "0"), "--num-speakers: must be 1 or more, got 0"),
         (("--min-speakers", "3", "--max-speakers", "2"), "must be 1 or more, got 3 to 2"),
         (("--max-window", "4", "--window-overlap", "3"), "window overlap: must be from 0 to half"),
         (("--channel", "left"), "channel: must be auto, mix, each or a number from 0, got 'left'"),

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import inspect
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
 import soundfile
 
 from tagspeech.cli import main
+from tagspeech.cli.arguments import VERBS as REGISTERED
+from tagspeech.config import Config
 from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, read, write
 from tagspeech.inference.generate import Output
@@ -77,6 +84,113 @@ def tell(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 # Parsing
 
 
+def test_version_is_that_of_the_package() -> None:
+    assert tagspeech("--version") == (f"tagspeech {version('tagspeech')}\n", "")
+
+
+@pytest.mark.parametrize("verb", REGISTERED)
+def test_help_names_choices_and_default_of_each_option(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # no line is wrapped
+    with pytest.raises(SystemExit) as end:
+        main([*verb.split(), "--help"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: tagspeech {verb} ")
+    sections = out[out.index("\noptions:") :]
+    options = re.split(r"\n  (?=-)", sections)[1:]
+    assert len(options) > 1
+    for text in options:
+        assert re.search(r"\((required|default: .+)\)|show this help", text), text
+    for field in dataclasses.fields(REGISTERED[verb]):
+        assert f"{{{','.join(field.metadata.get('choices') or ())}}}" in f"{out}{{}}", field.name
+
+
+@pytest.mark.parametrize("verb", REGISTERED)
+def test_called_function_takes_the_options(verb: str) -> None:
+    """A verb without a method of its own passes its fields as keywords."""
+    if REGISTERED[verb].calls:
+        module, _, name = REGISTERED[verb].calls.rpartition(".")
+        function = getattr(importlib.import_module(module), name)
+        fields = dataclasses.fields(REGISTERED[verb])
+        inspect.signature(function).bind(**{field.name: None for field in fields})
+
+
+SCORE = ["score", "--ref", "a", "--hyp", "a"]
+TRANSCRIBE = ["transcribe", "--model", "m", "a.wav"]
+GROUPS = ["groups", "--config", "c", "--manifests", "m", "--output", "o", "--rejected", "r"]
+TRAIN = ["train", "semantic", "--config", "c", "--groups", "g", "--output", "o"]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([*SCORE, "--collar", "nan"], "--collar: must be 0 or more, got nan"),
+        ([*SCORE, "--collar", "inf"], "--collar: must be 0 or more, got inf"),
+        ([*TRANSCRIBE, "--max-pause", "-1"], "--max-pause: must be 0 or more, got -1"),
+        ([*TRANSCRIBE, "--threads", "100000"], "--threads: must be from 0 to 1024, got 100000"),
+        ([*TRANSCRIBE, "--enroll", "a=x", "--enroll", "a=y"], "--enroll: a is given twice"),
+        ([*TRANSCRIBE, "--idle", "3"], "--idle: has no effect without --follow"),
+        ([*GROUPS, "--max-rejected", "nan"], "--max-rejected: must be from 0 to 1, got nan"),
+        ([*TRAIN, "--processes", "0"], "--processes: must be from 1 to 1024, got 0"),
+        ([*TRAIN, "--voice", "v.pt"], "--voice: has no effect on train semantic; leave it out"),
+        (["simulate", "--output", "o", "--jobs", "0"], "--jobs: must be from 1 to 1024, got 0"),
+        (["simulate", "--output", "o", "--max-speakers", "99"], "--max-speakers: must be from 1"),
+        (["import", "--output", "o", "--seed", "-1"], "--seed: must be 0 or more, got -1"),
+    ],
+)
+def test_value_out_of_range_is_one_line(
+    capsys: pytest.CaptureFixture[str], args: Sequence[str], words: str
+) -> None:
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"tagspeech {args[0]}: {words}")
+
+
+def test_device_that_computes_nothing_is_refused(
+    capsys: pytest.CaptureFixture[str], tiny_model_folder: Path, wav: Path
+) -> None:
+    message = refused(capsys, "--model", tiny_model_folder, "--device", "meta", wav)
+    assert "device meta: cannot be used here" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("train.lr", "nan", "train: lr: must be 0 or more, got nan"),
+        ("train.max_steps", "-5", "train: max_steps: must be 0 or more, got -5"),
+        ("train.valid_every", "0", "train: valid_every: must be 1 or more, got 0"),
+        ("train.augment.rooms_share", "2", "rooms_share: must be from 0 to 1, got 2"),
+        ("train.augment.noise_snr", "[1, inf]", "noise_snr: must be a finite number, got inf"),
+        ("semantic.encoder.encoder_dim", "[8, 0]", "encoder_dim: must be 1 or more, got 0"),
+        ("decode.max_window", "0", "decode: max_window: must be more than 0, got 0"),
+    ],
+)
+def test_configuration_out_of_range_is_one_line(
+    capsys: pytest.CaptureFixture[str], tiny_yaml: Path, key: str, value: str, words: str
+) -> None:
+    assert run("config", "--config", tiny_yaml, "--set", f"{key}={value}") == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"tagspeech config: {tiny_yaml}: ")
+    assert words in err
+
+
+def test_every_number_of_the_configuration_has_a_range() -> None:
+    def numbers(cls: type) -> Iterator[str]:
+        for name, hint in get_type_hints(cls, include_extras=True).items():
+            kinds = get_args(hint) if get_origin(hint) is not Annotated else ()
+            for kind in (hint, *kinds):
+                if dataclasses.is_dataclass(kind):
+                    yield from numbers(kind)
+                elif kind in (int, float):
+                    yield f"{cls.__name__}.{name}"
+
+    assert list(numbers(Config)) == []
+
+
 @pytest.mark.skipif(not CONSOLE.exists(), reason="the console command is not installed")
 def test_console_command_is_the_module() -> None:
     out = subprocess.run([CONSOLE, "--help"], capture_output=True, text=True, check=True).stdout
@@ -112,7 +226,7 @@ def test_help_of_every_verb_imports_nothing_heavy() -> None:
         (["fly"], "invalid choice: 'fly'"),
         (["config", "--fast"], "--config"),
         (["convert", "--format", "rttm", "--fast", "a.rttm"], "unrecognized arguments: --fast"),
-        (["decode", "--threads", "many"], "wants a whole number from 0, not 'many'"),
+        (["decode", "--threads", "many"], "--threads: invalid int value: 'many'"),
         (["transcribe", "--model", "folder"], "AUDIO"),
         (["train", "everything"], "invalid choice: 'everything'"),
         (["transcribe", "--model", "m", "--speakers", "face", "a.wav"], "invalid choice: 'face'"),

@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tagspeech"
 
 # From the lowest to the highest. A part may import parts of its own layer and of those below.
 LAYERS = (
-    {"segments", "text", "config", "config_file", "dependencies", "errors", "files", "options"},
+    {"segments", "text", "config", "config_file", "dependencies"}
+    | {"errors", "files", "options", "ranges"},
     {"serialize", "formats", "grammar"},
     {"scoring", "audio"},
     {"weights", "corpus", "simulation"},

@@ -3,69 +3,80 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from tagspeech.cli import ablations, corpus, meetings, results, training, transcribe
+from tagspeech.cli import corpus, results, training, transcribe  # noqa: F401  # register verbs
+from tagspeech.cli.arguments import VERBS, add_options, call, read, usage
 from tagspeech.errors import InputError
 
-VERBS = (
-    corpus.add_simulate,
-    corpus.add_import,
-    corpus.add_groups,
-    training.add_parts,
-    training.add_train,
-    training.add_embed,
-    training.add_new_llm,
-    results.add_decode,
-    results.add_merge_decoded,
-    results.add_score,
-    results.add_report,
-    results.add_page,
-    results.add_examples,
-    results.add_plot,
-    ablations.add_ablation_cells,
-    ablations.add_ablation_tables,
-    transcribe.add_transcribe,
-    meetings.add_combine,
-    meetings.add_meetings,
-    corpus.add_convert,
-    training.add_config,
-    training.add_export,
-    training.add_verify,
-)
+GROUPS = {"export": "Writes a trained model, or parts of a model, for other programs."}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb. Returns 0; 2 for what the user can mend, said in one line on stderr."""
+    """Runs a verb.
+
+    Returns:
+        0; 2 for an error that the user can mend, 1 for one of the machine, such as a full disk;
+        either is reported in one line on stderr.
+    """
     args = _parser().parse_args(argv)
     level = logging.INFO if args.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        args.run(args)
-    except InputError as error:
-        print(f"tagspeech {args.verb}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a missing permission
-        print(f"tagspeech {args.verb}: {error}", file=sys.stderr)
-        return 1
+        call(read(VERBS[args.verb_name], args))
+    except (InputError, OSError) as error:
+        print(f"tagspeech {args.verb_name}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
     return 0
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line, without the usage before it."""
+    """Reports a wrong argument in one line, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
+class _Version(argparse.Action):
+    """Prints the version of the installed package, which is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"tagspeech {version('tagspeech')}")
+        except PackageNotFoundError:
+            parser.error("the version is unknown: the package is not installed")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="tagspeech", description="Who spoke what and when in a meeting recording."
+        prog="tagspeech",
+        description="Transcribes meetings: who spoke what and when.",
+        epilog="tagspeech VERB --help explains a verb.",
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in VERBS:
-        add(verbs)
+    groups: dict[str, Any] = {}
+    for name, cls in VERBS.items():
+        *above, last = name.split()
+        if above and above[0] not in groups:
+            summary = GROUPS[above[0]]
+            group = verbs.add_parser(above[0], help=summary, description=summary)
+            groups[above[0]] = group.add_subparsers(dest="layout", required=True, metavar="LAYOUT")
+        text = inspect.cleandoc(cls.__doc__)
+        made = (groups[above[0]] if above else verbs).add_parser(
+            last,
+            help=text.partition("\n")[0].replace("%", "%%"),
+            description=text.replace("%", "%%"),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(verb_name=name)
+        made.add_argument("--verbose", action="store_true", help="log what is done (default: off)")
+        made.usage = usage(made.prog, add_options(made, cls))
     return parser

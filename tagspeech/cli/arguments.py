@@ -1,152 +1,213 @@
-"""What the verbs' arguments have in common."""
+"""The command line from dataclasses: their fields are the options of a verb."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from tagspeech.config import Config
 from tagspeech.config_file import load_config
+from tagspeech.errors import InputError
+from tagspeech.options import option
+from tagspeech.ranges import Threads, fault, plain_type
 from tagspeech.text import LANGUAGES
 
 T = TypeVar("T")
+VERBS: dict[str, Any] = {}  # name -> dataclass with a method `run`
 
 
-def add_verb(verbs: object, name: str, summary: str, run: object) -> argparse.ArgumentParser:
-    """A verb with its help; `run` gets the arguments."""
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)  # type: ignore[attr-defined]
-    parser.add_argument("--verbose", action="store_true", help="log what is done")
-    parser.set_defaults(run=run)
-    return parser
+def verb(name: str, calls: str = "") -> Callable[[type[T]], type[T]]:
+    """Makes a class the verb `name`, such as "score" or "export parts".
+
+    The class becomes a frozen dataclass. Its docstring is the help of the verb, and its fields are
+    the options (`tagspeech.options.option`). Its method `run` is called; without such a method the
+    function `calls` is, with the fields as keyword arguments.
+    """
+
+    def register(cls: type[T]) -> type[T]:
+        VERBS[name] = made = dataclass(frozen=True, kw_only=True)(cls)
+        made.calls = calls  # type: ignore[attr-defined]
+        return made
+
+    return register
 
 
-def add_path(parser: argparse.ArgumentParser, name: str, text: str, required: bool = True) -> None:
-    """An option --NAME that takes a file or folder."""
-    parser.add_argument(f"--{name}", type=Path, required=required, metavar="PATH", help=text)
+def add_options(parser: Any, cls: type) -> list[argparse.Action]:
+    """Adds an option for each field of a dataclass, and a section for each that is a dataclass."""
+    actions: list[argparse.Action] = []
+    hints = get_type_hints(cls, include_extras=True)
+    for item in sorted(fields(cls), key=lambda item: item.name not in cls.__annotations__):
+        kind, given = plain_type(hints[item.name]), item.metadata
+        if is_dataclass(kind):
+            section = parser.add_argument_group(given["title"], given["text"] or None)
+            actions += add_options(section, cast(type, kind))
+        elif given["is_positional"]:
+            actions.append(parser.add_argument(item.name, **_settings(item, kind)))
+        else:
+            settings = {"dest": item.name, "required": item.default is MISSING}
+            actions.append(parser.add_argument(_flag(item), **settings, **_settings(item, kind)))
+    return actions
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """The options --model, --revision and --offline."""
-    parser.add_argument(
-        *("--model",), required=True, metavar="MODEL", help="folder, or ORG/NAME on the Hub"
-    )
-    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
-    parser.add_argument("--offline", action="store_true", help="take only what is downloaded")
+def usage(prog: str, actions: Sequence[argparse.Action]) -> str:
+    """A short usage: the required options, then the arguments without a name."""
+    words = [prog]
+    words += [
+        f"{item.option_strings[0]} {item.metavar}"
+        for item in actions
+        if item.required and item.option_strings
+    ]
+    words.append("[options]")
+    for item in actions:
+        if not item.option_strings:
+            name = str(item.metavar or f"{{{','.join(item.choices or ())}}}")
+            words.append({"+": f"{name} ...", "*": f"[{name} ...]"}.get(str(item.nargs), name))
+    return " ".join(words)
 
 
-def add_configuration(parser: argparse.ArgumentParser) -> None:
-    """The options --config, --variant and --set."""
-    add_path(parser, "config", "conf/tagspeech.yaml of the recipe")
-    add_path(parser, "variant", "YAML that is laid over it", required=False)
-    parser.add_argument(
-        *("--set",), action="append", default=[], metavar="KEY=VALUE", help="overrides a key"
-    )
+def call(options: Any) -> None:
+    """Runs a verb with its options."""
+    if options.calls:
+        module, _, function = options.calls.rpartition(".")
+        getattr(import_module(module), function)(**vars(options))
+    else:
+        options.run()
 
 
-def config_of(args: argparse.Namespace) -> Config:
-    """The configuration that the arguments name."""
-    return load_config(args.config, args.set, args.variant)
-
-
-def use_threads(args: argparse.Namespace) -> None:
-    """Sets torch's threads to --threads, if given."""
-    import torch
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-
-
-def add_threads(parser: argparse.ArgumentParser) -> None:
-    """The option --threads."""
-    parser.add_argument(
-        *("--threads",), type=count, default=0, help="CPU threads; 0: torch's choice"
-    )
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """The options --device and --dtype."""
-    parser.add_argument("--device", default="cpu", help="such as cpu, cuda, cuda:1, mps")
-    parser.add_argument(
-        *("--dtype",), choices=("float32", "bfloat16", "float16"), default="float32", help="of LLM"
-    )
-
-
-def add_options(
-    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
-    options: type[Any],
-    names: Sequence[str] = (),
-) -> None:
-    """An option for each field of a dataclass of `tagspeech.options`, or for those in `names`."""
-    types = get_type_hints(options)
-    for field in fields(options):
-        if names and field.name not in names:
-            continue
-        kind = _kind(types[field.name])
-        choices = ("on", "off") if kind is bool else field.metadata["choices"]
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=str if choices else kind,
-            choices=choices or None,
-            default=field.default,
-            metavar=None if choices else kind.__name__.upper(),
-            help=f"{field.metadata['help']} (default: {field.metadata['default']})",
-        )
-
-
-def options_of(args: argparse.Namespace, options: type[T]) -> T:
-    """The dataclass with the values that `add_options` has read.
+def read(cls: type[T], args: argparse.Namespace) -> T:
+    """The dataclass with the values that the options of `add_options` have.
 
     Raises:
-        InputError: A value is out of its range.
+        InputError: A value is out of its range; the message names the option.
     """
-    types = get_type_hints(options)
-    values = {field.name: getattr(args, field.name) for field in fields(options)}  # type: ignore[arg-type]
-    for name, value in values.items():
-        if value in ("on", "off") and _kind(types[name]) is bool:
-            values[name] = value == "on"
-    return options(**values)
+    hints = get_type_hints(cls, include_extras=True)
+    values: dict[str, Any] = {}
+    for item in fields(cls):  # type: ignore[arg-type]
+        kind = plain_type(hints[item.name])
+        if is_dataclass(kind):
+            values[item.name] = read(cast(type, kind), args)
+            continue
+        value = getattr(args, item.name)
+        if problem := fault(hints[item.name], value):
+            raise InputError(f"{_flag(item)}: {problem}")
+        values[item.name] = tuple(value) if isinstance(value, list) else value
+    return cls(**values)
 
 
-def _kind(hint: Any) -> type:
-    """The type of an option: `int` of `int` and of `int | None`."""
-    kind: type = get_args(hint)[0] if get_args(hint) else hint
-    return kind
+def _flag(item: Field[Any]) -> str:
+    return item.metadata["flag"] or f"--{item.name.replace('_', '-')}"
 
 
-def add_language(parser: argparse.ArgumentParser) -> None:
-    """The option --language."""
-    parser.add_argument(
-        *("--language",),
-        choices=(*LANGUAGES, "none"),
-        default="en",
-        help="of the normaliser; zh, ja and ko count characters, spaces left out, en counts words; "
-        "none: words as they stand, as meeteval counts them (default: en)",
+def _settings(item: Field[Any], kind: Any) -> dict[str, Any]:
+    """The keywords of argparse for a field."""
+    given, default = item.metadata, item.default
+    text = given["text"].replace("%", "%%")
+    shown = given["shown"] or ("none" if default in (None, "", ()) else str(default))
+    if kind is bool and default is False:
+        return {"action": "store_true", "help": f"{text} (default: off)"}
+    if default is MISSING:
+        help_text = text if given["is_positional"] else f"{text} (required)"
+    else:
+        help_text = f"{text} (default: {shown})"
+    settings: dict[str, Any] = {"help": help_text, "choices": given["choices"] or None}
+    if default is not MISSING:
+        settings["default"] = list(default) if given["is_repeated"] else default
+    is_tuple = get_origin(kind) is tuple
+    item_kind = get_args(kind)[0] if is_tuple else kind
+    settings["type"] = given["parse"] or (_on_off if kind is bool else item_kind)
+    if given["is_repeated"]:
+        settings["action"] = "append"
+    elif is_tuple and given["is_positional"]:
+        settings["nargs"] = "+" if default is MISSING else "*"
+    if not given["choices"]:
+        settings["metavar"] = given["metavar"] or _METAVARS.get(item_kind, item.name.upper())
+    return settings
+
+
+def _on_off(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"must be on or off, got {text!r}")
+    return text == "on"
+
+
+_METAVARS: dict[Any, str] = {int: "N", float: "NUMBER", bool: "{on,off}", Path: "PATH"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigOptions:
+    """The configuration of a recipe."""
+
+    config: Path = option("configuration of a recipe, its conf/tagspeech.yaml")
+    variant: Path | None = option("YAML file whose values replace those of --config", None)
+    overrides: tuple[str, ...] = option(
+        "a value, such as train.lr=1e-4; may be repeated",
+        (),
+        flag="--set",
+        metavar="KEY=VALUE",
+        is_repeated=True,
+    )
+
+    def load(self) -> Config:
+        """The resolved configuration."""
+        return load_config(self.config, self.overrides, self.variant)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """A trained model on disk or on the Hub."""
+
+    model: str = option("folder, or ORG/NAME on the Hugging Face Hub")
+    revision: str | None = option("branch, tag or commit on the Hub", None, shown="main")
+    offline: bool = option("make no network requests; use what is downloaded already", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreadOptions:
+    """The number of threads."""
+
+    threads: Threads = option("CPU threads; 0: as many as torch chooses", 0)
+
+    def use_threads(self) -> None:
+        """Sets the number of torch's threads."""
+        import torch
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions(ThreadOptions):
+    """Where a model runs."""
+
+    device: str = option("cpu, cuda, cuda:N, mps or another that torch names", "cpu")
+    dtype: str = option(
+        "type of the LLM's weights", "float32", choices=("float32", "bfloat16", "float16")
     )
 
 
-def add_subtitle_speakers(parser: argparse.ArgumentParser) -> None:
-    """The option --subtitle-speakers."""
-    parser.add_argument(
-        *("--subtitle-speakers",),
+@dataclass(frozen=True, kw_only=True)
+class SubtitleOptions:
+    """How subtitles are read."""
+
+    subtitle_speakers: str = option(
+        "in SRT and VTT, read `Name:` or `[Name]` before the words as the speaker; auto: if most "
+        "subtitles of the file begin like that",
+        "auto",
         choices=("auto", "prefix", "none"),
-        default="auto",
-        help="of SRT and VTT: whether `Name:` or `[Name]` before the words is the speaker; auto "
-        "(default): where most subtitles of the file begin so; prefix: always; none: never",
     )
 
 
-def count(text: str) -> int:
-    """A whole number from 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"wants a whole number from 0, not {text!r}")
-    return int(text)
+@dataclass(frozen=True, kw_only=True)
+class LanguageOptions(SubtitleOptions):
+    """How words are counted."""
 
-
-def positive(text: str) -> int:
-    """A whole number from 1."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"wants a whole number from 1, not {text!r}")
-    return int(text)
+    language: str = option(
+        "normalisation of words and unit of error rates: words in en, characters without spaces in "
+        "zh, ja and ko; none: words as they are, as meeteval counts them",
+        "en",
+        choices=(*LANGUAGES, "none"),
+    )

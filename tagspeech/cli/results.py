@@ -1,203 +1,199 @@
-"""Verbs that decode, transcribe, score and report."""
+"""Verbs that decode test sets, score them and report the results."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from tagspeech.cli.arguments import (
-    add_configuration,
-    add_device,
-    add_language,
-    add_options,
-    add_path,
-    add_subtitle_speakers,
-    add_threads,
-    add_verb,
-    config_of,
-    count,
-    use_threads,
-)
-from tagspeech.options import TranscribeOptions
+from tagspeech.cli.arguments import ConfigOptions, DeviceOptions, LanguageOptions, verb
+from tagspeech.options import TranscribeOptions, like, option
+from tagspeech.ranges import Count, Natural, NonNegative
+
+GROUPS = "SPLIT.jsonl.gz, the utterance groups"
+SEGMENTS = "segments: a file, or a folder of files"
 
 
-def add_decode(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
+@verb("decode")
+class Decode(ConfigOptions, DeviceOptions):
+    """Decodes utterance groups; resumes where it stopped."""
+
+    model: Path = option("folder of a trained model")
+    groups: Path = option(GROUPS)
+    output: Path = option("folder for SPLIT.raw.jsonl, SPLIT.{ref,hyp,hyp-voice}.seglst.json")
+    grammar: bool | None = like(TranscribeOptions, "grammar", None)
+    shard: str | None = option(
+        "decode only part K of N; merge-decoded merges the parts",
+        None,
+        shown="the part of torchrun's process, otherwise all",
+        metavar="K/N",
+    )
+
+    def run(self) -> None:
         from tagspeech.inference.decode import Shard, decode
         from tagspeech.llm.load import DTYPES, usable_device
 
-        use_threads(args)
-        config = config_of(args).decode
-        if args.grammar:
-            config = replace(config, grammar=args.grammar == "on")
-        shard = Shard.parse(args.shard) if args.shard else Shard.of_torchrun(os.environ)
-        device = args.device
+        self.use_threads()
+        config, device = self.load().decode, self.device
+        if self.grammar is not None:
+            config = replace(config, grammar=self.grammar)
         if device == "cuda" and "LOCAL_RANK" in os.environ:
             device = f"cuda:{os.environ['LOCAL_RANK']}"
-        decode(
-            *(args.model, args.groups, args.output, config),
-            shard=shard,
-            device=usable_device(device),
-            dtype=DTYPES[args.dtype],
-        )
-
-    parser = add_verb(verbs, "decode", "Decodes utterance groups; resumes where it stopped.", run)
-    add_configuration(parser)
-    add_path(parser, "model", "folder of a trained model")
-    add_path(parser, "groups", "SPLIT.jsonl.gz")
-    add_path(parser, "output", "folder for SPLIT.raw.jsonl, SPLIT.{ref,hyp,hyp-voice}.seglst.json")
-    add_options(parser, TranscribeOptions, ("grammar",))
-    add_device(parser)
-    parser.add_argument(
-        *("--shard",),
-        metavar="K/N",
-        help="decodes part K of N alone, for merge-decoded (default: torchrun's rank, or all)",
-    )
-    add_threads(parser)
+        shard = Shard.parse(self.shard) if self.shard else Shard.of_torchrun(os.environ)
+        where: Any = {"device": usable_device(device), "dtype": DTYPES[self.dtype]}
+        decode(self.model, self.groups, self.output, config, shard=shard, **where)
 
 
-def add_merge_decoded(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.inference.decode import merge_decoded
+@verb("merge-decoded", "tagspeech.inference.decode.merge_decoded")
+class MergeDecoded:
+    """Merges the parts that decode --shard wrote; refuses gaps and duplicates."""
 
-        merge_decoded(args.groups, args.shards, args.output)
-
-    summary = "Makes one of what decode --shard wrote; refuses gaps and duplicates."
-    parser = add_verb(verbs, "merge-decoded", summary, run)
-    add_path(parser, "groups", "SPLIT.jsonl.gz")
-    add_path(parser, "output", "folder for what decode writes without --shard")
-    parser.add_argument(
-        *("shards",),
-        nargs="*",
-        type=Path,
+    groups_path: Path = option(GROUPS, flag="--groups")
+    output: Path = option("folder for what decode writes without --shard")
+    folders: tuple[Path, ...] = option(
+        "folders of SPLIT.K-of-N.raw.jsonl",
+        (),
+        shown="that of --output",
         metavar="FOLDER",
-        help="where SPLIT.K-of-N.raw.jsonl are (default: that of --output)",
+        is_positional=True,
     )
 
 
-def add_score(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.scoring.files import score_files
+@verb("score", "tagspeech.scoring.files.score_files")
+class Score(LanguageOptions):
+    """Scores a hypothesis against a reference."""
 
-        score_files(
-            *(args.ref, args.hyp, args.raw, args.language),
-            collar=args.collar,
-            groups=args.groups,
-            protocol=args.protocol,
-            fold=args.fold_chinese,
-            uem=args.uem,
-            output=args.output,
-            subtitle_speakers=args.subtitle_speakers,
-        )
-
-    parser = add_verb(verbs, "score", "Scores a hypothesis against a reference.", run)
-    add_path(parser, "ref", "reference segments: a file, or a folder of files")
-    add_path(parser, "hyp", "hypothesis segments: a file, or a folder of files")
-    add_path(parser, "raw", "SPLIT.raw.jsonl of the decoder: what was malformed", required=False)
-    add_language(parser)
-    parser.add_argument(
-        *("--fold-chinese",), action="store_true", help="traditional counts as simplified Chinese"
-    )
-    parser.add_argument(
-        "--collar", type=float, default=5.0, help="seconds, of tcpWER and tcORC-WER"
-    )
-    parser.add_argument(
-        *("--protocol",),
+    ref: Path = option(f"reference {SEGMENTS}")
+    hyp: Path = option(f"hypothesis {SEGMENTS}")
+    output: Path | None = option("scores.json, with the scores of each session", None)
+    collar: NonNegative = option("seconds of collar of tcpWER and tcORC-WER", 5.0)
+    protocol: str = option(
+        "paper: sessions of 0.5 to 80 s; as-authors: of these, sessions whose output parses, and "
+        "DER over the time of the reference",
+        "all",
         choices=("all", "paper", "as-authors"),
-        default="all",
-        help="paper: sessions of 0.5-80 s; as-authors: those of them whose output parses, DER over "
-        "the time of the reference (default: all)",
     )
-    add_path(parser, "groups", "SPLIT.jsonl.gz: all sessions, how long they are", required=False)
-    add_path(parser, "uem", "UEM file: what DER, tcpWER and tcORC-WER are of", required=False)
-    add_subtitle_speakers(parser)
-    add_path(parser, "output", "scores.json", required=False)
-
-
-def add_report(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.report.report import report
-
-        report(
-            args.scores,
-            args.ref,
-            args.hyp,
-            scores_voice_path=args.scores_voice,
-            recipe=args.recipe,
-            commit=args.commit,
-            seconds=args.seconds,
-            output=args.output,
-            page=args.page,
-            groups=args.groups,
-            audio=args.audio,
-            experiment=args.exp,
-        )
-
-    parser = add_verb(verbs, "report", "Prints the table of scores and three examples.", run)
-    add_path(parser, "scores", "scores.json")
-    add_path(parser, "scores-voice", "scores.json of speakers by voice", required=False)
-    add_path(parser, "ref", "reference segments")
-    add_path(parser, "hyp", "hypothesis segments")
-    parser.add_argument("--recipe", required=True)
-    parser.add_argument("--commit", default="unknown", help="of the code that ran")
-    parser.add_argument("--seconds", type=json.loads, default={}, help="JSON: of each stage")
-    add_path(parser, "output", "results.json")
-    add_path(parser, "page", "report.html, a page to look at and to listen to", required=False)
-    add_path(parser, "groups", "page: SPLIT.jsonl.gz, the audio", required=False)
-    parser.add_argument(
-        *("--audio",), type=count, default=10, help="page: sessions with audio inside (worst first)"
-    )
-    add_path(parser, "exp", "page: folder of the experiment, for its curves", required=False)
-
-
-def add_page(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.report.page import write_page_of
-
-        write_page_of(
-            *(args.output, args.hyp, args.ref, args.audio),
-            language=args.language,
-            subtitle_speakers=args.subtitle_speakers,
-        )
-
-    summary = "Writes a page of segments in any format, to look at and to hear."
-    parser = add_verb(verbs, "page", summary, run)
-    add_path(parser, "hyp", "segments: a file, or a folder of files")
-    add_path(parser, "ref", "reference segments, where there are any", required=False)
-    add_language(parser)
-    add_subtitle_speakers(parser)
-    add_path(parser, "output", "page.html")
-    parser.add_argument(
-        "audio", nargs="*", type=Path, metavar="AUDIO", help="recordings, named as their sessions"
+    uem: Path | None = option("UEM file: regions that DER, tcpWER and tcORC-WER score", None)
+    raw: Path | None = option("SPLIT.raw.jsonl of decode, to count malformed outputs", None)
+    groups: Path | None = option(f"{GROUPS}: all sessions and their durations", None)
+    fold: bool = option(
+        "score traditional characters as simplified ones", False, flag="--fold-chinese"
     )
 
 
-def add_examples(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.report.examples import write_examples
+@dataclass(frozen=True, kw_only=True)
+class ScoredOptions:
+    """A scored test set."""
 
-        write_examples(args.scores, args.groups, args.ref, args.hyp, args.output)
-
-    parser = add_verb(verbs, "examples", "Writes three test sessions to listen to.", run)
-    add_path(parser, "scores", "scores.json")
-    add_path(parser, "groups", "SPLIT.jsonl.gz")
-    add_path(parser, "ref", "reference segments")
-    add_path(parser, "hyp", "hypothesis segments")
-    add_path(parser, "output", "folder to make: README.md and the audio")
+    scores_path: Path = option("scores.json", flag="--scores")
+    ref_path: Path = option("reference segments", flag="--ref")
+    hyp_path: Path = option("hypothesis segments", flag="--hyp")
 
 
-def add_plot(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.report.plots import write_plots
+def _seconds(text: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"must be a JSON object, got {text!r}") from error
 
-        write_plots(args.scores, args.ref, args.hyp, args.output, args.session)
 
-    parser = add_verb(verbs, "plot", "Draws scores for a paper, as SVG and PNG.", run)
-    add_path(parser, "scores", "scores.json")
-    add_path(parser, "ref", "reference segments")
-    add_path(parser, "hyp", "hypothesis segments")
-    parser.add_argument("--session", help="of the time-line; without it, that of most errors")
-    add_path(parser, "output", "folder to make: timeline, breakdown, diarization")
+@verb("report", "tagspeech.report.report.report")
+class Report(ScoredOptions):
+    """Writes results.json, and prints the table of scores and three examples."""
+
+    recipe: str = option("name of the recipe", metavar="NAME")
+    output: Path = option("results.json")
+    scores_voice_path: Path | None = option(
+        "scores.json with speakers by voice", None, flag="--scores-voice"
+    )
+    commit: str = option("commit of the code that ran", "unknown")
+    seconds: str = option("JSON object: the time of each stage", "{}", parse=_seconds)
+    page: Path | None = option("report.html, a page to read and listen to", None)
+    groups: Path | None = option(f"page: {GROUPS}, which name the audio", None)
+    audio: Count = option("page: sessions that contain their audio, worst first", 10)
+    experiment: Path | None = option(
+        "page: folder of the experiment, for its training curves", None, flag="--exp"
+    )
+
+
+@verb("page", "tagspeech.report.page.write_page_of")
+class SegmentsPage(LanguageOptions):
+    """Writes a page of segments in any format, to read and listen to."""
+
+    hyp: Path = option(SEGMENTS)
+    output: Path = option("page.html")
+    ref: Path | None = option(f"reference {SEGMENTS}", None)
+    audio: tuple[Path, ...] = option(
+        "recordings, named like their sessions", (), metavar="AUDIO", is_positional=True
+    )
+
+
+@verb("examples", "tagspeech.report.examples.write_examples")
+class Examples(ScoredOptions):
+    """Writes three test sessions to listen to."""
+
+    groups_path: Path = option(GROUPS, flag="--groups")
+    output: Path = option("new folder for README.md and the audio")
+
+
+@verb("plot", "tagspeech.report.plots.write_plots")
+class Plot(ScoredOptions):
+    """Draws scores for a paper, as SVG and PNG."""
+
+    output: Path = option("new folder for timeline, breakdown and diarization")
+    session: str | None = option("session of the timeline", None, shown="that of most errors")
+
+
+@verb("ablation-cells")
+class AblationCells:
+    """Prints variant, seed and encoders of each experiment of the ablations."""
+
+    tables: Path = option("local/ablations/tables.yaml")
+    table: str = option("name of a table, or all", "all", metavar="NAME")
+    seeds: Natural = option("seeds 1 to N", 1)
+
+    def run(self) -> None:
+        from tagspeech.report.ablations import cells, read_tables
+
+        for cell in cells(read_tables(self.tables, self.table), self.seeds):
+            print(*cell)
+
+
+@verb("ablation-tables")
+class AblationTables(AblationCells):
+    """Fills the tables of the ablations with the scores of the experiments."""
+
+    exp: Path = option("folder of the experiments, VARIANT/seed-N")
+    results: Path = option("Markdown file with the tables")
+    command: str = option("command that the tables name as their source")
+
+    def run(self) -> None:
+        from tagspeech.report.ablations import read_tables, write_tables
+
+        tables = read_tables(self.tables, self.table)
+        write_tables(tables, self.seeds, self.exp, self.results, self.command)
+
+
+@verb("meetings")
+class EvaluateMeetings(ConfigOptions, DeviceOptions):
+    """Decodes and scores whole meetings and their oracle groups; resumes where it stopped."""
+
+    model: Path = option("folder of a trained model")
+    manifests: Path = option("PATH of PATH_recordings.jsonl.gz and PATH_supervisions.jsonl.gz")
+    output: Path = option("folder for segments, scores*.json and results.json")
+    max_pause: NonNegative = option("seconds without speech within an oracle group", 0.0)
+    speakers: str = like(TranscribeOptions, "speakers", "voice")
+    vad: str = like(TranscribeOptions, "vad", "silero")
+
+    def run(self) -> None:
+        from tagspeech.llm.load import DTYPES, usable_device
+        from tagspeech.report.meetings import evaluate_meetings
+
+        self.use_threads()
+        options = TranscribeOptions(speakers=self.speakers, vad=self.vad)
+        where: Any = {"device": usable_device(self.device), "dtype": DTYPES[self.dtype]}
+        paths = (self.model, self.manifests, self.output)
+        evaluate_meetings(*paths, self.load(), max_pause=self.max_pause, options=options, **where)

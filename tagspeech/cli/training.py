@@ -1,242 +1,216 @@
-"""Verbs that train, and what trained parts need."""
+"""Verbs that train models, and that find and export their parts."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import json
 import logging
 import os
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
-from tagspeech.cli.arguments import (
-    add_configuration,
-    add_model,
-    add_path,
-    add_threads,
-    add_verb,
-    config_of,
-    count,
-    use_threads,
-)
+from tagspeech.cli.arguments import ConfigOptions, ModelOptions, ThreadOptions, verb
 from tagspeech.config import PartsConfig
 from tagspeech.config_file import load_config, to_tree
 from tagspeech.dependencies import NOT_READ, of_stage
 from tagspeech.errors import InputError
+from tagspeech.options import names, option
+from tagspeech.ranges import Processes
 
 
-def add_train(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.training.parallel import launch
+@verb("parts")
+class Parts(ConfigOptions):
+    """Finds or downloads pretrained parts, tries them, and prints their paths."""
 
-        _tell_of_training()
-        use_threads(args)
-        config = config_of(args)
-        if args.part == "tagspeech":
-            from tagspeech.training.tagspeech import train_tagspeech
-
-            launch(
-                *(args.processes, train_tagspeech, config),
-                *(args.groups, args.semantic, args.voice, args.output, _start(args)),
-            )
-        else:
-            from tagspeech.training import encoders
-
-            train = {"semantic": encoders.train_semantic, "voice": encoders.train_voice}
-            init = [args.init, args.init_units] if args.part == "semantic" else [args.init]
-            launch(args.processes, train[args.part], config, args.groups, args.output, *init)
-
-    parser = add_verb(
-        verbs, "train", "Trains an encoder or TagSpeech; resumes where it stopped.", run
+    record: Path = option("JSON file with commits and checksums, read and written")
+    offline: bool = option("make no network requests; use what is downloaded already", False)
+    semantic_init: str = option(
+        "path or ORG/NAME; replaces parts.semantic_init", "", metavar="NAME"
     )
-    parser.add_argument("part", choices=("semantic", "voice", "tagspeech"))
-    add_configuration(parser)
-    add_path(parser, "groups", "folder of utterance groups (tagspeech: with embeddings)")
-    _add_start(parser)
-    add_path(parser, "init", "encoder weights to start from (semantic, voice)", required=False)
-    add_path(
-        *(parser, "init-units", "sentencepiece model of the CTC output of --init (semantic)"),
-        required=False,
+    semantic_units: str = option(
+        "path or ORG/NAME; replaces parts.semantic_units", "", metavar="NAME"
     )
-    add_path(parser, "output", "run folder")
-    parser.add_argument("--processes", type=count, default=1, help="that train together")
-    add_threads(parser)
-
-
-def _tell_of_training() -> None:
-    """What lasts hours says what it does: the first process logs without --verbose."""
-    if os.environ.get("RANK", "0") == "0":  # torchrun's name for the number of a process
-        logging.getLogger("tagspeech").setLevel(logging.INFO)
-
-
-def _add_start(parser: argparse.ArgumentParser) -> None:
-    """The options --semantic and --voice, and --init-from, which has both encoders."""
-    for stream in ("semantic", "voice"):
-        text = f"final.pt of the {stream} encoder (tagspeech)"
-        add_path(parser, stream, text, required=False)
-    parser.add_argument(
-        *("--init-from",),
-        metavar="MODEL",
-        help="trained TagSpeech to go on from, in place of both (tagspeech): folder, or ORG/NAME",
+    semantic_encoder: str = option(
+        "path or ORG/NAME; replaces parts.semantic_encoder", "", metavar="NAME"
     )
+    voice_init: str = option("path or ORG/NAME; replaces parts.voice_init", "", metavar="NAME")
+    voice_encoder: str = option(
+        "path or ORG/NAME; replaces parts.voice_encoder", "", metavar="NAME"
+    )
+    llm: str = option("path or ORG/NAME; replaces llm.name", "", metavar="NAME")
+    init_from: Path | None = option("trained TagSpeech, which has all parts", None)
+    from_scratch: bool = option("use no pretrained part", False)
+    new_llm: Path | None = option("folder of the LLM that is made if none is named", None)
+    no_search: bool = option("look for no file", False)
 
-
-def _start(args: argparse.Namespace) -> Path | None:
-    """The folder of --init-from, or None where there are both encoders."""
-    if args.init_from is None:
-        from tagspeech.training.embed import NO_ENCODERS
-
-        if not args.semantic or not args.voice:
-            raise InputError(NO_ENCODERS)
-        return None
-    if args.semantic or args.voice:
-        raise InputError("--init-from has both encoders; leave out --semantic and --voice")
-    from tagspeech.checkpoints.download import find_model
-
-    return find_model(args.init_from)
-
-
-def add_embed(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.training.embed import embed
-        from tagspeech.training.parallel import launch
-
-        use_threads(args)
-        launch(
-            *(args.jobs, embed, config_of(args), args.groups, args.semantic, args.voice),
-            *(args.output, args.splits.split(), _start(args)),
-        )
-
-    parser = add_verb(verbs, "embed", "Stores encoder frames and speaker vectors of groups.", run)
-    add_configuration(parser)
-    add_path(parser, "groups", "folder of utterance groups")
-    _add_start(parser)
-    add_path(parser, "output", "folder for SPLIT.jsonl.gz and the arrays")
-    parser.add_argument("--splits", default="train dev", help="names, separated by spaces")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that share the work")
-    add_threads(parser)
-
-
-def add_parts(verbs: object) -> None:
-    names = [field.name for field in dataclasses.fields(PartsConfig)]
-
-    def run(args: argparse.Namespace) -> None:
+    def run(self) -> None:
         from tagspeech.checkpoints.recipe_parts import GivenParts, recipe_parts
 
-        named = {name: getattr(args, name) for name in (*names, "llm")}
+        names = (*(field.name for field in fields(PartsConfig)), "llm")
         answer = recipe_parts(
-            lambda overrides: load_config(args.config, [*overrides, *args.set], args.variant),
+            lambda given: load_config(self.config, [*given, *self.overrides], self.variant),
             GivenParts(
-                {name: value for name, value in named.items() if value},
-                *(args.init_from, args.from_scratch, args.new_llm),
+                {name: value for name in names if (value := getattr(self, name))},
+                *(self.init_from, self.from_scratch, self.new_llm),
             ),
-            args.record,
-            offline=args.offline,
-            search=not args.no_search,
+            self.record,
+            offline=self.offline,
+            search=not self.no_search,
         )
         for name, value in answer.items():
             print(f"{name}={value}")
 
-    summary = "Finds or downloads what was trained before, tries it, prints where it is."
-    parser = add_verb(verbs, "parts", summary, run)
-    add_configuration(parser)
-    add_path(parser, "record", "JSON file with commits and checksums, read and written")
-    parser.add_argument("--offline", action="store_true", help="take only what is downloaded")
-    for name in names:
-        option, text = name.replace("_", "-"), f"path or ORG/NAME, in place of parts.{name}"
-        parser.add_argument(f"--{option}", metavar="NAME", help=text)
-    parser.add_argument("--llm", metavar="NAME", help="path or ORG/NAME, in place of llm.name")
-    add_path(parser, "init-from", "trained TagSpeech with all parts", required=False)
-    parser.add_argument("--from-scratch", action="store_true", help="without any part")
-    add_path(parser, "new-llm", "folder of the LLM that is made where none is named", False)
-    parser.add_argument("--no-search", action="store_true", help="look for no file")
+
+@dataclass(frozen=True, kw_only=True)
+class StartOptions:
+    """The encoders that TagSpeech starts from."""
+
+    semantic: Path | None = option("tagspeech: final.pt of the semantic encoder", None)
+    voice: Path | None = option("tagspeech: final.pt of the voice encoder", None)
+    init_from: str | None = option(
+        "tagspeech: trained model to continue from, in place of both encoders: folder, or ORG/NAME",
+        None,
+        metavar="MODEL",
+    )
+
+    def start(self) -> Path | None:
+        """The folder of --init-from; None if both encoders are given instead."""
+        if self.init_from is None:
+            from tagspeech.training.embed import NO_ENCODERS
+
+            if not self.semantic or not self.voice:
+                raise InputError(NO_ENCODERS)
+            return None
+        if self.semantic or self.voice:
+            raise InputError("--init-from has both encoders; leave out --semantic and --voice")
+        from tagspeech.checkpoints.download import find_model
+
+        return find_model(self.init_from)
 
 
-def add_new_llm(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
+# Options of `train` that only some parts have
+_PARTS = {
+    "semantic": ("init", "init_units"),
+    "voice": ("init",),
+    "tagspeech": ("semantic", "voice", "init_from"),
+}
+
+
+@verb("train")
+class Train(StartOptions, ConfigOptions, ThreadOptions):
+    """Trains an encoder or TagSpeech; resumes where it stopped."""
+
+    part: str = option("what is trained", choices=tuple(_PARTS), is_positional=True)
+    groups: Path = option("folder of utterance groups; for tagspeech, with embeddings")
+    output: Path = option("run folder")
+    processes: Processes = option("processes that train together", 1)
+    init: Path | None = option("semantic, voice: encoder weights to start from", None)
+    init_units: Path | None = option("semantic: sentencepiece model of the output of --init", None)
+
+    def run(self) -> None:
+        from tagspeech.training.encoders import train_semantic, train_voice
+        from tagspeech.training.parallel import launch
+        from tagspeech.training.tagspeech import train_tagspeech
+
+        for name in ("init", "init_units", "semantic", "voice", "init_from"):
+            if getattr(self, name) is not None and name not in _PARTS[self.part]:
+                flag = f"--{name.replace('_', '-')}"
+                raise InputError(f"{flag}: has no effect on train {self.part}; leave it out")
+        _log_progress()
+        self.use_threads()
+        config, groups, output = self.load(), self.groups, self.output
+        if self.part == "tagspeech":
+            inputs = (groups, self.semantic, self.voice, output, self.start())
+            launch(self.processes, train_tagspeech, config, *inputs)
+        elif self.part == "semantic":
+            inits = (self.init, self.init_units)
+            launch(self.processes, train_semantic, config, groups, output, *inits)
+        else:
+            launch(self.processes, train_voice, config, groups, output, self.init)
+
+
+def _log_progress() -> None:
+    """Logs progress without --verbose, in the first process: training takes hours."""
+    if os.environ.get("RANK", "0") == "0":  # torchrun's name for the number of a process
+        logging.getLogger("tagspeech").setLevel(logging.INFO)
+
+
+@verb("embed")
+class Embed(StartOptions, ConfigOptions, ThreadOptions):
+    """Stores encoder frames and speaker vectors of utterance groups."""
+
+    groups: Path = option("folder of utterance groups")
+    output: Path = option("folder for SPLIT.jsonl.gz and the arrays")
+    splits: tuple[str, ...] = option(
+        "names, separated by spaces", ("train", "dev"), parse=names, shown="train dev"
+    )
+    jobs: Processes = option("processes that share the work", 1)
+
+    def run(self) -> None:
+        from tagspeech.training.embed import embed
+        from tagspeech.training.parallel import launch
+
+        self.use_threads()
+        inputs = (self.load(), self.groups, self.semantic, self.voice)
+        launch(self.jobs, embed, *inputs, self.output, self.splits, self.start())
+
+
+@verb("new-llm")
+class NewLLM(ConfigOptions, ThreadOptions):
+    """Makes a small LLM and its tokenizer from target texts."""
+
+    groups: Path = option("folder of utterance groups")
+    output: Path = option("run folder; the LLM is OUTPUT/pretrained")
+    processes: Processes = option("processes that train together", 1)
+
+    def run(self) -> None:
         from tagspeech.training.parallel import launch
         from tagspeech.training.text import new_llm
 
-        _tell_of_training()
-        use_threads(args)
-        launch(args.processes, new_llm, config_of(args), args.groups, args.output)
-
-    parser = add_verb(
-        verbs, "new-llm", "Makes a small LLM and its tokenizer from target texts.", run
-    )
-    add_configuration(parser)
-    add_path(parser, "groups", "folder of utterance groups")
-    add_path(parser, "output", "run folder; the LLM is OUTPUT/pretrained")
-    parser.add_argument("--processes", type=count, default=1, help="that train together")
-    add_threads(parser)
+        _log_progress()
+        self.use_threads()
+        launch(self.processes, new_llm, self.load(), self.groups, self.output)
 
 
-def add_export(verbs: Any) -> None:
-    summary = "Writes a trained model, or parts of one, for others."
-    parser = verbs.add_parser("export", help=summary, description=summary)
-    layouts = parser.add_subparsers(dest="layout", required=True, metavar="LAYOUT")
-    _add_export_parts(layouts)
-    _add_export_released(layouts)
-    _add_export_merged(layouts)
+@verb("config")
+class PrintConfig(ConfigOptions):
+    """Prints the resolved configuration as JSON."""
 
+    stages: bool = option("print what each stage of a recipe depends on", False)
 
-def _add_export_parts(layouts: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.checkpoints.export import export_parts
-
-        export_parts(args.semantic, args.voice, args.llm, args.output)
-
-    parser = add_verb(layouts, "parts", "Trained parts for other runs to start from.", run)
-    add_path(parser, "semantic", "final.pt of the semantic encoder")
-    add_path(parser, "voice", "final.pt of the voice encoder")
-    add_path(parser, "llm", "folder of the LLM")
-    add_path(parser, "output", "folder for the parts in half precision, with SHA256SUMS")
-
-
-def _add_export_released(layouts: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.api import export_released
-
-        export_released(args.model, args.revision, args.offline, args.output)
-
-    summary = "The layout of the published checkpoints, for the authors' code."
-    parser = add_verb(layouts, "released", summary, run)
-    add_model(parser)
-    add_path(parser, "output", "folder of the model in that layout")
-
-
-def _add_export_merged(layouts: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.api import export_merged
-
-        export_merged(args.model, args.revision, args.offline, args.output)
-
-    parser = add_verb(layouts, "merged", "A model with its adapters written into its LLM.", run)
-    add_model(parser)
-    add_path(parser, "output", "folder of the model without adapters")
-
-
-def add_verify(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        from tagspeech.files import verify_checksums
-
-        verify_checksums(args.folder)
-
-    parser = add_verb(verbs, "verify", "Compares files with the SHA256SUMS beside them.", run)
-    parser.add_argument("folder", type=Path)
-
-
-def add_config(verbs: object) -> None:
-    def run(args: argparse.Namespace) -> None:
-        tree = to_tree(config_of(args))
-        if args.stages:
+    def run(self) -> None:
+        tree = to_tree(self.load())
+        if self.stages:
             print(json.dumps({stage: of_stage(stage, tree) for stage in NOT_READ}))
         else:
             print(json.dumps(tree, sort_keys=True))
 
-    parser = add_verb(verbs, "config", "Prints the resolved configuration as JSON.", run)
-    add_configuration(parser)
-    parser.add_argument(
-        *("--stages",), action="store_true", help="for each stage of a recipe what it depends on"
-    )
+
+@verb("export parts", "tagspeech.checkpoints.export.export_parts")
+class ExportParts:
+    """Writes trained parts in half precision, for other runs to start from."""
+
+    semantic: Path = option("final.pt of the semantic encoder")
+    voice: Path = option("final.pt of the voice encoder")
+    llm: Path = option("folder of the LLM")
+    output: Path = option("folder for the parts and their SHA256SUMS")
+
+
+@verb("export released", "tagspeech.api.export_released")
+class ExportReleased(ModelOptions):
+    """Writes a model in the layout of the published checkpoints, for the authors' code."""
+
+    output: Path = option("folder for the model in that layout")
+
+
+@verb("export merged", "tagspeech.api.export_merged")
+class ExportMerged(ModelOptions):
+    """Writes a model whose adapters are merged into its LLM."""
+
+    output: Path = option("folder for the model without adapters")
+
+
+@verb("verify", "tagspeech.files.verify_checksums")
+class Verify:
+    """Compares the files of a folder with its SHA256SUMS."""
+
+    folder: Path = option("folder that contains SHA256SUMS", is_positional=True)

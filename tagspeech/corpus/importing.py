@@ -16,7 +16,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
@@ -28,44 +28,12 @@ from tagspeech.corpus.recordings import each_channel, make_recordings
 from tagspeech.corpus.splits import SPLITS, by_folder, by_lists, by_shares
 from tagspeech.errors import InputError
 from tagspeech.files import write_text
+from tagspeech.options import ImportConfig
 
 log = logging.getLogger(__name__)
 
 CHANNEL_IS = "must be mix, each or a number from 0"
 END_TOLERANCE = 0.001  # seconds past the end of a recording that rounding explains
-
-
-@dataclass(frozen=True)
-class ImportConfig:
-    """Where a corpus is and how it is divided; either `audio` and `words`, or `kaldi`.
-
-    audio, words, speakers  as `tagspeech.corpus.layouts.read_files` takes them
-    kaldi, wav_root  a Kaldi data directory, and what relative paths in wav.scp are relative to
-    genders          lines of a speaker and m or f, for those whose gender the segments do not tell
-    local_speakers   a name means somebody else in each recording: it becomes RECORDING-NAME
-    channel          of audio that has several: a number from 0; mix: their mean; each: every one as
-                     a recording of its own; None: the mix of two, the first of more (an array)
-    split_by         folder: `audio` or `kaldi` has folders train, dev, test
-                     lists: train.txt, dev.txt, test.txt in `lists` name recordings, one a line
-                     shares: of the number of recordings, drawn with `seed`
-    skip_unmatched   leaves out recordings without segments, and segments without a recording
-    max_rejected     the largest share of segments that may be rejected
-    """
-
-    audio: Path | None = None
-    words: Path | None = None
-    speakers: Path | None = None
-    kaldi: Path | None = None
-    wav_root: Path = Path()
-    genders: Path | None = None
-    local_speakers: bool = False
-    channel: int | str | None = None
-    split_by: str = "folder"
-    lists: Path | None = None
-    shares: tuple[float, ...] = (0.8, 0.1, 0.1)
-    seed: int = 1
-    skip_unmatched: bool = False
-    max_rejected: float = 0.1
 
 
 def import_corpus(output: Path, config: ImportConfig) -> None:

@@ -29,6 +29,8 @@ def usable_device(name: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"device {name}: cannot be used here: {reason}") from error
+    if device.type == "meta":
+        raise InputError(f"device {name}: cannot be used here: it computes nothing")
     return device
 
 

@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from tagspeech.errors import InputError
 from tagspeech.files import write_json
+from tagspeech.options import SimulateOptions
 from tagspeech.simulation.conversation import (
     BACKCHANNEL_SHARE,
-    OVERLAP_SHARE,
     SAMPLING_RATE,
     Utterance,
     utter,
@@ -42,47 +41,8 @@ REVISION = 2  # of the generated data; increase it to invalidate existing sessio
 
 
 @dataclass(frozen=True)
-class SimulateConfig:
-    """Size and content of the corpus.
-
-    Attributes:
-        train_groups: Minimum number of groups; sessions have at least ten.
-        dev_groups: The same.
-        test_groups: The same.
-        meetings: Number of whole meetings.
-        meeting_minutes: Minimum duration of a meeting.
-        max_speakers: Maximum number of speakers in a group.
-        seed: Seed of everything that is drawn.
-        train_from: Voices and sentences of the split train: "train", or "pretrain", which shares
-            none with any other split.
-        overlap_share: Share of speaker changes that overlap. With 0.65, 14 % of the speech is
-            overlapped, with 0.5 11 %.
-    """
-
-    train_groups: int = 12500
-    dev_groups: int = 200
-    test_groups: int = 400
-    meetings: int = 3
-    meeting_minutes: float = 5.0
-    max_speakers: int = 3
-    seed: int = 1
-    train_from: str = "train"
-    overlap_share: float = OVERLAP_SHARE
-
-    def __post_init__(self) -> None:
-        for name in ("train_groups", "dev_groups", "test_groups", "meetings", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if not 1 <= self.max_speakers <= len(voices("dev")):
-            raise InputError(
-                f"max_speakers must be from 1 to {len(voices('dev'))}, got {self.max_speakers}"
-            )
-        if self.train_from not in ("train", "pretrain"):
-            raise InputError(f"train_from must be train or pretrain, got {self.train_from!r}")
-        if not 0 <= self.overlap_share <= 1:
-            raise InputError(f"overlap_share must be from 0 to 1, got {self.overlap_share}")
-        if not 0 < self.meeting_minutes < float("inf"):
-            raise InputError(f"meeting_minutes must be more than 0, got {self.meeting_minutes}")
+class SimulateConfig(SimulateOptions):
+    """The sizes of a corpus, and what its sessions are made of. Sessions hold ten groups."""
 
     def sessions(self, split: str) -> int:
         """The number of recordings of `split`."""

@@ -52,7 +52,9 @@ def test_command(
     assert (out, messages.count("\n")) == ("", 1)
     with pytest.raises(SystemExit):
         main([*options, "--shares", "most"])
-    assert "--shares: wants three numbers: 0.8,0.1,0.1; not 'most'" in capsys.readouterr().err
+    assert (
+        "--shares: must be three numbers such as 0.8,0.1,0.1, got 'most'" in capsys.readouterr().err
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,76 @@
+"""Ranges of numbers as types: a field `lr: NonNegative = 1e-3` declares which values it takes."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `least` to `most`, both included; never nan.
+
+    Attributes:
+        least: The smallest number.
+        most: The largest number.
+        is_open: `least` itself is excluded.
+        is_infinite: Infinity is included.
+    """
+
+    least: float = -math.inf
+    most: float = math.inf
+    is_open: bool = False
+    is_infinite: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        is_above = value > self.least if self.is_open else value >= self.least
+        return is_above and value <= self.most and (self.is_infinite or math.isfinite(value))
+
+    def __str__(self) -> str:
+        if self.is_open:
+            return f"more than {self.least:g}"
+        if self.least == -math.inf:
+            return "a finite number"
+        if self.most == math.inf:
+            return f"{self.least:g} or more"
+        return f"from {self.least:g} to {self.most:g}"
+
+
+Count = Annotated[int, Range(0)]
+OrMinus1 = Annotated[int, Range(-1)]  # -1 has a meaning of its own
+Natural = Annotated[int, Range(1)]
+Processes = Annotated[int, Range(1, 1024)]
+Threads = Annotated[int, Range(0, 1024)]
+Finite = Annotated[float, Range()]
+NonNegative = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(0, is_open=True)]
+Share = Annotated[float, Range(0, 1)]
+
+
+def plain_type(hint: Any) -> Any:
+    """The type of a field without its range and without `| None`."""
+    hint = _required(hint)
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+
+
+def fault(hint: Any, value: Any) -> str | None:
+    """What is wrong with a value of a type such as `Share` or `Natural | None`.
+
+    Returns:
+        Text such as "must be 0 or more, got -1"; None if the value is in range, if it is None, or
+        if the type has no range.
+    """
+    for valid in getattr(_required(hint), "__metadata__", ()):
+        if value is not None and value not in valid:
+            return f"must be {valid}, got {value:g}"
+    return None
+
+
+def _required(hint: Any) -> Any:
+    """`X` of `X | None`."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    return hint
