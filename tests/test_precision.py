@@ -17,8 +17,8 @@ from tagspeech.config import LLMConfig, LoraConfig
 from tagspeech.config_file import load_config
 from tagspeech.errors import InputError
 from tagspeech.training.checkpoint import load
-from tagspeech.training.memory import Activations, held_memory, tell_memory
-from tagspeech.training.precision import Arithmetic, llm_type, product_type
+from tagspeech.training.memory import Activations, check_memory, model_memory
+from tagspeech.training.precision import MixedPrecision, llm_type, product_type
 from tagspeech.training.tagspeech import train_tagspeech
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
@@ -64,9 +64,9 @@ def test_type_of_the_llm(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("llm", "told"),
     [
-        (LLMConfig(dtype="int8"), "wants one of auto, float32, bfloat16, float16, found 'int8'"),
-        (LLMConfig(dtype="bfloat16", trainable="full"), "weights that learn are float32"),
-        (LLMConfig(dtype="float16"), "wants train.precision: float16"),
+        (LLMConfig(dtype="int8"), "must be one of auto, float32, bfloat16, float16, got 'int8'"),
+        (LLMConfig(dtype="bfloat16", trainable="full"), "trainable weights are float32"),
+        (LLMConfig(dtype="float16"), "needs train.precision: float16"),
     ],
 )
 def test_types_that_are_refused(llm: LLMConfig, told: str) -> None:
@@ -78,31 +78,31 @@ def test_scaled_gradients() -> None:
     """The step of the true gradient; none where the scaled one overflows, and half the scale."""
     weight = nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([weight], lr=0.5)
-    arithmetic = Arithmetic(torch.float16, CPU)  # only products want a GPU
-    scale = arithmetic.scaler.get_scale()
-    arithmetic.scaler.scale(weight.sum() * 0.25).backward()
+    precision = MixedPrecision(torch.float16, CPU)  # only products want a GPU
+    scale = precision.scaler.get_scale()
+    precision.scaler.scale(weight.sum() * 0.25).backward()
     assert weight.grad == 0.25 * scale
-    assert arithmetic.step(optimizer, [weight], clip_norm=9.0) == 0.25
+    assert precision.step(optimizer, [weight], clip_norm=9.0) == 0.25
     assert weight == 0.875
     weight.grad = torch.full((1,), float("inf"))
-    arithmetic.scaler.scale(torch.ones(1))
-    arithmetic.step(optimizer, [weight], clip_norm=9.0)
+    precision.scaler.scale(torch.ones(1))
+    precision.step(optimizer, [weight], clip_norm=9.0)
     assert weight == 0.875
-    assert arithmetic.scaler.get_scale() == scale / 2
+    assert precision.scaler.get_scale() == scale / 2
 
 
 def test_memory_is_reckoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer of 10 x 6 weights and its bias, 4 items: input, and output of the rectifier."""
     model = nn.Sequential(nn.Linear(10, 6), nn.ReLU(), nn.Linear(6, 1).requires_grad_(False))
     learn = 4 * (10 * 6 + 6)
-    assert held_memory(model) == {
+    assert model_memory(model) == {
         "weights": learn + 4 * 7,
         "gradients": learn,
         "optimiser": 2 * learn,
     }
-    monkeypatch.setattr("tagspeech.training.memory.memory_here", lambda device: 4 * learn)
+    monkeypatch.setattr("tagspeech.training.memory.device_memory", lambda device: 4 * learn)
     with pytest.raises(InputError, match=r"cpu has 0\.00 GB .*: weights .* llm\.shard: true"):
-        tell_memory(model, CPU)
+        check_memory(model, CPU)
     activations = Activations()
     with activations.counted():
         model(torch.ones(4, 10)).sum().backward()

@@ -25,7 +25,7 @@ from tagspeech.data.buckets import training_batches
 from tagspeech.errors import InputError
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.training import prefetch
-from tagspeech.training.prefetch import ReadAhead, draws, spare_processors, steps_ahead
+from tagspeech.training.prefetch import Prefetcher, batch_rng, spare_processors, steps_ahead
 from tagspeech.training.tagspeech import TagSpeechTask
 from tagspeech.training.text import TextTask
 
@@ -36,7 +36,7 @@ def test_items_and_errors_come_in_their_place(steps: int) -> None:
         yield from range(3)
         raise InputError("a.wav: cannot be read")
 
-    found = ReadAhead(steps)(items())
+    found = Prefetcher(steps)(items())
     assert [next(found) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(InputError, match=r"^a\.wav: cannot be read$"):
         next(found)
@@ -51,7 +51,7 @@ def test_as_many_as_asked_for_are_read_meanwhile(steps: int) -> None:
             begun.release()
             yield item
 
-    reader = ReadAhead(steps)
+    reader = Prefetcher(steps)
     found = reader(items())
     for taken in range(4):
         assert next(found) == taken
@@ -67,7 +67,7 @@ def test_waiting_is_what_reading_takes_longer_than_a_step() -> None:
             yield 0.3
 
     def share(steps: int) -> float:
-        reader = ReadAhead(steps)
+        reader = Prefetcher(steps)
         for step in reader(slow()):
             time.sleep(step)
         return reader.waiting_share()
@@ -75,13 +75,13 @@ def test_waiting_is_what_reading_takes_longer_than_a_step() -> None:
     assert share(1) < share(0)
 
 
-def test_draws_are_those_of_the_place() -> None:
+def test_generator_follows_from_the_place() -> None:
     """In every process and under every Python."""
     train = TrainConfig(seed=3)
-    first = draws(train, epoch=0, number=1, rank=0).random()
+    first = batch_rng(train, epoch=0, number=1, rank=0).random()
     assert first == 0.870089384957428
-    others = [draws(train, *place).random() for place in ((1, 0, 0), (0, 0, 1), (0, 1, 1))]
-    others.append(draws(replace(train, seed=4), 0, 1, 0).random())
+    others = [batch_rng(train, *place).random() for place in ((1, 0, 0), (0, 0, 1), (0, 1, 1))]
+    others.append(batch_rng(replace(train, seed=4), 0, 1, 0).random())
     assert len({first, *others}) == 5
 
 
@@ -97,7 +97,7 @@ def test_reading_takes_no_processor_from_computing(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(prefetch.os, "cpu_count", lambda: 64)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")  # of torchrun, on one of several machines
     assert spare_processors() == 8 - threads
-    with pytest.raises(InputError, match=r"train\.read_ahead: wants"):
+    with pytest.raises(InputError, match=r"train\.read_ahead: must be"):
         steps_ahead(TrainConfig(read_ahead=-2))
 
 

@@ -329,10 +329,10 @@ def test_what_only_changes_speed_does_not_matter(stages: Stages) -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("voice.train.schedule=linear", "schedule: wants eden or cosine, found 'linear'"),
-        ("voice.train.precision=float16", "precision: float16 wants a GPU"),
-        ("voice.train.accumulate=0", "accumulate: wants 1 or more"),
-        ("voice.train.final=last", "final: wants average or best, found 'last'"),
+        ("voice.train.schedule=linear", "schedule: must be eden or cosine, got 'linear'"),
+        ("voice.train.precision=float16", "precision: float16 needs a GPU"),
+        ("voice.train.accumulate=0", "accumulate: must be 1 or more"),
+        ("voice.train.final=last", "final: must be average or best, got 'last'"),
         ("voice.train.shortest=100", "no utterance group lasts"),
     ],
 )

@@ -94,8 +94,8 @@ def test_best_epochs_and_a_final_model_of_the_best(
     sets = ("train.final=best", "train.keep_epochs=true", "train.max_duration=100", "train.lr=0.3")
     with caplog.at_level("INFO"):
         train(tmp_path, *sets, "train.valid_every=1")
-    assert "M weights learn" in caplog.text
-    assert re.search(r"activations \d+\.\d\d GB, \d+\.\d\d GB in all; .* would take", caplog.text)
+    assert "M trainable weights" in caplog.text
+    assert re.search(r"activations \d+\.\d\d GB, \d+\.\d\d GB in all; .* such steps", caplog.text)
     figures = losses(tmp_path)
     assert figures != sorted(figures, reverse=True), "the last is the best: nothing is tested"
     best = load(tmp_path / "best.pt")

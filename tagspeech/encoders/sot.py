@@ -85,10 +85,10 @@ class SotModel(AlignedEncoder):
 
     def losses(
         self, encoded_BTD: Tensor, lens_B: Tensor, units: Sequence[Sequence[int]], step: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss per unit at a step of the training, and figures to log."""
         ctc = self.ctc_loss(encoded_BTD, lens_B, units)
-        return ctc, {"ctc": ctc.item()}
+        return ctc, {"ctc": ctc.detach()}
 
     def ctc_loss(
         self, encoded_BTD: Tensor, encoded_lens_B: Tensor, units: Sequence[Sequence[int]]

@@ -105,7 +105,7 @@ class TransducerModel(AlignedEncoder):
 
     def losses(
         self, encoded_BTD: Tensor, lens_B: Tensor, units: Sequence[Sequence[int]], step: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss per unit at a step of the training, and figures to log.
 
         At first the simple loss counts nearly alone: what it keeps must be worth it before the full
@@ -115,7 +115,7 @@ class TransducerModel(AlignedEncoder):
         warm = min(1.0, step / max(1, self.settings.warm_steps))
         simple_scale = 1.0 - warm * (1.0 - self.settings.simple_scale)
         loss = simple_scale * both.simple + (0.1 + 0.9 * warm) * both.pruned
-        return loss, {"simple": both.simple.item(), "pruned": both.pruned.item()}
+        return loss, {"simple": both.simple.detach(), "pruned": both.pruned.detach()}
 
     def transducer_losses(
         self, encoded_BTD: Tensor, lens_B: Tensor, units: Sequence[Sequence[int]]

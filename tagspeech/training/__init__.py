@@ -1,1 +1,1 @@
-"""Training: one loop, three tasks (semantic encoder, voice encoder, TagSpeech)."""
+"""Training: one loop for four tasks (SOT, voice encoder, target texts, TagSpeech)."""

@@ -1,8 +1,8 @@
-"""Checkpoints: what a run needs to go on exactly, and the average of the last ones.
+"""Checkpoints: the state from which a run resumes exactly, and the average of the last ones.
 
-A run folder holds `checkpoint-STEP.pt` and `checkpoints.json`, the list of those that are whole.
-Each is a dictionary: "model" (trainable weights), "optimizer", "step", "epoch", "batch" (batches of
-the epoch already used), "rng".
+A run folder holds `checkpoint-STEP.pt` files and `checkpoints.json`, the list of complete ones. A
+checkpoint is a dictionary: "model" (trainable weights), "optimizer", "scale" (float16 only),
+"step", "epoch", "batch" (batches of the epoch already used), "rng" (of each process), "seconds".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def seed_everything(seed: int) -> None:
 
 
 def rng_state() -> dict[str, Any]:
-    """The state of all generators, in types that a weights-only load accepts."""
+    """Returns the state of all random generators, in types that a weights-only load accepts."""
     kind, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -40,7 +40,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Back to what `rng_state` gave."""
+    """Restores a state returned by `rng_state`."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]
@@ -51,24 +51,30 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters that learn, by name; tied ones once."""
-    return {name: one.detach() for name, one in model.named_parameters() if one.requires_grad}
+    """Returns the trainable parameters by name; tied ones once."""
+    return {
+        name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad
+    }
 
 
 def load_trainable_state(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Copies trained weights into `model`; other names or shapes are an `InputError`."""
-    own = trainable_state(model)
-    for name in sorted(own.keys() ^ state.keys()):
-        raise InputError(f"{where}: {'missing' if name in own else 'unexpected'} weight {name}")
-    for name, weight in own.items():
+    """Copies trained weights into `model`.
+
+    Raises:
+        InputError: If names or shapes differ; begins with `where`.
+    """
+    weights = trainable_state(model)
+    for name in sorted(weights.keys() ^ state.keys()):
+        raise InputError(f"{where}: {'missing' if name in weights else 'unexpected'} weight {name}")
+    for name, weight in weights.items():
         if weight.shape != state[name].shape:
-            found, wanted = tuple(state[name].shape), tuple(weight.shape)
-            raise InputError(f"{where}: {name} has shape {found}, the model wants {wanted}")
+            shape, expected = tuple(state[name].shape), tuple(weight.shape)
+            raise InputError(f"{where}: {name} must have shape {expected}, got {shape}")
         weight.copy_(state[name])
 
 
 def save(path: Path, state: Any) -> None:
-    """`torch.save` in one step; a full disk is an `InputError` and leaves nothing behind."""
+    """Writes a `.pt` file atomically; a full disk raises `InputError` and leaves no file."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     with atomic_path(path) as temporary:
@@ -76,7 +82,7 @@ def save(path: Path, state: Any) -> None:
 
 
 def load(path: Path) -> Any:
-    """Reads a `.pt` file, weights only: a pickle that would run code is refused."""
+    """Reads a `.pt` file; a pickle that would run code raises `InputError`."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
@@ -84,23 +90,23 @@ def load(path: Path) -> Any:
 
 
 class CheckpointFolder:
-    """The checkpoints of one run, the last `keep` of them."""
+    """The last `keep` checkpoints of a run."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
         self.list = folder / "checkpoints.json"
 
     def names(self) -> list[str]:
-        """Names of the whole checkpoints, oldest first."""
+        """Returns the names of complete checkpoints, oldest first."""
         return read_json(self.list) if self.list.exists() else []
 
     def latest(self) -> dict[str, Any] | None:
-        """The newest checkpoint, or None before the first."""
+        """Returns the newest checkpoint, or None before the first."""
         names = self.names()
         return load(self.folder / names[-1]) if names else None
 
     def add(self, step: int, state: dict[str, Any]) -> None:
-        """Saves a checkpoint, lists it, then removes those too old to keep."""
+        """Saves and lists a checkpoint, then removes those too old to keep."""
         name = f"checkpoint-{step}.pt"
         save(self.folder / name, state)
         names = [old for old in self.names() if old != name] + [name]
@@ -109,7 +115,7 @@ class CheckpointFolder:
             (self.folder / old).unlink(missing_ok=True)
 
     def average(self) -> dict[str, Tensor]:
-        """Mean of the weights of all kept checkpoints (in the paper the last five)."""
+        """Returns the mean weights of all kept checkpoints (arXiv 2601.06896: the last five)."""
         states = [load(self.folder / name)["model"] for name in self.names()]
         return {
             key: torch.stack([state[key].double() for state in states]).mean(0).to(weight.dtype)

@@ -1,7 +1,4 @@
-"""Streams that are empty and items without anchors, in training only (`drop`).
-
-The LLM learns to do without what a recording, or another way of prompting it, does not give.
-"""
+"""Drops streams and anchors in training (`drop`), so that the LLM learns to work without them."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from tagspeech.config import DropConfig
 
 
 class StreamDrops:
-    """Draws from torch's generator, whose state checkpoints keep; not where a chance is 0."""
+    """Draws from torch's generator, whose state checkpoints keep, unless a chance is 0."""
 
     def __init__(self, config: DropConfig) -> None:
         self.config = config
@@ -20,16 +17,16 @@ class StreamDrops:
     def __call__(
         self, projected: list[tuple[Tensor, Tensor]]
     ) -> tuple[list[tuple[Tensor, Tensor]], list[bool]]:
-        """Both streams of each item, (P, H), some of them empty; and which items have anchors."""
+        """Returns both streams of each item, (P, H), some empty, and whether items have anchors."""
         config = self.config
-        heard = [
+        kept = [
             (
                 semantic[:0] if _happens(config.semantic) else semantic,
                 voice[:0] if _happens(config.voice) else voice,
             )
             for semantic, voice in projected
         ]
-        return heard, [not _happens(config.anchors) for _ in projected]
+        return kept, [not _happens(config.anchors) for _ in projected]
 
 
 def _happens(chance: float) -> bool:

@@ -1,7 +1,7 @@
-"""Stage 5: what the frozen encoders say of every utterance group, stored with Lhotse.
+"""Stage 5: stores the frames of the frozen encoders for every utterance group, with Lhotse.
 
-Each cut gets `semantic_frames` and `voice_frames` (25 Hz, those of a Whisper 50 Hz; half precision)
-and each of its supervisions a `speaker_vector`: the mean voice frame where it is heard alone.
+Each cut gets `semantic_frames` and `voice_frames` in half precision, at 25 Hz (Whisper: 50 Hz).
+Each supervision gets a `speaker_vector`, the mean voice frame where nobody else speaks.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from tagspeech.training.parallel import gather, rank, world_size
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 80.0
-NO_ENCODERS = "wants --semantic and --voice, both final.pt, or --init-from a trained model"
+NO_ENCODERS = "needs --semantic and --voice, both final.pt, or --init-from a trained model"
 E = TypeVar("E", Zipformer, WhisperStream, Zipformer | WhisperStream)
-BLOCK = 4096  # bytes of the disk: the last one of a file is not full
-MOST_SEGMENTS = 3000  # whose voices are compared, each with each, for the equal error rate
+BLOCK = 4096  # bytes; a file takes whole blocks on disk
+MAX_EER_SEGMENTS = 3000  # segments compared in pairs for the equal error rate
 
 
 def load_encoder(encoder: E, path: Path) -> E:
-    """Loads the trained weights of an encoder strictly, frozen and in eval mode."""
+    """Loads weights strictly and returns the encoder frozen, in eval mode."""
     load_encoder_weights(encoder, path)
     return encoder.requires_grad_(False).eval()
 
@@ -59,12 +59,14 @@ def embed(
     splits: Sequence[str],
     init_from: Path | None = None,
 ) -> None:
-    """Writes `output/SPLIT.jsonl.gz` and the arrays it names, in `output/SPLIT`.
+    """Writes `output/SPLIT.jsonl.gz` and its arrays in `output/SPLIT`.
 
-    init_from  folder of a trained model, whose encoders take the place of the two paths
+    `output/speakers.json` measures the speaker vectors: the equal error rate of each split with the
+    number of segments and speakers.
 
-    `output/speakers.json` says how well speaker vectors tell speakers apart: for each split the
-    equal error rate, over how many segments and speakers.
+    Args:
+        splits: Names of groups files in `groups_dir`.
+        init_from: Folder of a trained model; its encoders replace both paths.
     """
     semantic: Zipformer | WhisperStream
     if init_from:
@@ -78,7 +80,7 @@ def embed(
     figures: dict[str, dict[str, float]] = {}
     groups_of = {split: read_groups(groups_dir / f"{split}.jsonl.gz") for split in splits}
     if rank() == 0:
-        _check_room(sum(stored_bytes(config, one) for one in groups_of.values()), output)
+        _check_disk(sum(stored_bytes(config, groups) for groups in groups_of.values()), output)
     for split, groups in groups_of.items():
         cuts: list[Cut] = []
         batches = list(batches_by_duration(groups, BATCH_SECONDS))[rank() :: world_size()]
@@ -95,41 +97,39 @@ def embed(
             continue
         cuts.sort(key=lambda cut: cut.id)
         write_cuts(output / f"{split}.jsonl.gz", cuts)
-        figures[split] = _tell_apart(cuts)
+        figures[split] = _speaker_separation(cuts)
         log.info("%s: %s", split, figures[split])
     if rank() == 0:
         write_json(output / "speakers.json", figures)
 
 
 def stored_bytes(config: Config, groups: CutSet) -> int:
-    """How much disk the frames and speaker vectors of `groups` take, about: each has a file."""
+    """Estimates the disk space of the frames and speaker vectors of `groups`, a file each."""
     semantic, voice = config.semantic, config.voice.encoder
     values = semantic.frames_per_second * semantic.output_dim + FRAMES_PER_SECOND * voice.output_dim
     files = sum(2 + len(cut.supervisions) for cut in groups)
     return round(2 * values * sum(cut.duration for cut in groups)) + files * BLOCK
 
 
-def _check_room(wanted: int, output: Path) -> None:
-    """Logs how much will be stored. Raises `InputError` where the disk has less room."""
+def _check_disk(needed: int, output: Path) -> None:
+    """Logs the space needed; too little free space raises `InputError`."""
     output.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(output).free
-    log.info("%s: takes about %.2f GB; %.1f GB are free", output, wanted / 1e9, free / 1e9)
-    if wanted > free:
+    log.info("%s: takes about %.2f GB; %.1f GB are free", output, needed / 1e9, free / 1e9)
+    if needed > free:
         raise InputError(
-            f"{output}: takes about {wanted / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free; "
-            "make room, or name another folder (--exp of run.sh)"
+            f"{output}: takes about {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free; "
+            "make room, or choose another folder (--exp of run.sh)"
         )
 
 
-def _tell_apart(cuts: Sequence[Cut]) -> dict[str, float]:
-    """How well the speaker vectors of segments tell their speakers apart.
-
-    The equal error rate over all pairs of at most `MOST_SEGMENTS` segments, spread evenly.
-    """
-    segments = [one for cut in cuts for one in cut.supervisions if one.has_custom("speaker_vector")]
-    segments = segments[:: -(-len(segments) // MOST_SEGMENTS) or 1]
-    vectors = [one.load_speaker_vector().astype(np.float32) for one in segments]
-    speakers = [one.speaker for one in segments]
+def _speaker_separation(cuts: Sequence[Cut]) -> dict[str, float]:
+    """Equal error rate over all pairs of at most `MAX_EER_SEGMENTS` segments, spread evenly."""
+    supervisions = (supervision for cut in cuts for supervision in cut.supervisions)
+    segments = [segment for segment in supervisions if segment.has_custom("speaker_vector")]
+    segments = segments[:: -(-len(segments) // MAX_EER_SEGMENTS) or 1]
+    vectors = [segment.load_speaker_vector().astype(np.float32) for segment in segments]
+    speakers = [segment.speaker for segment in segments]
     return {
         "equal_error_rate": equal_error_rate(np.stack(vectors), speakers) if vectors else 0.5,
         "segments": len(segments),
@@ -163,7 +163,7 @@ def _embed_batch(
                 frames_TD,
                 frame_shift=1 / rate,
                 temporal_dim=0,
-                start=cut.start,  # Lhotse reads from the cut's place in its recording
+                start=cut.start,  # Lhotse reads at the cut's start in its recording
             )
             setattr(cut, f"{stream}_frames", stored)
     for (item, index, _), vector_D in zip(regions, vectors_ND, strict=True):

@@ -1,4 +1,4 @@
-"""The two encoders' training: SOT for the semantic one, speaker and gender for the voice.
+"""Training of the encoders: SOT for the semantic encoder, speaker and gender for the voice encoder.
 
 Shape suffixes: B batch, T frames, F mel bins, N segments, D encoder channels.
 """
@@ -30,7 +30,7 @@ from tagspeech.encoders.zipformer import load_zipformer
 from tagspeech.errors import InputError
 from tagspeech.scoring.verification import equal_error_rate
 from tagspeech.training.checkpoint import save, seed_everything
-from tagspeech.training.embed import MOST_SEGMENTS
+from tagspeech.training.embed import MAX_EER_SEGMENTS
 from tagspeech.training.loop import fit
 from tagspeech.training.parallel import on_device, rank, wait_for_all
 from tagspeech.training.prefetch import Batch, spare_processors
@@ -38,12 +38,11 @@ from tagspeech.training.sot_scores import SotScores
 
 log = logging.getLogger(__name__)
 
-# More of the training text than this unknown to given units: they are of another language.
-MOST_UNKNOWN = 0.05
+MAX_UNKNOWN = 0.05  # share of training text unknown to given units; above, the language differs
 
 
 def sot_transcript(cut: Cut) -> str:
-    """Words in order of start time, the change token where the speaker changes (docs/paper.md)."""
+    """Returns the words in order of start time, with a token at each change of speaker (SOT)."""
     words: list[str] = []
     speaker = None
     for segment in group_segments(cut):
@@ -76,16 +75,16 @@ class SotTask:
         self.augment = SpecAugment(num_frame_masks=2, features_mask_size=20, num_feature_masks=2)
 
     def positions(self, group: Cut) -> int:
-        """Frames of the encoder."""
+        """Encoder frames."""
         return round(FRAMES_PER_SECOND * group.duration)
 
     def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
-        """Features, perhaps of two groups at once (`semantic.sot.overlay`)."""
+        """Reads features, some of two overlaid groups (`semantic.sot.overlay`)."""
         if step >= self.train.simple_steps:
             groups = self.overlay(groups, rng)
         return Batch(groups, self.features(groups))
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, float]]:
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, Tensor]]:
         groups, (features_BTF, lens_B) = batch
         if self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
@@ -95,7 +94,7 @@ class SotTask:
         if self.alignment:
             units_BTS = frame_units(batch.groups, encoded_BTD.shape[1], self.units.encode)
             alignment = self.model.alignment_loss(encoded_BTD, units_BTS.to(encoded_BTD.device))
-            figures["alignment"] = alignment.item()
+            figures["alignment"] = alignment.detach()
             loss = loss + self.alignment * alignment
         return loss, sum(map(len, units)), figures
 
@@ -109,7 +108,7 @@ class SotTask:
 
 
 class VoiceTask:
-    """Speaker and gender of each segment, where it is heard alone in its group."""
+    """Classifies speaker and gender of each segment, where nobody else speaks."""
 
     stage = 4
 
@@ -126,15 +125,15 @@ class VoiceTask:
         )
 
     def positions(self, group: Cut) -> int:
-        """Frames of the encoder."""
+        """Encoder frames."""
         return round(FRAMES_PER_SECOND * group.duration)
 
     def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
-        """Features."""
+        """Reads features."""
         return Batch(groups, self.features(groups))
 
     def pooled(self, batch: Batch) -> tuple[Tensor, list[SupervisionSegment]]:
-        """A vector for each segment long enough to have a frame, (N, D), and its supervision."""
+        """Returns vectors (N, D) of the segments that have a frame, and their supervisions."""
         groups, (features_BTF, lens_B) = batch
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
@@ -143,38 +142,32 @@ class VoiceTask:
         supervisions = [groups[item].supervisions[index] for item, index, _ in regions]
         return pool_regions(encoded_BTD, encoded_lens_B, regions), supervisions
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, float]]:
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, Tensor]]:
         pooled_ND, supervisions = self.pooled(batch)
-        speaker, gender = self.model.losses(
-            pooled_ND,
-            *on_device(
-                [
-                    torch.tensor([self.speakers[one.speaker] for one in supervisions]),
-                    gender_labels(supervisions),
-                ]
-            ),
-        )
-        figures = {"speaker": speaker.item(), "gender": gender.item()}
+        speakers_N = torch.tensor([self.speakers[segment.speaker] for segment in supervisions])
+        labels = on_device([speakers_N, gender_labels(supervisions)])
+        speaker, gender = self.model.losses(pooled_ND, *labels)
+        figures = {"speaker": speaker.detach(), "gender": gender.detach()}
         return speaker + gender, len(supervisions), figures
 
     def validate(self) -> dict[str, float]:
-        vectors, speakers, right, known = [], [], 0, 0
+        vectors, speakers, correct, known = [], [], 0, 0
         for batch in batches_by_duration(self.dev, self.train.max_duration):
             pooled_ND, supervisions = self.pooled(Batch(batch, self.features(batch)))
             labels_N = gender_labels(supervisions)
             guesses_N = self.model.gender_output(pooled_ND).argmax(-1).cpu()
-            right += int((guesses_N == labels_N).sum())
+            correct += int((guesses_N == labels_N).sum())
             known += int((labels_N >= 0).sum())
             vectors.append(pooled_ND.cpu())
-            speakers += [one.speaker for one in supervisions]
-        every = -(-len(speakers) // MOST_SEGMENTS)
-        eer = equal_error_rate(torch.cat(vectors)[::every].numpy(), speakers[::every])
-        return {"equal_error_rate": eer, "gender_accuracy": right / max(1, known)}
+            speakers += [segment.speaker for segment in supervisions]
+        stride = -(-len(speakers) // MAX_EER_SEGMENTS)
+        eer = equal_error_rate(torch.cat(vectors)[::stride].numpy(), speakers[::stride])
+        return {"equal_error_rate": eer, "gender_accuracy": correct / max(1, known)}
 
 
 def gender_labels(supervisions: Sequence[SupervisionSegment]) -> Tensor:
-    """Classes of `GENDER_CLASSES`, -1 where unknown."""
-    genders = [(one.gender or "U")[0].upper() for one in supervisions]
+    """Returns indices into `GENDER_CLASSES` (N,), -1 if unknown."""
+    genders = [(segment.gender or "U")[0].upper() for segment in supervisions]
     return torch.tensor([GENDER_CLASSES.index(g) if g in GENDER_CLASSES else -1 for g in genders])
 
 
@@ -185,19 +178,21 @@ def train_semantic(
     init: Path | None = None,
     init_units: Path | None = None,
 ) -> None:
-    """Trains the semantic encoder: writes `output/final.pt` (icefall's names), `units.model`.
+    """Trains the semantic encoder and writes `output/final.pt` (icefall's names), `units.model`.
 
-    init        weights to start from (in the paper SOT fine-tunes an encoder); none: new
-    init_units  sentencepiece model of `init`'s CTC output, which is then kept, with a row more for
-                the speaker change (a transducer keeps the units alone); none: new units and a new
-                output
+    Args:
+        init: Weights to start from; new if None. They stay as they are if
+            `semantic.train.max_steps` is 0.
+        init_units: Sentencepiece model of the CTC output of `init`. That output is kept, with a new
+            row for the speaker change; a transducer keeps the units only. If None, units and output
+            are new.
 
-    Without a batch (semantic.train.max_steps) `init` stays as it was: off the shelf.
-    Raises `InputError` for files that do not fit each other, the configuration or the text.
+    Raises:
+        InputError: If files do not match each other, the configuration or the text.
     """
     check_loss(config.semantic.sot)
     if config.semantic.whisper:
-        raise InputError("semantic.whisper: is not trained here; name parts.semantic_encoder")
+        raise InputError("semantic.whisper: is not trained here; set parts.semantic_encoder")
     train = config.semantic.train
     stored = read_groups(groups_dir / "train.jsonl.gz")
     serialized = config.semantic.sot.serialized
@@ -207,7 +202,7 @@ def train_semantic(
     if rank() == 0 and not units.exists():
         transcripts = [sot_transcript(cut) for cut in groups]
         if init_units:
-            _take_units(init_units, transcripts, units)
+            _grow_units(init_units, transcripts, units)
         else:
             train_units(transcripts, config.semantic.sot, units)
     wait_for_all()
@@ -218,36 +213,39 @@ def train_semantic(
         if init_units and isinstance(task.model, SotModel):
             task.model.load_ctc_output(init, len(Units(init_units)))
     elif not train.max_steps:
-        raise InputError("semantic.train.max_steps: is 0, and no parts.semantic_init is to be kept")
+        raise InputError(
+            "semantic.train.max_steps: must be above 0 without parts.semantic_init, got 0"
+        )
     if train.max_steps:
         fit(task, config, output)
-    del task.model.alignment_output  # only of use in training
+    del task.model.alignment_output  # used in training only
     if rank() == 0:
         save(output / "final.pt", {"model": task.model.state_dict()})
 
 
-def _take_units(given: Path, transcripts: Sequence[str], output: Path) -> None:
-    """Writes `given` with the speaker-change token. Raises `InputError` for another language's."""
+def _grow_units(given: Path, transcripts: Sequence[str], output: Path) -> None:
+    """Adds the speaker-change token to `given`; another language raises `InputError`."""
     grow_units(given, output)
     unknown = Units(output).unknown_share(transcripts)
-    log.info("%s: %.2f %% of the training text is unknown to it", given, 100 * unknown)
-    if unknown > MOST_UNKNOWN:
+    log.info("%s: %.2f %% of the training text is unknown to these units", given, 100 * unknown)
+    if unknown > MAX_UNKNOWN:
         output.unlink()
         raise InputError(
-            f"{given}: {100 * unknown:.0f} % of the training text is unknown to it: it is of "
-            "another language; leave semantic_units empty, and new units are made"
+            f"{given}: {100 * unknown:.0f} % of the training text is unknown to these units: "
+            "their language differs; leave semantic_units empty to make new units"
         )
 
 
 def train_voice(config: Config, groups_dir: Path, output: Path, init: Path | None = None) -> None:
     """Trains the voice encoder and writes `output/final.pt` (icefall's names).
 
-    init  encoder weights to start from; none: new
+    Args:
+        init: Encoder weights to start from; new if None.
     """
     train = config.voice.train
     groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), train)
     dev = read_groups(groups_dir / "dev.jsonl.gz")
-    speakers = sorted({one.speaker for cut in groups for one in cut.supervisions})
+    speakers = sorted({segment.speaker for cut in groups for segment in cut.supervisions})
     log.info("%d speakers", len(speakers))
     seed_everything(train.seed)
     task = VoiceTask(config, groups, dev, speakers)

@@ -1,4 +1,4 @@
-"""The training loop, read from top to bottom; a task says what a batch and a loss are."""
+"""The training loop. A `Task` supplies the model, the batches and the loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lhotse import CutSet
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from tagspeech.config import Config
+from tagspeech.config import Config, TrainConfig
 from tagspeech.config_file import load_config, to_tree, to_yaml
 from tagspeech.data.augment import Augment
 from tagspeech.data.buckets import training_batches
@@ -32,132 +32,175 @@ from tagspeech.training.checkpoint import (
     set_rng_state,
     trainable_state,
 )
-from tagspeech.training.memory import tell_memory
-from tagspeech.training.parallel import device, gather, rank, share_weights, world_size
-from tagspeech.training.precision import Arithmetic, product_type
-from tagspeech.training.prefetch import Batch, ReadAhead, draws, steps_ahead
-from tagspeech.training.steps import (
-    Task,
-    by_rate,
-    gradients,
-    learning_rate,
-    try_largest,
+from tagspeech.training.memory import check_memory, explain_out_of_memory, try_largest
+from tagspeech.training.parallel import (
+    broadcast_weights,
+    device,
+    gather,
+    rank,
+    sum_gradients,
+    world_size,
 )
+from tagspeech.training.precision import MixedPrecision, product_type
+from tagspeech.training.prefetch import Batch, Prefetcher, batch_rng, steps_ahead
+from tagspeech.training.steps import Task, count_targets, learning_rate, weights_by_rate
 
 log = logging.getLogger(__name__)
 
-BEST = "best.pt"  # weights of the validation with the least figure, the first of them
+BEST = "best.pt"  # weights of the validation with the lowest first figure
 
 
 def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | None = None) -> None:
-    """Trains `task.model` for `train.max_steps` steps and leaves the `train.final` weights in it.
+    """Trains `task.model` for `train.max_steps` steps and loads the final weights into it.
 
-    rates  peak learning rates of parts of the model, by name, that are not `train.lr`
+    All processes of a training (`parallel.launch`) call this function. Each reads its own batches;
+    only the first loads the final weights. Training resumes from the last checkpoint in `output`
+    with the same batches and losses, bit for bit on a CPU.
 
-    Where several processes train together (`parallel.launch`), each has batches of its own and the
-    final weights end up in the first.
+    The function is long so that a training reads from top to bottom.
 
-    Long on purpose: all of training, from the first batch to the last, reads from top to bottom.
+    Args:
+        task: Model, data, loss and validation.
+        config: Saved as `output/config.yaml`.
+        output: Run folder.
+        rates: Peak learning rates by prefix of parameter name; the default is `train.lr`.
 
-    Resumes from `output` exactly where it stopped: same batches, same losses, same bits on a CPU.
-    Raises `InputError` when `output` holds a run of another configuration or a loss is not finite.
+    Raises:
+        InputError: If an option is invalid, `output` holds a run with another configuration, memory
+            does not suffice, or a loss is not finite.
     """
     train, model = task.train, task.model
-    if train.final not in ("average", "best"):
-        raise InputError(f"train.final: wants average or best, found {train.final!r}")
-    if train.accumulate < 1:
-        raise InputError(f"train.accumulate: wants 1 or more batches, found {train.accumulate}")
-    first = rank() == 0
-    if first:
+    _check_options(train)
+
+    # 1. Run folder, device, seeds
+    is_first = rank() == 0
+    if is_first:
         _claim_folder(output, config, task.stage)
     checkpoints = CheckpointFolder(output, train.average)
-    weights = [one for one in model.parameters() if one.requires_grad]
     here = device()
-    tell_memory(model, here)
-    arithmetic = Arithmetic(product_type(train.precision, here), here)
-    log.info("on %s; products in %s", here, str(arithmetic.dtype).removeprefix("torch."))
+    precision = MixedPrecision(product_type(train.precision, here), here)
+    log.info("training on %s in %s", here, str(precision.dtype).removeprefix("torch."))
+    torch.manual_seed(train.seed + rank())  # dropout and SpecAugment differ between processes
+    random.seed(train.seed + rank())
+
+    # 2. Model
+    check_memory(model, here)
     model.to(here)
-    groups_of_rates = by_rate(model, {"": train.lr, **(rates or {})})
+    broadcast_weights(model)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+
+    # 3. Data
+    augment = Augment(train.augment, config.features.sampling_rate)
+    single_segment = task.groups.filter(lambda cut: len(cut.supervisions) == 1).to_eager()
+    prefetcher = Prefetcher(steps_ahead(train))
+
+    # 4. Optimizer; a learning rate is a function of its peak and the step
+    weights_of_rates = weights_by_rate(model, {"": train.lr, **(rates or {})})
     optimizer = torch.optim.AdamW(
-        [{"params": one} for one in groups_of_rates.values()],
+        [{"params": group} for group in weights_of_rates.values()],
         lr=train.lr,
         betas=(0.9, 0.98),
         weight_decay=train.weight_decay,
         fused=True,
     )
 
-    step, epoch, used = 0, 0, 0
-    share_weights(model)
-    torch.manual_seed(train.seed + rank())  # dropout and SpecAugment differ between processes
-    random.seed(train.seed + rank())
+    # 5. Resume from the last checkpoint
+    step, epoch, used, seconds_before = 0, 0, 0, 0.0  # used: batches of this epoch so far
     state = checkpoints.latest()
     if state:
         if len(state["rng"]) != world_size():
             raise InputError(f"{output}: was trained by {len(state['rng'])} processes; use as many")
         load_trainable_state(model, state["model"], str(output))
         optimizer.load_state_dict(state["optimizer"])
-        arithmetic.scaler.load_state_dict(state.get("scale", {}))
+        precision.scaler.load_state_dict(state.get("scale", {}))
         step, epoch, used = state["step"], state["epoch"], state["batch"]
+        seconds_before = state["seconds"]
         set_rng_state(state["rng"][rank()])
-        log.info("goes on after step %d", step)
+        log.info("resuming after step %d", step)
 
-    together = is_sharded(model)
+    # 6. Steps
     model.train()
     if train.try_largest and not state:
-        try_largest(task, _batches(task, task.groups, 0, 0)[0], weights, arithmetic, output)
-    board = SummaryWriter(str(output / "tensorboard"), purge_step=step) if first else None
-    started = time.monotonic() - (state["seconds"] if state else 0.0)
+        try_largest(task, _epoch_batches(task, task.groups, 0, 0)[0], weights, precision)
+    board = SummaryWriter(str(output / "tensorboard"), purge_step=step) if is_first else None
+    started = time.monotonic() - seconds_before
     progress = tqdm(
-        total=train.max_steps, initial=step, desc=output.name, unit=" batches", disable=not first
+        total=train.max_steps, initial=step, desc=output.name, unit=" batches", disable=not is_first
     )
-    augment = Augment(train.augment, config.features.sampling_rate)
-    reader = ReadAhead(steps_ahead(train))
-    simple = task.groups.filter(lambda cut: len(cut.supervisions) == 1).to_eager()
     while step < train.max_steps:
-        groups = simple if step < train.simple_steps and len(simple) else task.groups
-        for batches in reader(_read_steps(task, augment, groups, epoch, used, step)):
+        is_simple = step < train.simple_steps and len(single_segment) > 0
+        groups = single_segment if is_simple else task.groups
+        for batches in prefetcher(_read_epoch(task, augment, groups, epoch, used, step)):
+            # 6a. Learning rates
             rate = learning_rate(train, step)
-            for group, peak in zip(optimizer.param_groups, groups_of_rates, strict=True):
+            for group, peak in zip(optimizer.param_groups, weights_of_rates, strict=True):
                 group["lr"] = learning_rate(replace(train, lr=peak), step)
+
+            # 6b. Forward and backward: the gradient of the mean loss over the targets of all
+            # batches of all processes. Their number is known only after the last batch; until then
+            # the number in the first batches stands for it.
             optimizer.zero_grad(set_to_none=True)
-            loss, figures = gradients(task, batches, step, weights, arithmetic, output)
-            norm = arithmetic.step(optimizer, weights, train.clip_norm)
+            divisor = targets = 0.0
+            for batch in batches:
+                with explain_out_of_memory(batch.groups), precision.autocast():
+                    loss, count, figures = task.loss(batch, step)
+                counted = count_targets(batch, loss, count, step, output)
+                divisor = divisor or max(1.0, counted)
+                targets += counted
+                with explain_out_of_memory(batch.groups):
+                    precision.scaler.scale(loss * (count / divisor)).backward()
+                loss = loss.detach()  # frees the graph before the next forward pass
+            sum_gradients(weights)
+            if targets > divisor:
+                for weight in weights:
+                    if weight.grad is not None:
+                        weight.grad *= divisor / targets
+
+            # 6c. Clip and update
+            gradient_norm = precision.step(optimizer, weights, train.clip_norm)
             step, used = step + 1, used + 1
             phase_ends = step in (train.simple_steps, train.max_steps)
             if phase_ends:
                 epoch, used = epoch + 1, 0
 
+            # 6d. Log
             progress.update()
             if board and step % train.log_every == 0:
-                share = reader.waiting_share()
-                figures = {"loss": loss, "gradient_norm": norm.item(), "lr": rate, **figures}
-                figures["waiting_share"] = share
-                progress.set_postfix(loss=f"{loss:.3f}", waiting=f"{share:.0%}")
-                for name, value in figures.items():
-                    board.add_scalar(f"train/{name}", value, step)
+                scalars = {"loss": loss.item(), "gradient_norm": gradient_norm.item(), "lr": rate}
+                scalars |= {name: figure.item() for name, figure in figures.items()}
+                scalars["waiting_share"] = prefetcher.waiting_share()
+                progress.set_postfix(
+                    loss=f"{scalars['loss']:.3f}", waiting=f"{scalars['waiting_share']:.0%}"
+                )
+                _write_scalars(board, "train", scalars, step)
+
+            # 6e. Validate; with a sharded LLM every process takes part
             if step % train.valid_every == 0 or step == train.max_steps:
-                figures = _validate(task, together)
+                scores = _validate(task) if is_first or is_sharded(model) else {}
                 if board:
-                    _write_figures(task, output, step, time.monotonic() - started, figures)
-                    for name, value in figures.items():
-                        board.add_scalar(f"valid/{name}", value, step)
+                    _write_figures(task, output, step, time.monotonic() - started, scores)
+                    _write_scalars(board, "valid", scores, step)
+
+            # 6f. Checkpoint
             if step % train.checkpoint_every == 0 or step == train.max_steps:
                 state = {
                     "model": trainable_state(model),
                     "optimizer": optimizer.state_dict(),
-                    "scale": arithmetic.scaler.state_dict(),
+                    "scale": precision.scaler.state_dict(),
                     **{"step": step, "epoch": epoch, "batch": used, "rng": gather(rng_state())},
                     "seconds": time.monotonic() - started,
                 }
-                if first:
+                if is_first:
                     checkpoints.add(step, state)
             if phase_ends:
                 break
         else:
             epoch, used = epoch + 1, 0
-            if first and train.keep_epochs:
+            if is_first and train.keep_epochs:
                 save(output / f"epoch-{epoch}.pt", {"model": trainable_state(model), "step": step})
     progress.close()
+
+    # 7. Final weights
     if board:
         board.close()
         final = load(output / BEST)["model"] if train.final == "best" else checkpoints.average()
@@ -165,32 +208,41 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
     model.eval()
 
 
-def _batches(task: Task, groups: CutSet, epoch: int, used: int) -> list[Iterator[CutSet]]:
-    """The batches of an epoch that this process has still to use: an iterator for each that it
-    computes in a step. They are those that as many more processes would have."""
+def _check_options(train: TrainConfig) -> None:
+    if train.final not in ("average", "best"):
+        raise InputError(f"train.final: must be average or best, got {train.final!r}")
+    if train.accumulate < 1:
+        raise InputError(f"train.accumulate: must be 1 or more batches, got {train.accumulate}")
+
+
+def _epoch_batches(task: Task, groups: CutSet, epoch: int, used: int) -> list[Iterator[CutSet]]:
+    """Unused batches of an epoch: an iterator for each batch that this process reads in a step.
+
+    `accumulate` batches in each of P processes are the batches of `accumulate` * P processes.
+    """
     count = task.train.accumulate
     return [
         training_batches(
             *(groups, task.train, epoch, used),
             positions=task.positions,
-            rank=one,
+            rank=number,
             world_size=world_size() * count,
         )
-        for one in range(rank() * count, (rank() + 1) * count)
+        for number in range(rank() * count, (rank() + 1) * count)
     ]
 
 
-def _read_steps(
+def _read_epoch(
     task: Task, augment: Augment, groups: CutSet, epoch: int, used: int, step: int
 ) -> Iterator[list[Batch]]:
-    """The batches of each step of an epoch, beginning with `step`, of which `used` are used."""
-    of_steps = zip(*_batches(task, groups, epoch, used), strict=True)
+    """Reads the batches of each remaining step of an epoch, the first of which is `step`."""
+    of_steps = zip(*_epoch_batches(task, groups, epoch, used), strict=True)
     for number, of_step in enumerate(of_steps):
         batches = []
         for rank_of_batch, groups_of_batch in enumerate(of_step, rank() * task.train.accumulate):
-            rng = draws(task.train, epoch, used + number, rank_of_batch)
-            heard = augment(groups_of_batch, rng)
-            batches.append(task.read(heard, step + number, rng))
+            rng = batch_rng(task.train, epoch, used + number, rank_of_batch)
+            augmented = augment(groups_of_batch, rng)
+            batches.append(task.read(augmented, step + number, rng))
         yield batches
 
 
@@ -210,10 +262,7 @@ def _claim_folder(output: Path, config: Config, stage: int) -> None:
     write_text(path, to_yaml(config))
 
 
-def _validate(task: Task, together: bool) -> dict[str, float]:
-    """Figures on the dev groups; of the first process, or of every one that runs `together`."""
-    if rank() and not together:
-        return {}
+def _validate(task: Task) -> dict[str, float]:
     task.model.eval()
     with torch.inference_mode():
         figures = task.validate()
@@ -221,15 +270,23 @@ def _validate(task: Task, together: bool) -> dict[str, float]:
     return figures
 
 
+def _write_scalars(
+    board: SummaryWriter, prefix: str, scalars: Mapping[str, float], step: int
+) -> None:
+    for name, value in scalars.items():
+        board.add_scalar(f"{prefix}/{name}", value, step)
+
+
 def _write_figures(
     task: Task, output: Path, step: int, seconds: float, figures: dict[str, float]
 ) -> None:
-    """Logs the figures of a validation, adds them to `output/curve.jsonl`, keeps the best weights.
+    """Logs a validation, adds it to `output/curve.jsonl` and saves the best weights so far.
 
-    seconds  of training so far, earlier starts of a resumed run included
+    Args:
+        seconds: Training time so far, including the time before a resume.
     """
     log.info("step %d: %s", step, ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
-    # A run that was killed behind its last checkpoint comes to some steps again.
+    # A run killed after its last checkpoint repeats some steps.
     rows = [row for row in read_journal(output / "curve.jsonl") if row["step"] < step]
     name = next(iter(figures))
     if all(figures[name] < row[name] for row in rows):

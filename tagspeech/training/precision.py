@@ -1,4 +1,4 @@
-"""In which numbers a training computes: products, the weights of a frozen LLM, scaled gradients."""
+"""Number types of a training: products, weights of a frozen LLM, scaled gradients."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from tagspeech.llm.load import DTYPES
 
 
 def product_type(precision: str, device: torch.device) -> torch.dtype:
-    """The type of products (`train.precision`); weights that learn, and sums, stay in float32.
+    """Returns the type of matrix products; trainable weights and sums stay in float32.
 
-    auto is bfloat16 where the device has it, else float32. Raises `InputError` for a type that is
-    none, or not to be had on `device`.
+    Args:
+        precision: `train.precision`. auto is bfloat16 where the device supports it, else float32.
+
+    Raises:
+        InputError: If `precision` is unknown or not supported on `device`.
     """
-    if precision not in ("auto", *DTYPES):
-        wants = ", ".join(("auto", *DTYPES))
-        raise InputError(f"train.precision: wants one of {wants}, found {precision!r}")
+    _check_choice("train.precision", precision)
     on_gpu = device.type == "cuda"
     if precision == "float16" and not on_gpu:
-        raise InputError("train.precision: float16 wants a GPU; training is on a CPU: bfloat16")
+        raise InputError("train.precision: float16 needs a GPU; use bfloat16 on a CPU")
     if precision != "auto":
         return DTYPES[precision]
     has_bfloat16 = (
@@ -35,23 +36,23 @@ def product_type(precision: str, device: torch.device) -> torch.dtype:
 
 
 def llm_type(llm: LLMConfig, precision: str, device: torch.device) -> torch.dtype:
-    """The type of the LLM's weights in training (`llm.dtype`).
+    """Returns the type of the LLM's weights in training (`llm.dtype`).
 
-    Weights that learn are float32, adapters too; frozen ones need no such master copy. auto is
-    bfloat16 for a frozen LLM on a GPU that computes products in it, else float32. Raises
-    `InputError` for what does not go together.
+    Trainable weights, adapters included, are float32; frozen weights need no float32 copy. auto is
+    bfloat16 for a frozen LLM on a GPU that computes products in bfloat16, else float32.
+
+    Raises:
+        InputError: If the type is unknown or does not go with `llm.trainable` or `precision`.
     """
-    if llm.dtype not in ("auto", *DTYPES):
-        wants = ", ".join(("auto", *DTYPES))
-        raise InputError(f"llm.dtype: wants one of {wants}, found {llm.dtype!r}")
+    _check_choice("llm.dtype", llm.dtype)
     if llm.trainable == "full" and llm.dtype not in ("auto", "float32"):
         raise InputError(
-            f"llm.dtype: {llm.dtype} wants llm.trainable: none; weights that learn are float32"
+            f"llm.dtype: {llm.dtype} needs llm.trainable: none; trainable weights are float32"
         )
     products = product_type(precision, device)
     if llm.dtype == "float16" and products != torch.float16:
         raise InputError(
-            "llm.dtype: float16 wants train.precision: float16; gradients through such an LLM "
+            "llm.dtype: float16 needs train.precision: float16; gradients through such an LLM "
             "vanish unless they are scaled"
         )
     if llm.dtype != "auto":
@@ -60,20 +61,25 @@ def llm_type(llm: LLMConfig, precision: str, device: torch.device) -> torch.dtyp
     return torch.bfloat16 if lower else torch.float32
 
 
-class Arithmetic:
-    """How a step computes on `device`: products in `dtype`, steps of the optimiser.
+def _check_choice(key: str, value: str) -> None:
+    choices = ("auto", *DTYPES)
+    if value not in choices:
+        raise InputError(f"{key}: must be one of {', '.join(choices)}, got {value!r}")
 
-    Where products are float16, losses are multiplied by a scale that follows the gradients, so that
-    small ones do not vanish; a step whose gradients overflow is left out and the scale halved
-    (arXiv 1710.03740).
+
+class MixedPrecision:
+    """Matrix products in `dtype` on `device`, and optimizer steps.
+
+    With float16 the loss is multiplied by a scale, so that small gradients do not vanish. A step
+    whose gradients overflow is skipped and halves the scale (arXiv 1710.03740).
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype, self.device = dtype, device
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
-    def products(self) -> torch.autocast:
-        """A context in which products are of type `dtype`, where that is safe."""
+    def autocast(self) -> torch.autocast:
+        """Returns a context in which products are of type `dtype` where that is safe."""
         lower = self.dtype != torch.float32
         return torch.autocast(
             self.device.type, self.dtype if lower else torch.bfloat16, enabled=lower
@@ -82,7 +88,7 @@ class Arithmetic:
     def step(
         self, optimizer: torch.optim.Optimizer, weights: Sequence[nn.Parameter], clip_norm: float
     ) -> Tensor:
-        """One step by the gradients in `weights`, clipped; gives their norm before."""
+        """Clips the gradients and takes an optimizer step; returns their norm before clipping."""
         self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(weights, clip_norm)
         self.scaler.step(optimizer)

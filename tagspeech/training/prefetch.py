@@ -1,7 +1,7 @@
-"""What a step computes with is read while the steps before it compute.
+"""Reads the batches of later steps while a step computes.
 
-What is drawn for a batch follows from its place in the training, not from generators of which
-others draw too: it is the same however far ahead a batch is read, and after a stop.
+Random draws for a batch follow from its place in the training, not from a shared generator, so they
+do not depend on how far ahead batches are read, nor on a resume.
 """
 
 from __future__ import annotations
@@ -22,65 +22,64 @@ from tagspeech.config import TrainConfig
 from tagspeech.errors import InputError
 from tagspeech.training.parallel import device, world_size
 
-STEPS_AHEAD = 2  # their batches are small beside a model: some 10 MB
+STEPS_AHEAD = 2  # batches are small beside a model: some 10 MB
 T = TypeVar("T")
 
 
 class Batch(NamedTuple):
-    """Groups as a task hears them, and what it has read of them."""
+    """Groups after augmentation, and the tensors that a task reads for them."""
 
     groups: CutSet
     tensors: Sequence[Tensor] = ()
 
 
-def draws(train: TrainConfig, epoch: int, number: int, rank: int) -> random.Random:
-    """The generator for what is drawn for a batch: the `number`th of an epoch, of one process."""
+def batch_rng(train: TrainConfig, epoch: int, number: int, rank: int) -> random.Random:
+    """Returns the generator for batch `number` of an epoch in process `rank`."""
     return random.Random(f"{train.seed} {epoch} {number} {rank}")
 
 
 def spare_processors() -> int:
-    """Of those of this machine, how many each process has for reading, at most 8."""
+    """Returns how many CPU cores each process on this machine can use for reading, at most 8."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))  # torchrun has machines
     computing = 1 if device().type == "cuda" else torch.get_num_threads()
     return max(0, min(8, (os.cpu_count() or 1) // processes - computing))
 
 
 def steps_ahead(train: TrainConfig) -> int:
-    """What `train.read_ahead` says, or -1 stands for: none where reading would take a processor
-    from computing."""
+    """Resolves `train.read_ahead`; -1 is 0 if reading would take a CPU core from computing."""
     if train.read_ahead < -1:
-        raise InputError(f"train.read_ahead: wants steps, or -1, found {train.read_ahead}")
+        raise InputError(f"train.read_ahead: must be -1 or more steps, got {train.read_ahead}")
     if train.read_ahead >= 0:
         return train.read_ahead
     return STEPS_AHEAD if spare_processors() or device().type == "cuda" else 0
 
 
-class ReadAhead:
-    """Runs iterators in a thread of its own, up to `steps` items ahead of what is asked for.
+class Prefetcher:
+    """Runs iterators in a thread, up to `steps` items ahead of the consumer.
 
-    An error comes where its item would have come.
+    An error is raised where its item would have been.
     """
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.thread = ThreadPoolExecutor(1, "reader")
-        self.waited, self.asked = 0.0, time.monotonic()
+        self.waited, self.since = 0.0, time.monotonic()
 
     def __call__(self, items: Iterator[T]) -> Iterator[T]:
-        begun: deque[Future[T | None]] = deque()
+        pending: deque[Future[T | None]] = deque()
         while True:
-            while len(begun) <= self.steps:
-                begun.append(self.thread.submit(next, items, None))
-            since = time.monotonic()
-            item = begun.popleft().result()
-            self.waited += time.monotonic() - since
+            while len(pending) <= self.steps:
+                pending.append(self.thread.submit(next, items, None))
+            started = time.monotonic()
+            item = pending.popleft().result()
+            self.waited += time.monotonic() - started
             if item is None:
                 return
             yield item
 
     def waiting_share(self) -> float:
-        """The share of the time since the last question that was spent waiting for items."""
+        """Returns the share of time since the last call that was spent waiting for items."""
         now = time.monotonic()
-        share = self.waited / (now - self.asked)
-        self.waited, self.asked = 0.0, now
+        share = self.waited / (now - self.since)
+        self.waited, self.since = 0.0, now
         return share

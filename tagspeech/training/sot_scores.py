@@ -1,4 +1,4 @@
-"""How good serialized transcripts are: words, and where the speaker changes."""
+"""Scores of serialized transcripts: words and speaker changes."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ from tagspeech.text import scoring_units
 
 
 class SotScores:
-    """Error rate of words and quality of speaker changes, over transcripts one by one.
+    """Accumulates word errors, and precision and recall of speaker changes.
 
-    Words are those of `scoring_units`: characters in Chinese. Speaker changes are no words of the
-    error rate. For their precision and recall the units of reference and output, words and change
-    tokens alike, are aligned with the fewest edits; a change token of the output that is aligned
-    with one of the reference is a hit. Precision: hits per change token of the output; recall: hits
-    per change token of the reference; 0 where there are none.
+    Words are those of `scoring_units`, characters in Chinese; change tokens are no words. For
+    precision and recall, words and change tokens of reference and output are aligned with the
+    fewest edits. A change token aligned with a change token is a hit. Precision is hits per change
+    token of the output, recall is hits per change token of the reference, 0 without any.
     """
 
     def __init__(self, language: str) -> None:
         self.language = language
-        self.errors = self.words = self.hits = self.found = self.wanted = 0
-        self.transcripts = self.right_counts = 0
+        self.errors = self.words = self.hits = self.hyp_changes = self.ref_changes = 0
+        self.transcripts = self.correct_counts = 0
 
     def add(self, ref: str, hyp: str) -> None:
-        """Counts one transcript, change tokens in it."""
+        """Adds a transcript with change tokens."""
         ref_units, hyp_units = (scoring_units(text, self.language).split() for text in (ref, hyp))
         aligned = kaldialign.align(ref_units, hyp_units, "")
-        wanted, found = (units.count(SPEAKER_CHANGE) for units in (ref_units, hyp_units))
+        ref_changes, hyp_changes = (units.count(SPEAKER_CHANGE) for units in (ref_units, hyp_units))
         self.hits += aligned.count((SPEAKER_CHANGE, SPEAKER_CHANGE))
-        self.wanted += wanted
-        self.found += found
-        self.right_counts += wanted == found
+        self.ref_changes += ref_changes
+        self.hyp_changes += hyp_changes
+        self.correct_counts += ref_changes == hyp_changes
         self.transcripts += 1
         ref_words, hyp_words = (
             [unit for unit in units if unit != SPEAKER_CHANGE] for units in (ref_units, hyp_units)
@@ -40,10 +39,10 @@ class SotScores:
         self.words += len(ref_words)
 
     def figures(self) -> dict[str, float]:
-        """All figures as fractions."""
+        """Returns all figures as fractions."""
         return {
             "wer": self.errors / max(1, self.words),
-            "change_precision": self.hits / max(1, self.found),
-            "change_recall": self.hits / max(1, self.wanted),
-            "changes_right": self.right_counts / max(1, self.transcripts),
+            "change_precision": self.hits / max(1, self.hyp_changes),
+            "change_recall": self.hits / max(1, self.ref_changes),
+            "changes_right": self.correct_counts / max(1, self.transcripts),
         }

@@ -1,4 +1,4 @@
-"""Stage 6: trains the projectors, and what else of the model the configuration says."""
+"""Stage 6: trains the projectors and the other trainable parts of TagSpeech."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ log = logging.getLogger(__name__)
 
 
 class TagSpeechTask:
-    """Cross entropy of the target texts, given stored encoder frames.
+    """Cross entropy of the target texts, given encoder frames.
 
-    Encoders hear the audio of the groups where one of them learns too, or `train.from_audio` says.
+    Frames are those stored by stage 5. If an encoder is trained too, or with `train.from_audio`,
+    the encoders compute them from audio.
     """
 
     stage = 6
@@ -69,32 +70,34 @@ class TagSpeechTask:
             self.features = FeatureReader(config.features, bins, workers)
         elif config.train.augment != AugmentConfig():
             raise InputError(
-                "train.augment: wants train.from_audio: true; stored frames are no audio"
+                "train.augment: needs train.from_audio: true; stored frames are no audio"
             )
-        # Times of the target text must stay those of the frames: no time warp.
+        # No time warp: frames must match the times of the target text.
         self.augment = SpecAugment(
             time_warp_factor=None, num_frame_masks=2, features_mask_size=20, num_feature_masks=2
         )
 
     def positions(self, group: Cut) -> int:
-        """Of the LLM, about: both streams, an anchor being one position, and the target text."""
+        """LLM positions of both streams and the target; approximate, as an anchor counts as one."""
         semantic, voice = self.config.semantic, self.config.voice
         streams = semantic.frames_per_second / semantic.stack * (
             1 + 1 / semantic.anchor_interval
-        ) + FRAMES_PER_SECOND / voice.stack * (1 + 1 / voice.anchor_interval)  # positions a second
+        ) + FRAMES_PER_SECOND / voice.stack * (
+            1 + 1 / voice.anchor_interval
+        )  # positions per second
         target = to_target(group_segments(group), self.config.target.time_grid)
         return round(streams * group.duration) + len(self.model.target_ids(target))
 
     def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
-        """Frames that stage 5 stored, or features."""
+        """Reads stored frames or features."""
         return self.batch(groups)
 
     def batch(self, groups: CutSet) -> Batch:
-        """The same for any groups."""
+        """Reads a batch of any split."""
         return Batch(groups, self.features(groups) if self.features else read_frames(groups))
 
     def frames(self, batch: Batch) -> Frames:
-        """Those that stage 5 stored, or those of the encoders now."""
+        """Returns the stored frames of a batch, or encodes its features."""
         if not self.features:
             return Frames(*on_device(batch.tensors))
         features_BTF, lens_B = batch.tensors
@@ -102,7 +105,7 @@ class TagSpeechTask:
             features_BTF = self.augment(features_BTF)
         return self.model.encode(features_BTF, lens_B)
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, float]]:
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, Tensor]]:
         frames = self.frames(batch)
         targets = group_targets(batch.groups, self.config.target.time_grid)
         if step < self.config.loss.semantic_ctc_steps:
@@ -110,20 +113,20 @@ class TagSpeechTask:
             ctc, words = semantic_ctc(
                 self.model.llm, self.model.tokenizer, self.model.prompt, semantic, targets
             )
-            return ctc, words, {"semantic_ctc": ctc.item()}
+            return ctc, words, {"semantic_ctc": ctc.detach()}
         given = labels = None
         if self.config.target.moved or self.config.target.swapped:
-            pairs = [self.other_ids(*pair) for pair in zip(batch.groups, targets, strict=True)]
+            pairs = [self.perturbed_ids(*pair) for pair in zip(batch.groups, targets, strict=True)]
             given, labels = map(list, zip(*pairs, strict=True))
         output = self.model.loss_from_frames(
             *(frames, targets), given=given, labels=labels, drops=self.drops, heads=self.heads
         )
-        figures = {name: term.item() for name, term in output.terms.items()}
-        return output.loss, output.tokens, {"token_accuracy": output.correct.item(), **figures}
+        figures = {name: term.detach() for name, term in output.terms.items()}
+        return output.loss, output.tokens, {"token_accuracy": output.correct, **figures}
 
-    def other_ids(self, group: Cut, target: str) -> tuple[list[int], list[int]]:
-        """What the LLM reads, in a share of the groups with moved times or swapped speakers
-        (`target`), and what it has to write then."""
+    def perturbed_ids(self, group: Cut, target: str) -> tuple[list[int], list[int]]:
+        """Returns the input tokens and labels of a group; some have moved times or swapped speakers
+        (configuration section `target`)."""
         options = self.config.target
         moved, swapped = (random.random() < share for share in (options.moved, options.swapped))
         if not (moved or swapped):
@@ -134,11 +137,11 @@ class TagSpeechTask:
         ids = self.model.target_ids(given)
         scored = scored_text(target, given)
         labels = self.model.target_ids(scored)
-        if len(ids) != len(labels):  # a time of the LLM may take several tokens
+        if len(ids) != len(labels):  # an LLM may split a time into several tokens
             ids = labels = self.model.target_ids(target)
         elif swapped:
-            places = [place for span in unpredictable_spans(scored) for place in range(*span)]
-            for token in token_at(self.model.tokenizer, scored, places):
+            characters = [at for span in unpredictable_spans(scored) for at in range(*span)]
+            for token in token_at(self.model.tokenizer, scored, characters):
                 labels[token] = IGNORED
         return ids, labels
 
@@ -156,7 +159,7 @@ class TagSpeechTask:
         return {"loss": loss / tokens, "token_accuracy": correct / tokens, **self.scores()}
 
     def scores(self) -> dict[str, float]:
-        """Error rates of greedy outputs for the first `train.valid_groups` dev groups."""
+        """Returns error rates of greedy outputs for the first `train.valid_groups` dev groups."""
         if not self.train.valid_groups:
             return {}
         groups = self.dev.subset(first=min(self.train.valid_groups, len(self.dev)))
@@ -187,9 +190,13 @@ def train_tagspeech(
     output: Path,
     init_from: Path | None = None,
 ) -> None:
-    """Trains on the groups of stage 5 and writes `output/pretrained`.
+    """Trains TagSpeech and writes `output/pretrained`.
 
-    init_from  folder of a trained model to go on from; its encoders take the place of the two paths
+    Args:
+        groups_dir: Folder of stage 5, or of groups with audio.
+        semantic_path: Weights of the semantic encoder.
+        voice_path: Weights of the voice encoder.
+        init_from: Folder of a trained model to start from; its encoders replace both paths.
     """
     check_sharding(config.llm, world_size())
     dtype = llm_type(config.llm, config.train.precision, device())
@@ -211,13 +218,13 @@ def train_tagspeech(
     heads = None
     if config.loss.speaker_activity or config.loss.line_speaker:
         heads = SpeakerHeads(model.llm.config.hidden_size, config.voice.stack)
-        model.add_module("speaker_heads", heads)  # they learn with it, and lie in checkpoints
+        model.add_module("speaker_heads", heads)  # trained and checkpointed with the model
     if config.llm.shard:
         shard_llm(model.llm, device(), world_size())
     rates = {"semantic_encoder": config.semantic.tune_lr, "voice_encoder": config.voice.tune_lr}
     fit(TagSpeechTask(config, model, groups, dev, heads), config, output, rates)
     if heads:
-        del model.speaker_heads  # of no use after training
+        del model.speaker_heads  # used in training only
     llm_state = None
     if config.llm.shard and not names_llm(config.llm):
         llm_state = whole_state(model.llm)

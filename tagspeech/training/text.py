@@ -1,8 +1,7 @@
-"""A new LLM reads before it listens: target texts alone, without audio.
+"""Trains a new LLM on target texts without audio.
 
-What the speaker block says again of the text block, the times above all, can be learnt from the
-text. Among frames a small LLM needs thousands of batches to find out that it only has to copy
-them; in text alone it needs some hundred short ones.
+The speaker block repeats the times of the text block. With audio in its input, a small LLM needs
+thousands of batches to learn this copy; from text alone it needs a few hundred short batches.
 """
 
 from __future__ import annotations
@@ -48,21 +47,21 @@ class TextTask:
 
     @property
     def model(self) -> nn.Module:
-        """What is trained: the LLM."""
+        """The LLM."""
         model: nn.Module = self.llm
         return model
 
     def positions(self, group: Cut) -> int:
-        """Of the target text, and the prompt around empty streams."""
+        """Tokens of the target text and of the prompt with empty streams."""
         prompt = self.prompt.before + self.prompt.between + self.prompt.after
         target = to_target(group_segments(group), self.config.target.time_grid)
         return len(prompt) + len(encode_text(self.tokenizer, target))
 
     def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
-        """Texts are in memory."""
+        """Reads nothing: texts are in memory."""
         return Batch(groups)
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, float]]:
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, Tensor]]:
         given, scored = [], []
         for target in group_targets(batch.groups, self.config.target.time_grid):
             before, start, after = target.partition(SPEAKER_BLOCK)
@@ -76,13 +75,13 @@ class TextTask:
         ]
         hidden, _ = run_layers(self.llm.get_decoder(), inputs, self.config.llm)
         hidden_NH = torch.cat(
-            [own[len(first) - 1 :] for own, first in zip(hidden, given, strict=True)]
+            [states[len(first) - 1 :] for states, first in zip(hidden, given, strict=True)]
         )
         labels_N = torch.tensor(
             list(itertools.chain.from_iterable(scored)), device=hidden_NH.device
         )
-        total, right = target_cross_entropy(head, hidden_NH, labels_N)
-        accuracy = right.item() / len(labels_N)
+        total, correct = target_cross_entropy(head, hidden_NH, labels_N)
+        accuracy = correct.double() / len(labels_N)
         return total / len(labels_N), len(labels_N), {"token_accuracy": accuracy}
 
     def validate(self) -> dict[str, float]:
@@ -91,26 +90,26 @@ class TextTask:
         for batch in batches_by_duration(self.dev, self.train.max_duration):
             mean, count, figures = self.loss(Batch(batch), self.train.max_steps)
             loss += mean.item() * count
-            correct += figures["token_accuracy"] * count
+            correct += figures["token_accuracy"].item() * count
             tokens += count
         return {"loss": loss / tokens, "token_accuracy": correct / tokens}
 
 
 def new_llm(config: Config, groups_dir: Path, output: Path) -> None:
-    """Makes the small LLM of a recipe that has no pretrained one: `output/pretrained`.
+    """Makes a small LLM for a recipe without a pretrained LLM and writes `output/pretrained`.
 
-    It is trained on target texts alone for `llm.new.train.max_steps` batches; 0 leaves it random.
+    It is trained on target texts for `llm.new.train.max_steps` batches; 0 leaves it random.
     """
     train = config.llm.new.train
     groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), config.train)
     dev = read_groups(groups_dir / "dev.jsonl.gz")
-    random = output / "random"
+    untrained = output / "random"
     if rank() == 0:
         longest = max(cut.duration for cut in groups) + 1.0
         grid = config.target.time_grid
-        make_llm(config.llm.new, group_targets(groups, grid), grid, longest, random)
+        make_llm(config.llm.new, group_targets(groups, grid), grid, longest, untrained)
     wait_for_all()
-    llm, tokenizer = load_llm(LLMConfig(name=str(random), attention=config.llm.attention))
+    llm, tokenizer = load_llm(LLMConfig(name=str(untrained), attention=config.llm.attention))
     seed_everything(train.seed)
     if train.max_steps:
         fit(TextTask(config, llm, tokenizer, groups, dev), config, output)
