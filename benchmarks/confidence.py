@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from tagspeech import formats
-from tagspeech.scoring.alignment import NOTHING, align
+from tagspeech.scoring.alignment import GAP, align
 from tagspeech.segments import Segment, by_time
 from tagspeech.text import scoring_units
 
@@ -41,7 +41,7 @@ def main() -> None:
             values[one.speaker] += one.word_confidences or ()
         for pair in align(refs[session], segments, "en"):
             if pair.hyp is not None:
-                heard = [(ref == hyp) for ref, hyp in pair.words if hyp != NOTHING]
+                heard = [(ref == hyp) for ref, hyp in pair.words if hyp != GAP]
                 right += heard
                 sure += values[pair.hyp]
     is_right, confidence = np.array(right), np.array(sure)
