@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from tagspeech import formats
-from tagspeech.scoring.alignment import NOTHING, align
+from tagspeech.scoring.alignment import GAP, align
 from tagspeech.segments import Segment, by_time
 from tagspeech.text import scoring_units
 
@@ -42,7 +42,7 @@ def main() -> None:
             values[segment.speaker] += segment.word_confidences or ()
         for pair in align(refs[session], segments, "en"):
             if pair.hyp is not None:
-                correct += [ref == hyp for ref, hyp in pair.words if hyp != NOTHING]
+                correct += [ref == hyp for ref, hyp in pair.words if hyp != GAP]
                 confidences += values[pair.hyp]
     is_correct, confidence = np.array(correct), np.array(confidences)
     count, total = int(is_correct.sum()), len(is_correct)

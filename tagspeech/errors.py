@@ -1,18 +1,18 @@
-"""The one exception for what a user can mend, and how want of memory is known."""
+"""The exception for errors that a user can fix, and the test for running out of memory."""
 
 from __future__ import annotations
 
 
 class InputError(Exception):
-    """Bad input: the message is one line that names the file, the field and the remedy.
+    """Bad input. The message is one line that names the file, the field and the remedy.
 
-    The command line prints it on stderr and exits with code 2; from Python it is raised as is.
+    The command line prints it on stderr and exits with code 2.
     """
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error is Python's or torch's for want of memory, of the machine or of a GPU."""
-    words = ("out of memory", "allocate memory")  # torch's are RuntimeErrors, told by their words
+    """Whether Python or torch raised `error` because host or GPU memory ran out."""
+    phrases = ("out of memory", "allocate memory")  # torch raises a plain RuntimeError
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(one in str(error) for one in words)
+        isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)
     )

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and logs of results that survive a kill."""
+"""Atomic writes, text decoding, checksums, and journals that survive a kill."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ from typing import Any
 
 from tagspeech.errors import InputError
 
-# Partial results name process and machine: `.NAME.partial-PROCESS-MACHINE`.
+# Partial results are named `.NAME.partial-PROCESS-MACHINE`.
 _PARTIAL = re.compile(r"\..+\.partial-(\d+)(?:-([0-9a-f]{8}))?", re.DOTALL)
 _MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
-_ABANDONED = 86400  # seconds without a change, for partial results of other machines
-_cleaned: set[Path] = set()  # folders that this process has looked through
+_ABANDONED = 86400  # seconds without a change after which other machines' results are abandoned
+_cleaned: set[Path] = set()  # folders that this process has cleaned
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well, removed otherwise.
+    """Yields a temporary path that is renamed to `path` if the block succeeds, removed otherwise.
 
-    The block may create a file or a folder there; an existing folder at `path` is replaced. What
-    killed processes left half written in the same folder is removed first.
-    Raises `InputError` when the disk is full or the place cannot be written.
+    The block creates a file or a folder there; an existing folder at `path` is replaced. Partial
+    results of killed processes in the same folder are removed first.
+
+    Raises:
+        InputError: `path` cannot be written or the disk is full.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}-{_MACHINE}")
@@ -50,10 +52,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Removes the partial results of killed processes from `folder`, once in each process.
+    """Removes the partial results of killed processes from `folder`, once per process.
 
-    Those of this machine are abandoned when their process has ended, those of another one, which
-    may share the folder, when nothing has changed for a day.
+    Results of this machine are abandoned if their process has ended; results of other machines
+    that share the folder if they have not changed for a day.
     """
     folder = folder.absolute()
     if folder in _cleaned:
@@ -61,7 +63,7 @@ def _remove_abandoned(folder: Path) -> None:
     _cleaned.add(folder)
     for path in folder.iterdir():
         if match := _PARTIAL.fullmatch(path.name):
-            # Another process may remove it at the same time; it may belong to another user.
+            # Another process may remove the file at the same time, or another user may own it.
             with suppress(OSError):
                 if match[2] in (None, _MACHINE):
                     abandoned = not _is_alive(int(match[1]))
@@ -76,13 +78,13 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # the process of another user
         return True
     return True
 
 
 def _remove(path: Path) -> None:
-    """Removes a file or folder, if there is one."""
+    """Removes a file or folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -90,9 +92,9 @@ def _remove(path: Path) -> None:
 
 
 def check_id(name: str, where: str) -> None:
-    """Raises `InputError` if the id of a recording, read at `where`, is not usable as a file name.
+    """Raises `InputError` if the recording id `name`, read at `where`, is no valid file name.
 
-    Files are named after recordings; an id such as `../x` would write outside their folder.
+    Files are named after recordings, so an id such as `../x` would write outside the folder.
     """
     if name in ("", ".", "..") or any(char == "/" or char < " " for char in name):
         raise InputError(
@@ -102,30 +104,32 @@ def check_id(name: str, where: str) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes `text` (UTF-8, newlines as they are) to `path` in one step."""
+    """Writes `text` atomically as UTF-8, newlines unchanged."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode())
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes `value` as readable JSON to `path` in one step."""
+    """Writes `value` atomically as indented JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-_MARKS = (  # byte order marks; that of UTF-16 is how the longer one of UTF-32 begins
+_MARKS = (  # byte order marks; UTF-32 first, since its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-LEAST_ASCII = 0.2  # share of the characters that must be ASCII for text to be taken for UTF-16
+LEAST_ASCII = 0.2  # text without a mark is UTF-16 if at least this share of it is ASCII
 
 
 def read_text(path: str | Path) -> str:
-    """The text of `path`, without a byte order mark and with every line ended by "\\n" alone.
+    """The text of `path` without a byte order mark and with "\\n" line ends.
 
-    UTF-8, or UTF-16, in which Praat and Windows write; lines may end as on Windows or on old Macs.
-    Raises `InputError` when the file is missing or in another encoding, which it guesses.
+    The file may be UTF-8, or UTF-16 or UTF-32 as written by Praat and Windows, with any line ends.
+
+    Raises:
+        InputError: The file is missing or in another encoding; the message guesses which.
     """
     try:
         data = Path(path).read_bytes()
@@ -141,13 +145,13 @@ def read_text(path: str | Path) -> str:
 
 
 def _utf16_without_mark(data: bytes) -> str | None:
-    """The byte order of text in UTF-16: spaces, digits and line ends have a zero byte each."""
+    """Detects UTF-16 without a mark, in which each ASCII character has a zero byte."""
     shares = {}
     for encoding in ("utf-16-le", "utf-16-be") if b"\0" in data else ():
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError:
-            continue  # not this byte order
+            continue
         if "\0" not in text:
             shares[encoding] = sum(map(str.isascii, text)) / len(text)
     likely = max(shares, key=shares.__getitem__, default=None)
@@ -155,24 +159,24 @@ def _utf16_without_mark(data: bytes) -> str | None:
 
 
 def _undecodable(data: bytes, encoding: str, place: int) -> str:
-    """What is wrong with `data`, whose byte at `place` is the first that is not `encoding`."""
+    """Describes the encoding error of `data` at byte `place`."""
     if encoding != "utf-8":
         return f"byte {place + 1} is not {encoding.upper()}, as its mark says; save it as UTF-8"
     if b"\0" in data:
         return "is not text"
-    # Letters of Latin-1 stand alone among ASCII; those of Chinese encodings are pairs of bytes.
+    # Latin-1 letters are single bytes among ASCII; Chinese encodings use pairs of bytes.
     paired = all(len(run) % 2 == 0 for run in re.findall(rb"[\x80-\xff]+", data))
     likely = "GB18030 or another Chinese encoding" if paired else "Latin-1 (ISO-8859-1)"
     code = "GB18030" if paired else "ISO-8859-1"
     line = len((data[:place] + b"?").splitlines())
     return (
-        f"byte 0x{data[place]:02x} in line {line} is not UTF-8 text; the file is perhaps in "
-        f"{likely}: save it as UTF-8, for example by `iconv -f {code} -t UTF-8`"
+        f"byte 0x{data[place]:02x} in line {line} is not UTF-8 text; the file may be "
+        f"{likely}: save it as UTF-8, for example with `iconv -f {code} -t UTF-8`"
     )
 
 
 def read_json(path: str | Path) -> Any:
-    """The JSON value in `path`. Raises `InputError` when it is missing or is not JSON."""
+    """The JSON value in `path`. Raises `InputError` if the file is missing or is not JSON."""
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -180,10 +184,12 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_journal(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a journal (one JSON object a line), or [] where it does not exist yet.
+    """The rows of a journal (one JSON object per line); [] if it does not exist.
 
-    A last line without its newline was cut off by a kill and is left out: its work is redone.
-    Raises `InputError` when another line is not JSON.
+    A last line without a newline was cut off by a kill and is ignored, so its work is redone.
+
+    Raises:
+        InputError: Another line is not JSON.
     """
     if not Path(path).exists():
         return []
@@ -198,9 +204,9 @@ def read_journal(path: str | Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def journal(path: str | Path) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function that adds a row to the journal at `path` and sees it on disk.
+    """Yields a function that appends a row to the journal at `path` and flushes it.
 
-    A last line that a kill cut off is removed first.
+    A last line that was cut off by a kill is removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -218,11 +224,11 @@ def journal(path: str | Path) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield add
 
 
-CHECKSUMS = "SHA256SUMS"  # as `sha256sum` writes and checks it
+CHECKSUMS = "SHA256SUMS"  # in the format of `sha256sum`
 
 
 def write_checksums(folder: str | Path) -> None:
-    """Lists every weight and JSON file under `folder` with its SHA-256 in `folder/SHA256SUMS`."""
+    """Writes the SHA-256 of each weight and JSON file under `folder` to `folder/SHA256SUMS`."""
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
     lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
@@ -230,19 +236,19 @@ def write_checksums(folder: str | Path) -> None:
 
 
 def verify_checksums(folder: str | Path) -> None:
-    """Raises `InputError` for the first file that is missing or not as `SHA256SUMS` lists it."""
+    """Raises `InputError` for the first file that is missing or differs from `SHA256SUMS`."""
     folder = Path(folder)
     for line in read_text(folder / CHECKSUMS).splitlines():
-        wanted, _, name = line.partition("  ")
+        expected, _, name = line.partition("  ")
         path = folder / name
         if not path.is_file():
             raise InputError(f"{path}: is missing; {CHECKSUMS} beside it lists it")
-        if sha256_of(path) != wanted:
+        if sha256_of(path) != expected:
             raise InputError(f"{path}: its SHA-256 is not the one in {CHECKSUMS}; get it again")
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file of any size."""
+    """SHA-256 of a file of any size, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -1,7 +1,7 @@
-"""What a decoder may write: target texts, and nothing else (the grammar of `serialize.to_target`).
+"""The grammar of target texts (`serialize.to_target`), one character at a time.
 
     <text>
-    0.35-3.14>words of line one         times in the audio, (start, end) strictly increasing
+    0.35-3.14>words of line one         times within the audio, (start, end) strictly increasing
     2.90-5.21>words
     </text>
     <speaker>
@@ -9,9 +9,8 @@
     <spk id="2" g="f" t="2.90-5.21"/>   first appearance, the ranges of each in order
     </speaker>
 
-A `State` is what is written: whole lines, condensed to what the rest depends on, and a line that is
-not finished. It knows which characters may follow; there is always one, until the text is whole.
-Times are counted in hundredths of a second.
+A `State` is a prefix of a target text. It says which characters may follow; there is always at
+least one until the text is complete. Times are in hundredths of a second.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from functools import lru_cache
 
 from tagspeech.serialize import END
 
-CHARACTERS = 20, 40  # most in the words of a line: so many, and so many for each of its seconds
+CHARACTERS = 20, 40  # the words of a line have at most 20 characters plus 40 per second
 _HEAD = '<spk id="{}" g="'
 _MIDDLE = '" t="'
 _CLOSING = "/>"
@@ -31,14 +30,15 @@ _NOTHING = (-1, 0)  # the range before the first
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An output as far as it is written.
+    """A prefix of an output.
 
-    latest  hundredths of a second that no end exceeds: the audio's duration
-    block   open: before `<text>`; text; between: before `<speaker>`; speakers
-    ranges  in the text block: those of its lines; in the speaker block: those of no speaker yet,
-            when the unfinished line began
-    number  of the speaker whose line is to come
-    rest    the unfinished line
+    Attributes:
+        latest: The duration of the audio in hundredths of a second; the largest end.
+        block: "open" before `<text>`, "text", "between" before `<speaker>`, or "speakers".
+        ranges: In the text block those of its lines; in the speaker block those that no complete
+            line has.
+        number: The next speaker's number.
+        rest: The incomplete line.
     """
 
     latest: int
@@ -49,24 +49,24 @@ class State:
 
     @property
     def whole(self) -> bool:
-        """Whether it is a target text. Nothing follows then."""
+        """Whether this is a complete target text, which nothing may follow."""
         return self.block == "speakers" and self.rest == END
 
     @property
     def in_words(self) -> bool:
-        """Whether any character may follow; else only those of `following`."""
+        """Whether any character may follow, not only those of `following`."""
         return self.block == "text" and ">" in self.rest and self.rest[0] != "<"
 
     @property
     def room(self) -> int:
-        """Characters that the words of the unfinished line may still have."""
+        """The number of characters that may be added to the words of the incomplete line."""
         times, _, words = self.rest.partition(">")
         start, end = _hundredths(times)
-        few, each = CHARACTERS
-        return few + each * (end - start) // 100 - len(words)
+        base, per_second = CHARACTERS
+        return base + per_second * (end - start) // 100 - len(words)
 
     def following(self) -> str:
-        """The characters that may follow; of words, which may be any, only the newline."""
+        """The characters that may follow; within words only the newline."""
         if self.block == "open":
             return _next_of("<text>", self.rest)
         if self.block == "between":
@@ -74,20 +74,17 @@ class State:
         return self._in_text() if self.block == "text" else self._in_speakers()
 
     def after(self, piece: str) -> State | None:
-        """What is written when `piece` follows; None if it may not."""
-        state = self
-        head, newline, tail = piece.partition("\n")
-        while True:
-            ahead = state._after_part(head)
-            if ahead is None or not newline:
-                return ahead
-            if "\n" not in ahead.following():
+        """The state after `piece`; None if `piece` may not follow."""
+        head, *tails = piece.split("\n")
+        state = self._after_part(head)
+        for part in tails:
+            if state is None or "\n" not in state.following():
                 return None
-            state = ahead._next_line()
-            head, newline, tail = tail.partition("\n")
+            state = state._next_line()._after_part(part)
+        return state
 
     def forced(self) -> str:
-        """The characters that follow in any case."""
+        """The characters that must follow."""
         state, text = self, ""
         while not state.in_words or state.room <= 0:
             following = state.following()
@@ -98,7 +95,7 @@ class State:
         return text
 
     def shortest(self) -> str:
-        """The characters of the shortest way to a whole text: no more lines, no more speakers."""
+        """The shortest completion, without further lines and speakers."""
         state, text = self, ""
         while not state.whole:
             character = state._soonest()
@@ -107,6 +104,7 @@ class State:
         return text
 
     def _soonest(self) -> str:
+        """The next character of the shortest completion."""
         following = self.following()
         if self.block == "text" and not self.rest:
             return "<"
@@ -116,15 +114,15 @@ class State:
             if character in following:
                 return character
         if len(following) > 1 and self.block == "speakers":
-            last, left, place = self._claimed()
-            return next(one[len(last)] for one in left[place:] if one.startswith(last))
+            last, unclaimed, place = self._claimed()
+            return next(r[len(last)] for r in unclaimed[place:] if r.startswith(last))
         return following[0]
 
     def _with(self, character: str) -> State:
         return replace(self, rest=self.rest + character)
 
     def _after_part(self, part: str) -> State | None:
-        """What is written when `part`, without a newline, follows."""
+        """The state after `part`, which has no newline; None if `part` may not follow."""
         state = self
         for place, character in enumerate(part):
             if state.in_words:
@@ -137,7 +135,7 @@ class State:
         return state
 
     def _next_line(self) -> State:
-        """The state behind the newline that ends the unfinished line."""
+        """The state after the newline that ends the incomplete line."""
         line, blank = self.rest, replace(self, rest="")
         if self.block == "open":
             return replace(blank, block="text")
@@ -147,8 +145,7 @@ class State:
             if line == "</text>":
                 return replace(blank, block="between")
             return replace(blank, ranges=(*self.ranges, line.partition(">")[0]))
-        _, left, _ = self._claimed()
-        return replace(blank, ranges=left, number=self.number + 1)
+        return replace(blank, ranges=self._claimed()[1], number=self.number + 1)
 
     def _in_text(self) -> str:
         rest = self.rest
@@ -159,7 +156,7 @@ class State:
         before = _hundredths(self.ranges[-1]) if self.ranges else _NOTHING
         start, dash, end = rest.partition("-")
         if not dash:
-            # behind a range that ends with the audio no other can begin where it does
+            # If the last range ends with the audio, no other can have its start.
             first = max(0, before[0] + (before[1] >= self.latest))
             digits = _digits(start, first, self.latest - 1, "-")
             return digits if rest else "<" + digits
@@ -180,42 +177,39 @@ class State:
         times, quote, end = body[len(_MIDDLE) :].partition('"')
         if quote:
             return _next_of(_CLOSING, end)
-        last, left, place = self._claimed()
-        if last in self.ranges:  # whole: the speaker has more of those behind it, or not
-            return ',"' if place < len(left) else '"'
-        choices = left[place:] if "," in times else left[:1]
-        return "".join(sorted({one[len(last)] for one in choices if one.startswith(last)}))
+        last, unclaimed, place = self._claimed()
+        if last in self.ranges:  # the range is complete; the speaker may have later ones
+            return ',"' if place < len(unclaimed) else '"'
+        choices = unclaimed[place:] if "," in times else unclaimed[:1]
+        return "".join(sorted({r[len(last)] for r in choices if r.startswith(last)}))
 
     def _claimed(self) -> tuple[str, tuple[str, ...], int]:
-        """Of the unfinished line of a speaker: the last of its ranges, perhaps unfinished; the
-        ranges that its whole ones leave to others; the place in these that it has reached."""
+        """The last range of the incomplete speaker line, which may be incomplete itself; the ranges
+        that the line leaves to other speakers; the index in these of the next range."""
         times = self.rest[len(_HEAD.format(self.number)) + 1 + len(_MIDDLE) :].partition('"')[0]
-        *_, last = ranges = times.split(",")
-        left, place = list(self.ranges), 0
-        for one in ranges:
-            if one in left:
-                place = left.index(one)
-                del left[place]
-        return last, tuple(left), place
+        ranges = times.split(",")
+        unclaimed, place = list(self.ranges), 0
+        for claimed in ranges:
+            if claimed in unclaimed:
+                place = unclaimed.index(claimed)
+                del unclaimed[place]
+        return ranges[-1], tuple(unclaimed), place
 
 
 def begin(duration: float, time_grid: float = 0.01) -> State:
-    """Where an output for `duration` seconds of audio begins.
-
-    time_grid  seconds; the last time is the end of the audio, rounded up to it
-    """
+    """The empty output for `duration` seconds of audio, rounded up to `time_grid` seconds."""
     steps = -(-round(duration * 10000) // round(time_grid * 10000))
     return State(latest=max(1, steps) * round(time_grid * 100))
 
 
 def is_target(text: str, duration: float = 9999.0) -> bool:
-    """Whether `text` is a target text for `duration` seconds of audio."""
+    """Whether `text` is a complete target text for `duration` seconds of audio."""
     state = begin(duration).after(text)
     return state is not None and state.whole
 
 
 def _next_of(literal: str, written: str) -> str:
-    """The next character of a line that is to be `literal`, its newline included."""
+    """The next character of the line `literal`, including its newline, after `written`."""
     return literal[len(written)] if len(written) < len(literal) else "\n"
 
 
@@ -230,16 +224,17 @@ def _hundredths(times: str) -> tuple[int, int]:
 
 @lru_cache(100_000)
 def _digits(written: str, least: int, most: int, then: str) -> str:
-    """What may follow `written` in a number of two decimals from `least` to `most` hundredths."""
+    """The characters that may follow `written`, a prefix of a time from `least` to `most`, or
+    `then` if the time is complete."""
     if written[-3:-2] == ".":
         return then
     if least > most:
         return ""
-    return "".join(one for one in "0123456789." if _reaches(written + one, least, most))
+    return "".join(char for char in "0123456789." if _reaches(written + char, least, most))
 
 
 def _reaches(written: str, least: int, most: int) -> bool:
-    """Whether a number of two decimals that begins so can lie from `least` to `most`."""
+    """Whether `written` is a prefix of a time from `least` to `most` hundredths."""
     whole, point, decimals = written.partition(".")
     if not whole or "." in decimals or (len(whole) > 1 and whole[0] == "0"):
         return False

@@ -1,4 +1,4 @@
-"""Segments to the target text the LLM learns to write, and back (paper: serialized output).
+"""Converts segments to the target text of the LLM and back (paper: serialized output).
 
     <text>
     0.35-3.14>words of line one
@@ -9,12 +9,11 @@
     <spk id="2" g="f" t="2.90-5.21"/>
     </speaker>
 
-It looks like XML and is not: it is a grammar of lines. A line of the text block is
-`START-END>words`; the words are everything after the first `>`, so `&`, `<` and even `</text>`
-in them are words. A line is a tag only when it is nothing but the tag, which a line of words
-never is, since it begins with a range.
+This is not XML but a grammar of lines. A line of the text block is `START-END>words`, and the words
+are everything after the first `>`, so `&`, `<` and even `</text>` in them are words. A line is a
+tag only if it consists of the tag alone.
 
-The two blocks are paired by range. Equal ranges pair in order of appearance, which is why
+Lines and speakers are paired by their range. Equal ranges pair in order of appearance, so
 `to_target` writes lines of equal range in the order of their speakers' numbers.
 """
 
@@ -28,10 +27,10 @@ from decimal import ROUND_FLOOR, Decimal
 
 from tagspeech.segments import Segment, by_time
 
-UNKNOWN_SPEAKER = "?"  # who spoke a line whose range is in no <spk>
-TOLERANCE = 0.05  # seconds that a range may always differ between the two blocks
-END = "</speaker>"  # the last line of a whole output
-SPEAKER_BLOCK = "<speaker>\n"  # how the second block begins in a target text
+UNKNOWN_SPEAKER = "?"  # speaker of a line whose range is in no <spk>
+TOLERANCE = 0.05  # seconds by which a range may differ between the two blocks
+END = "</speaker>"  # last line of a complete output
+SPEAKER_BLOCK = "<speaker>\n"  # start of the second block
 
 _TAGS = {  # tag: (the block it belongs in, the block after it)
     "<text>": ("before", "text"),
@@ -45,10 +44,9 @@ _STRUCTURE = re.compile(r"\s*(</?(?:text|speaker)>|<spk\b[^>]*>)\s*")
 
 
 def grid_steps(segment: Segment, step: Decimal) -> tuple[int, int]:
-    """Start and end of `segment` in whole steps of `step` seconds, rounded half up.
+    """Start and end in steps of `step` seconds, rounded half up, at least one step apart.
 
-    A segment that rounds to nothing gets one step. Rounds the decimal number a person reads
-    (59.995 becomes 60.00), not its binary neighbour.
+    The decimal number is rounded (59.995 becomes 60.00), not its binary neighbour.
     """
     start, end = (
         int((Decimal(str(float(time))) / step + Decimal("0.5")).to_integral_value(ROUND_FLOOR))
@@ -58,21 +56,21 @@ def grid_steps(segment: Segment, step: Decimal) -> tuple[int, int]:
 
 
 def to_target(segments: list[Segment], time_grid: float = 0.01) -> str:
-    """The target text of the segments of one session, without a newline at its end.
+    """The target text of the segments of one session, without a final newline.
 
-    Times are rounded half up to `time_grid` seconds. Lines are sorted by start, then end, then
-    number of the speaker; speakers are numbered by first appearance; a speaker's gender is the
-    first known one among his segments in that order.
+    Times are rounded half up to `time_grid` seconds. Lines are sorted by start, end, and number of
+    the speaker. Speakers are numbered by first appearance. A speaker's gender is the first known
+    gender among the speaker's segments.
 
-    Raises `ValueError` for segments of several sessions, and for a grid that two decimals
-    cannot show.
+    Raises:
+        ValueError: The segments have several sessions, or `time_grid` is not a multiple of 0.01.
     """
     if len({segment.session for segment in segments}) > 1:
-        raise ValueError("a target text holds one session")
+        raise ValueError("a target text must have one session")
     step = Decimal(str(time_grid))
     if step <= 0 or step % Decimal("0.01"):
-        raise ValueError(f"time_grid {time_grid}: wants a positive multiple of 0.01 seconds")
-    # Exact times first, so that rounding, not the order of the list, decides about ties.
+        raise ValueError(f"time_grid: must be a positive multiple of 0.01 s, got {time_grid}")
+    # Sorting by exact times first makes ties after rounding independent of the input order.
     lines = [(*grid_steps(segment, step), segment) for segment in by_time(segments)]
     lines.sort(key=lambda line: line[:2])
     numbers: dict[str, int] = {}
@@ -97,10 +95,11 @@ def to_target(segments: list[Segment], time_grid: float = 0.01) -> str:
 
 @dataclass(frozen=True)
 class ParsedTarget:
-    """What an output says, and what in it could not be understood.
+    """The result of parsing an output.
 
-    segments  sorted by start, then end, then place in the text block
-    problems  one sentence for each thing that is not as `to_target` writes it
+    Attributes:
+        segments: Sorted by start, end, and line of the text block.
+        problems: A sentence for each difference from the format of `to_target`.
     """
 
     segments: list[Segment]
@@ -108,28 +107,31 @@ class ParsedTarget:
 
     @property
     def malformed(self) -> bool:
-        """Whether the output does not parse whole."""
+        """Whether the output has any problem."""
         return bool(self.problems)
 
 
 def parse_target(
     text: str, session: str, confidences: Mapping[int, Sequence[float]] | None = None
 ) -> ParsedTarget:
-    """The segments in `text`, whatever it is: nothing raises, what parses is kept.
+    """Parses any `text` and keeps what can be parsed; never raises.
 
-    confidences  of the words of lines of words, by the lines' numbers in `text`, from 1
-
-    - A line or range that cannot be read is lost alone, and quoted in a problem.
-    - Words whose range no <spk> owns belong to `UNKNOWN_SPEAKER`; a range without a line
-      becomes a segment without words. Both are problems.
+    - An unreadable line or range is dropped and quoted in a problem.
+    - Words whose range is in no <spk> belong to `UNKNOWN_SPEAKER`; a range without a line becomes
+      a segment without words. Both are problems.
     - Ranges that differ by up to `TOLERANCE` between the blocks, or that share at least half of
-      the time they cover together, are paired, nearest first, with the speaker block's times and a
-      problem: a line is far more often misdated than spoken by nobody.
-    - Doubled lines are no problem where the speaker block has as many ranges. The surplus of an
-      exact repetition (same range and words, or the same range of one speaker), as in an output
-      caught in a loop, is left out and quoted in a problem.
-    - Where nothing stands on a line of its own, lines are broken at the tags, with a problem.
-    - What follows `</speaker>` is not read.
+      their union, are paired, nearest first, with the times of the speaker block and a problem: a
+      line more often has wrong times than no speaker.
+    - Repeated lines are no problem if the speaker block repeats their range as often. Other exact
+      repetitions (same range and words, or same range and speaker), as in an output caught in a
+      loop, are dropped and quoted in a problem.
+    - If no block tag is on a line of its own, lines are split at the tags, with a problem.
+    - Text after `</speaker>` is ignored, with a problem.
+
+    Args:
+        text: The output.
+        session: The session of the segments.
+        confidences: Of the words of a line, by line number in `text` from 1.
     """
     reader = _Reader(session, confidences or {})
     reader.read(text)
@@ -139,7 +141,7 @@ def parse_target(
 
 @dataclass
 class _Reader:
-    """The two blocks of one output as they are read; a segment is still missing its other half."""
+    """Reads the two blocks of an output into half-filled segments, then pairs them."""
 
     session: str
     confidences: Mapping[int, Sequence[float]]
@@ -153,7 +155,7 @@ class _Reader:
         if not {"<text>", "<speaker>"} & set(rows) and ("<text>" in text or "<speaker>" in text):
             self.problems.append("the blocks are not on lines of their own")
             rows = [row.strip() for row in _STRUCTURE.sub(r"\n\1\n", text).split("\n")]
-            self.confidences = {}  # they are of other lines
+            self.confidences = {}  # line numbers have changed
         block = "before"
         for number, row in enumerate(rows, 1):
             where = f"line {number}: "
@@ -162,8 +164,8 @@ class _Reader:
             if block == "after":
                 self.problems.append(f"{where}after {END}: {row!r}")
             elif row in _TAGS:
-                wanted, following = _TAGS[row]
-                if block != wanted:
+                expected, following = _TAGS[row]
+                if block != expected:
                     self.problems.append(f"{where}{row} out of place")
                 block = following
             elif row.startswith("<spk"):
@@ -182,9 +184,10 @@ class _Reader:
         if line is None:
             self.problems.append(f"{where}is no START-END>words: {row!r}")
             return
-        sure = self.confidences.get(number)
-        known = None if sure is None else tuple(sure)
-        self.lines.append(replace(line, words=" ".join(words.split()), word_confidences=known))
+        values = self.confidences.get(number)
+        confidences = None if values is None else tuple(values)
+        words = " ".join(words.split())
+        self.lines.append(replace(line, words=words, word_confidences=confidences))
         if not in_place:
             self.problems.append(f"{where}words outside the text block: {row!r}")
 
@@ -202,7 +205,7 @@ class _Reader:
         if not row.endswith("/>"):
             self.problems.append(f"{where}the speaker's entry is cut off: {row!r}")
         ranges = times.split(",")
-        # Of a list cut off in the middle of a number, only an end with two decimals is whole.
+        # If the list is cut off, its last range is complete only with two decimals.
         if not closed and not re.search(r"-.*\.[0-9]{2}$", ranges[-1]):
             ranges.pop()
         for text in ranges:
@@ -220,7 +223,7 @@ class _Reader:
         return Segment(self.session, UNKNOWN_SPEAKER, float(match[1]), float(match[2]), "")
 
     def pair(self) -> list[Segment]:
-        """The two blocks joined: lines in their order, then ranges without a line."""
+        """Joins the two blocks: the lines in order, then the ranges without a line."""
         waiting: dict[tuple[float, float], deque[int]] = defaultdict(deque)
         for index, owner in enumerate(self.owners):
             waiting[owner.start, owner.end].append(index)
@@ -228,20 +231,19 @@ class _Reader:
         for index, line in enumerate(self.lines):
             if waiting[line.start, line.end]:
                 owner_of[index] = waiting[line.start, line.end].popleft()
-        lines = self._left(self.lines, set(owner_of))
-        owners = self._left(self.owners, set(owner_of.values()))
+        lines = self._unpaired(self.lines, set(owner_of))
+        owners = self._unpaired(self.owners, set(owner_of.values()))
         for line_index, owner_index in self._nearest(lines, owners):
             owner_of[line_index] = owner_index
             line, owner = self.lines[line_index], self.owners[owner_index]
-            told, owned = (f"{half.start:.2f}-{half.end:.2f}" for half in (line, owner))
-            self.problems.append(f"{told} in the text block is {owned} in the speaker block")
+            text, speaker = (f"{half.start:.2f}-{half.end:.2f}" for half in (line, owner))
+            self.problems.append(f"{text} in the text block is {speaker} in the speaker block")
 
         paired = []
         for index, line in enumerate(self.lines):
             if index in owner_of:
-                owner = self.owners[owner_of[index]]
-                sure = line.word_confidences
-                paired.append(replace(owner, words=line.words, word_confidences=sure))
+                owner, confidences = self.owners[owner_of[index]], line.word_confidences
+                paired.append(replace(owner, words=line.words, word_confidences=confidences))
             elif index in lines:
                 paired.append(line)
                 self.problems.append(f"{line.start:.2f}-{line.end:.2f} has no speaker")
@@ -253,10 +255,10 @@ class _Reader:
             )
         return paired
 
-    def _left(self, halves: list[Segment], used: set[int]) -> list[int]:
-        """Indices of the unused `halves`, without exact repetitions of others."""
+    def _unpaired(self, halves: list[Segment], used: set[int]) -> list[int]:
+        """Indices of `halves` that are not `used`, without exact repetitions."""
         seen = {halves[index] for index in used}
-        left = []
+        unpaired = []
         for index, half in enumerate(halves):
             if index in used:
                 continue
@@ -265,11 +267,11 @@ class _Reader:
                 self.problems.append(f"{half.start:.2f}-{half.end:.2f} is repeated: {who!r}")
             else:
                 seen.add(half)
-                left.append(index)
-        return left
+                unpaired.append(index)
+        return unpaired
 
     def _nearest(self, lines: list[int], owners: list[int]) -> list[tuple[int, int]]:
-        """Pairs of unmatched lines and owners that mean the same time, nearest first."""
+        """Pairs of unpaired lines and owners with similar times, nearest first."""
         near = []
         for line_index in lines:
             for owner_index in owners:

@@ -1,22 +1,21 @@
-"""Text as it is trained on and scored: lower case, without symbols; and the units of a score.
+"""Text normalisation for training and scoring, and the units that error rates count.
 
-The rules, in order (`normalise`):
+`normalise` applies these rules in order:
 1. Compatibility forms become plain ones (Unicode NFKC): full-width letters and digits, ligatures.
-2. Lower case.
-3. An apostrophe between two letters or digits stays ("don't"); curly ones become straight.
-4. `#` vanishes with the digits behind it, as in the released system.
+2. Text becomes lower case.
+3. Curly apostrophes become straight and stay between two letters or digits ("don't").
+4. `#` and the digits after it are removed, as in the released system.
 5. Punctuation, symbols and control characters become a space ("twenty-one" is two words);
-   invisible format characters (soft hyphen, zero-width space) vanish. Letters of every script,
-   their combining marks, and digits stay.
-6. White space is collapsed. In Chinese and Japanese no space stands between two characters of
-   their script, and one between such a character and anything else. Korean keeps its spaces: they
-   separate words, and the scored units ignore them.
+   invisible format characters (soft hyphen, zero-width space) are removed. Letters of every
+   script, their combining marks, and digits stay.
+6. White space is collapsed. Chinese and Japanese have no space between two characters of the
+   script, and a space between such a character and anything else. Korean keeps the spaces between
+   words; scoring ignores them.
 
-Apart from that no language is special: numbers are not spelt out, and kana, kanji and hanja are
-different characters however they are read.
+Numbers are not spelt out. Kana, kanji and hanja are different characters even if they sound alike.
 
-The released TagSpeech does the same except that it turns combining marks into spaces, and in
-Chinese puts no space after a Han character.
+The released TagSpeech does the same, but turns combining marks into spaces and puts no space after
+a Han character in Chinese.
 """
 
 from __future__ import annotations
@@ -33,44 +32,47 @@ _HAN = (
     "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\U00020000-\U0003ffff"
 )
-# Hiragana, katakana with the long vowel mark, phonetic extensions, historic kana; NFKC has already
-# made full-width letters of half-width ones.
+# Hiragana, katakana with the long vowel mark, phonetic extensions, historic kana. NFKC has already
+# replaced half-width kana.
 _KANA = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\U0001aff0-\U0001b16f"
-_HANGUL = "\uac00-\ud7a3"  # syllables; NFKC composes letters to them
+_HANGUL = "\uac00-\ud7a3"  # syllables, to which NFKC composes letters
 
-# Which characters are units of their own; the other languages count words.
+# Characters that each count as a unit. All other text is counted in words.
 _CHARACTERS = {"zh": _HAN, "ja": _HAN + _KANA, "ko": _HAN + _HANGUL}
-_CHARACTER = {language: re.compile(f"([{own}])") for language, own in _CHARACTERS.items()}
+_CHARACTER = {language: re.compile(f"([{chars}])") for language, chars in _CHARACTERS.items()}
 _APOSTROPHE_BESIDE = {
-    language: re.compile(f"(?<=[{own}])'|'(?=[{own}])") for language, own in _CHARACTERS.items()
+    language: re.compile(f"(?<=[{chars}])'|'(?=[{chars}])")
+    for language, chars in _CHARACTERS.items()
 }
-_SPACE_BETWEEN = {  # of languages that are written without spaces
-    language: re.compile(f"(?<=[{own}]) (?=[{own}])")
-    for language, own in _CHARACTERS.items()
+_SPACE_BETWEEN = {  # languages written without spaces
+    language: re.compile(f"(?<=[{chars}]) (?=[{chars}])")
+    for language, chars in _CHARACTERS.items()
     if language != "ko"
 }
 LANGUAGES = ("en", *_CHARACTERS)
 
 _APOSTROPHES = re.compile("[\u2018\u2019\u02bc\uff07\u00b4`]")
-AS_IS = "none"  # in place of a language: words as they stand, as meeteval counts them
+AS_IS = "none"  # instead of a language: words are not normalised, as in meeteval
 _NUMBER_SIGN = re.compile(r"#\d*")
 _OUTER_APOSTROPHE = re.compile(r"(?<![^\W_])'|'(?![^\W_])")
 
 
 def normalise(text: str, language: str) -> str:
-    """`text` by the rules above; doing it twice changes nothing.
+    """Normalises `text` by the rules above; the result is a fixed point.
 
-    Of `AS_IS` only white space is collapsed. Raises `InputError` when `language` is neither that
-    nor one of `LANGUAGES`.
+    With `AS_IS` only white space is collapsed.
+
+    Raises:
+        InputError: `language` is neither `AS_IS` nor one of `LANGUAGES`.
     """
     _check(language)
     if language == AS_IS:
         return " ".join(text.split())
     text = "".join(char for char in text if unicodedata.category(char) != "Cf")
     text = _APOSTROPHES.sub("'", text)
-    # Lower case can undo NFKC (a capital dotted I becomes two characters), so it comes between.
+    # Lower-casing can undo NFKC (a capital dotted I becomes two characters), so NFKC runs twice.
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
-    text = text.replace("\u02bc", "'")  # NFKC makes it of U+0149, an n after an apostrophe
+    text = text.replace("\u02bc", "'")  # from NFKC of U+0149, an n after an apostrophe
     text = _NUMBER_SIGN.sub(" ", text)
     text = "".join(char if _is_spoken(char) else " " for char in text)
     if language in _CHARACTERS:
@@ -82,14 +84,15 @@ def normalise(text: str, language: str) -> str:
 
 
 def scoring_units(text: str, language: str) -> str:
-    """The units an error rate counts, joined by spaces; only splits, does not normalise.
+    """Splits normalised `text` into the units of an error rate, joined by spaces.
 
     en  words
-    zh  every Han character on its own, everything else by words ("好的 okay" is three units)
-    ja  the same, with every kana on its own too ("データ" is three units)
-    ko  the same, with every Hangul syllable on its own too: spaces do not count ("할 수" is two)
+    zh  Han characters, and words of any other script ("好的 okay" is three units)
+    ja  the same, plus each kana ("データ" is three units)
+    ko  the same as zh, plus each Hangul syllable; spaces do not count ("할 수" is two units)
 
-    Raises `InputError` when `language` is not one of `LANGUAGES`.
+    Raises:
+        InputError: `language` is neither `AS_IS` nor one of `LANGUAGES`.
     """
     _check(language)
     if language in _CHARACTERS:
@@ -98,14 +101,13 @@ def scoring_units(text: str, language: str) -> str:
 
 
 def fold_chinese(text: str) -> str:
-    """Traditional Chinese characters as simplified ones, by OpenCC's tables of characters and
-    phrases (t2s); everything else stays."""
+    """Converts traditional Chinese characters to simplified ones (OpenCC t2s)."""
     return str(_to_simplified().convert(text))
 
 
 @cache
 def _to_simplified() -> Any:
-    from opencc import OpenCC  # only for who asks for it
+    from opencc import OpenCC  # optional for other languages
 
     return OpenCC("t2s")
 
@@ -116,4 +118,4 @@ def _is_spoken(char: str) -> bool:
 
 def _check(language: str) -> None:
     if language not in (*LANGUAGES, AS_IS):
-        raise InputError(f"language: {language!r} is unknown; wants one of {', '.join(LANGUAGES)}")
+        raise InputError(f"language: must be one of {', '.join(LANGUAGES)}, got {language!r}")

@@ -36,7 +36,7 @@ def test_a_segment_is_as_sure_as_its_words() -> None:
     assert SURE.confidence == pytest.approx((1.0 * 0.5 * 0.125) ** (1 / 3), abs=1e-3)
     assert replace(SURE, words="yes", word_confidences=(0.0,)).confidence == 0.001
     assert UNKNOWN.confidence is None
-    with pytest.raises(ValueError, match="of each word"):
+    with pytest.raises(ValueError, match="for each word"):
         replace(SURE, words="yes")
 
 
@@ -100,8 +100,16 @@ def test_files_carry_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "found"),
     [
-        ("a.ctm", "a 1 0 1 so 1.5", "line 1: 1.5 is no confidence"),
-        ("a.ctm", "a 1 0 1 so sure", "line 1: sure is no confidence"),
+        (
+            "a.ctm",
+            "a 1 0 1 so 1.5",
+            "line 1: confidence must be a number from 0 to 1, or NA, got 1.5",
+        ),
+        (
+            "a.ctm",
+            "a 1 0 1 so sure",
+            "line 1: confidence must be a number from 0 to 1, or NA, got sure",
+        ),
         ("a.seglst.json", render([SURE], "seglst").replace("0.125", '"x"'), "entry 1: word_conf"),
         ("a.seglst.json", render([SURE], "seglst").replace(", 0.125", ""), "entry 1: word_conf"),
     ],

@@ -271,7 +271,7 @@ def test_a_wav_that_is_removed_while_it_is_written(
 
 def test_what_does_not_go_with_it_is_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
     for args, words in (
-        (["--format", "ctm"], "--follow prints lines of seglst, rttm, stm"),
+        (["--format", "ctm"], "--format ctm: must be one of seglst, rttm, stm with --follow"),
         (["--output", str(tmp_path)], "--output: has no effect with --follow"),
     ):
         process = start(tiny_model_folder, "-", *args)

@@ -120,27 +120,39 @@ def test_line_formats_of_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.rttm", "SPEAKER a 1 0 1\n", "line 1: has 5 fields; RTTM wants 9 or 10"),
-        ("a.rttm", "\nSPEAKER a 1 0 x <NA> <NA> b <NA>\n", "line 2: 0 and x are no times"),
-        ("a.stm", "a 1 b 2.0 1.0 w\n", "line 1: segment 2.0-1.0 of session 'a': wants 0 <= start"),
-        ("a.stm", "a 1 b\n", "line 1: has 3 fields"),
-        ("a.ctm", "a 1 0 1\n", "line 1: has 4 fields"),
+        ("a.rttm", "SPEAKER a 1 0 1\n", "line 1: RTTM must have 9 or 10 fields"),
+        (
+            "a.rttm",
+            "\nSPEAKER a 1 0 x <NA> <NA> b <NA>\n",
+            "line 2: times must be seconds, got 0 and x",
+        ),
+        (
+            "a.stm",
+            "a 1 b 2.0 1.0 w\n",
+            "line 1: segment 2.0-1.0 of session 'a': must have 0 <= start",
+        ),
+        (
+            "a.stm",
+            "a 1 b\n",
+            "line 1: STM must have session, channel, speaker, start, end, words, got 3",
+        ),
+        ("a.ctm", "a 1 0 1\n", "confidence, got 4 fields"),
         ("a.srt", "1\n00:00:01 --> 00:00:02,000\nx\n", "line 2: '00:00:01 --> 00:00:02,000'"),
-        ("a.vtt", "hello\n", "line 1: wants WEBVTT"),
-        ("a.TextGrid", "hello\n", "ends where a text should follow"),
-        ("a.TextGrid", '"ooTextFile" "TextGrid"\n0 "x"', "line 2: wants a number"),
+        ("a.vtt", "hello\n", "line 1: must begin with WEBVTT"),
+        ("a.TextGrid", "hello\n", "ends where a text must follow"),
+        ("a.TextGrid", '"ooTextFile" "TextGrid"\n0 "x"', "line 2: must be a number"),
         (
             "a.seglst.json",
             "[\n{]",
             "is not JSON: Expecting property name enclosed in double quotes: line 2",
         ),
-        ("a.seglst.json", "{}", "wants a JSON list"),
-        ("a.seglst.json", '[{"start_time": 0}]', "entry 1: end_time is None; wants seconds"),
-        ("a.seglst.json", "[3]", "entry 1: wants an object"),
+        ("a.seglst.json", "{}", "must be a JSON list"),
+        ("a.seglst.json", '[{"start_time": 0}]', "entry 1: end_time must be seconds, got None"),
+        ("a.seglst.json", "[3]", "entry 1: must be an object"),
         (
             "a.seglst.json",
             '[{"start_time": 0, "end_time": 1, "gender": "male"}]',
-            "entry 1: gender is 'male'; wants one of m, f, u",
+            "entry 1: gender must be one of m, f, u, got 'male'",
         ),
         ("a.txt", "Once upon a time", "is no target text"),
         ("a.wav", "RIFF", "its extension names no format"),
@@ -174,7 +186,7 @@ def test_sessions(format: str, tmp_path: Path) -> None:
 
 def test_names_without_a_character() -> None:
     for format in ("rttm", "stm"):
-        with pytest.raises(InputError, match=f"empty name; {format} wants one"):
+        with pytest.raises(InputError, match=rf"{format} must have a name.*got an empty name"):
             render([Segment("s", "", 0, 1, "x")], format)
 
 
@@ -246,7 +258,7 @@ def test_convert_refuses_before_it_works(tmp_path: Path) -> None:
     refused = [
         ([tmp_path / "a.stm", tmp_path / "a.rttm"], ["srt"], out, "both be written to"),
         ([tmp_path / "a.stm"], ["stm", "srt"], tmp_path, "an input and would be overwritten"),
-        ([tmp_path / "a.stm"], ["srt", "mp3"], out, "format 'mp3' is unknown; wants one of seglst"),
+        ([tmp_path / "a.stm"], ["srt", "mp3"], out, "format: must be one of seglst.*got 'mp3'"),
         ([], ["srt"], out, "at least one"),
         ([tmp_path / "a.stm"], [], None, "at least one"),
         ([tmp_path / "a.stm", tmp_path / "b.stm"], ["srt"], out, "b.stm"),

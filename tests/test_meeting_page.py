@@ -86,7 +86,7 @@ def test_segments_of_files_become_a_page(tmp_path: Path) -> None:
     (tmp_path / "m.wav").rename(tmp_path / "other.wav")
     refused = subprocess.run([*call, "other.wav"], cwd=tmp_path, capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "no audio of session m; there is ['other']" in refused.stderr
+    assert "session m has no audio; must be one of ['other']" in refused.stderr
 
 
 @pytest.fixture(params=[1200, 390], ids=["desktop", "phone"])
@@ -104,9 +104,9 @@ def test_zoom_jump_and_shares(browser: Page) -> None:
     widths = f"[{lanes}.scrollWidth, {lanes}.clientWidth]"
     scroll, client = browser.run(widths)
     assert scroll == client  # the whole meeting at first
-    browser.run("document.querySelector('[aria-label^=closer]').click()")
+    browser.run("document.querySelector('[aria-label^=\"zoom into\"]').click()")
     assert browser.run(f"{lanes}.scrollWidth") > 1.5 * client
-    browser.run("document.querySelector('[aria-label^=\"the whole\"]').click()")
+    browser.run("document.querySelector('[aria-label^=\"show all\"]').click()")
     assert browser.run(f"{lanes}.scrollWidth") == client
     browser.run("document.querySelector('.body summary').click()")
     browser.wait("document.querySelectorAll('.index button').length === 180")

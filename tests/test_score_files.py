@@ -210,19 +210,19 @@ def test_scored_as_the_authors_do_beside_ours(tmp_path: Path) -> None:
 
 def test_as_authors_must_know_what_is_malformed_and_takes_no_uem(tmp_path: Path) -> None:
     ref = write(tmp_path / "ref.stm", REF)
-    with pytest.raises(InputError, match=r"as-authors leaves out malformed outputs.*--raw"):
+    with pytest.raises(InputError, match=r"as-authors excludes malformed outputs.*--raw"):
         score_files(ref, ref, protocol="as-authors")
     uem = tmp_path / "all.uem"
     uem.write_text("s1 1 0 5\ns2 1 0 5\n")
     with pytest.raises(InputError, match="as-authors scores without a UEM"):
         score_files(ref, ref, uem=uem, protocol="as-authors")
-    with pytest.raises(InputError, match=r"no session of 0\.5-80 s has an output that parses"):
+    with pytest.raises(InputError, match=r"no session of 0\.5-80 s has a well-formed output"):
         score(REF, REF, malformed=["s1", "s2"], protocol="as-authors")
 
 
 def test_an_unknown_protocol_is_refused_by_the_function_too() -> None:
     with pytest.raises(
-        InputError, match="protocol: 'Paper' is unknown; wants one of all, paper, as-authors"
+        InputError, match="protocol: must be one of all, paper, as-authors, got 'Paper'"
     ):
         score(REF, REF, protocol="Paper")
 

@@ -15,7 +15,7 @@ from tagspeech.errors import InputError
 from tagspeech.scoring import score
 from tagspeech.scoring import words as words_module
 from tagspeech.scoring.metrics import interval
-from tagspeech.segments import Segment, by_time
+from tagspeech.segments import Segment, by_start
 
 WORD_RATES = ("wer", "cpwer", "tcpwer", "orcwer", "tcorcwer")
 TIME_RATES = ("der", "der_collar_025", "der_overlap", "der_nonoverlap")
@@ -184,11 +184,11 @@ GROUPS = st.lists(
 @given(GROUPS, GROUPS)
 def test_agrees_with_the_libraries(ref: list[Segment], hyp: list[Segment]) -> None:
     rates = overall(ref, hyp, sessions=["s"])
-    joined = [" ".join(s.words for s in by_time(side)).split() for side in (ref, hyp)]
+    joined = [" ".join(s.words for s in by_start(side)).split() for side in (ref, hyp)]
     assert rates["wer"]["errors"] == kaldialign.edit_distance(*joined)["total"]
     stm = [
         meeteval.io.STM.parse(
-            "".join(f"s 1 {s.speaker} {s.start} {s.end} {s.words}\n" for s in by_time(side))
+            "".join(f"s 1 {s.speaker} {s.start} {s.end} {s.words}\n" for s in by_start(side))
         )
         for side in (ref, hyp)
     ]

@@ -1,6 +1,6 @@
-"""Segments to files of other tools, and back: the one list of formats everywhere.
+"""Reads and writes segments in the file formats of other tools.
 
-What a format cannot hold is lost; what it reads back is listed in its module.
+Each module says what its format cannot hold; that is lost in writing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tagspeech.segments import Segment, by_start, composed
 
 log = logging.getLogger(__name__)
 
-# Name, extension (a file is DIR/<stem>.<extension>), writer, reader(text, file, session); the
-# reader of a format of `SUBTITLES` also takes who names the speakers.
+# Name, extension (a file is DIR/<stem>.<extension>), writer, reader(text, file, session). Readers
+# of `SUBTITLES` also take `speakers`.
 _TABLE: list[tuple[str, str, Callable[[list[Segment]], str], Callable[..., list[Segment]]]] = [
     ("seglst", "seglst.json", seglst.render, seglst.parse),
     ("rttm", "rttm", nist.render_rttm, nist.parse_rttm),
@@ -35,26 +35,25 @@ SESSIONLESS = ("srt", "vtt", "textgrid", "tagged")  # formats that name no sessi
 EXTENSIONS = {row[0]: row[1] for row in _TABLE}
 _RENDER = {row[0]: row[2] for row in _TABLE}
 _PARSE = {row[0]: row[3] for row in _TABLE}
-# Extensions of others. Journals and lists of this toolkit's own end in .jsonl too.
 _OTHER_EXTENSIONS = (("json", "seglst"), ("jsonl", "seglst"))
+# Files of this toolkit that end in .jsonl but hold no segments.
 _OWN_LISTS = re.compile(r"(?:.*\.)?(?:raw|journal|rejected|curve)\.jsonl", re.I)
 
 
 def check_format(format: str) -> None:
     """Raises `InputError` when `format` is not one of `FORMATS`."""
     if format not in FORMATS:
-        raise InputError(f"format {format!r} is unknown; wants one of {', '.join(FORMATS)}")
+        raise InputError(f"format: must be one of {', '.join(FORMATS)}, got {format!r}")
 
 
 def split_name(path: str | Path) -> tuple[str, str | None]:
-    """The stem of a file's name, and its format by the extension (None: unknown).
+    """The stem (normalised by `composed`) and the format of a file name; None: unknown format.
 
-    `a/b.c.seglst.json` is ("b.c", "seglst"); capitals do not matter; `.json` and `.jsonl` alone are
-    seglst too. The stem is spelt with composed letters.
+    `a/b.c.seglst.json` is ("b.c", "seglst"). Case is ignored; `.json` and `.jsonl` are seglst too.
     """
     name = composed(Path(path).name)
-    own = ((extension, format) for format, extension in EXTENSIONS.items())
-    for extension, format in (*own, *_OTHER_EXTENSIONS):
+    standard = ((extension, format) for format, extension in EXTENSIONS.items())
+    for extension, format in (*standard, *_OTHER_EXTENSIONS):
         if name.lower().endswith(f".{extension.lower()}") and not _OWN_LISTS.fullmatch(name):
             return name[: -len(extension) - 1], format
     return Path(name).stem, None
@@ -63,14 +62,15 @@ def split_name(path: str | Path) -> tuple[str, str | None]:
 def render(segments: list[Segment], format: str) -> str:
     """The text of a file in `format`, sorted by time within each session.
 
-    Raises `InputError` when the format is unknown or cannot hold these sessions or names.
+    Raises:
+        InputError: The format is unknown or cannot hold these sessions or names.
     """
     check_format(format)
     return _RENDER[format](segments)
 
 
 def write(segments: list[Segment], path: str | Path, format: str | None = None) -> None:
-    """Writes `segments` to `path` in one step; without `format`, that of the extension."""
+    """Writes `segments` atomically; `format` defaults to that of the extension."""
     write_text(path, render(segments, format or _format_of(path)))
 
 
@@ -80,17 +80,17 @@ def read(
     session: str | None = None,
     subtitle_speakers: str = "auto",
 ) -> list[Segment]:
-    """The segments in the file, sorted by start; what starts together keeps its order.
+    """Reads the segments of a file, sorted by start (stable).
 
     Args:
         path: A file in UTF-8 or UTF-16.
-        format: Without it, that of the extension.
-        session: Of segments that name none (srt, vtt, textgrid, tagged, some JSON); without it, the
-            stem of the file's name.
-        subtitle_speakers: Whether a prefix in a subtitle is a speaker, `prefixes.MODES`.
+        format: One of `FORMATS`; by default that of the extension.
+        session: For segments that name none (srt, vtt, textgrid, tagged, some JSON); by default
+            the stem of the file name.
+        subtitle_speakers: Whether a prefix in a subtitle is a speaker, one of `prefixes.MODES`.
 
     Raises:
-        InputError: Naming file, line and remedy when the file is not what it should be.
+        InputError: The file is malformed; the message names file, line and remedy.
     """
     format = format or _format_of(path)
     check_format(format)
@@ -102,7 +102,7 @@ def read(
     if timeless:
         log.warning(
             "%s: %d of %d segments or words have zero duration (the first: %s at %.2f s); their "
-            "words count, and they add no time",
+            "words count but add no time",
             *(path, len(timeless), len(segments), timeless[0].session, timeless[0].start),
         )
     return by_start(segments)
@@ -112,5 +112,5 @@ def _format_of(path: str | Path) -> str:
     format = split_name(path)[1]
     if format is None:
         known = ", ".join(f".{extension}" for extension in EXTENSIONS.values())
-        raise InputError(f"{path}: its extension names no format ({known}): give the format")
+        raise InputError(f"{path}: its extension names no format ({known}); name the format")
     return format

@@ -1,4 +1,4 @@
-"""What the formats share: whole milliseconds, names that survive a separator, clear errors."""
+"""Helpers for all formats: milliseconds, escaped names, errors."""
 
 from __future__ import annotations
 
@@ -14,26 +14,24 @@ GENDERS = {"m": "m", "male": "m", "f": "f", "female": "f", "u": "u", "unknown": 
 
 
 def by_session(segments: list[Segment]) -> list[Segment]:
-    """Sorted by session, then start; what starts together keeps its order."""
+    """Sorted by session, then start; the sort is stable."""
     return sorted(segments, key=lambda item: (item.session, item.start))
 
 
 def one_session(segments: list[Segment], format: str) -> None:
-    """Raises `InputError` when a format without a place for sessions is given several."""
+    """Raises `InputError` if `segments` have several sessions, of which `format` holds one."""
     sessions = sorted({item.session for item in segments})
     if len(sessions) > 1:
         raise InputError(
             f"{format} holds one session, not {len(sessions)} ({', '.join(sessions[:3])}, ...): "
-            "choose seglst, rttm, stm or ctm, or give one session at a time"
+            "choose seglst, rttm, stm or ctm, or write one session at a time"
         )
 
 
 def milliseconds(item: Segment, may_be_equal: bool = False) -> tuple[int, int]:
-    """Start and end rounded half up to whole milliseconds.
+    """Start and end in milliseconds, rounded half up, at least one apart.
 
-    Args:
-        may_be_equal: Whether a segment of zero duration stays one. Every other segment lasts a
-            millisecond at least, and so does that one in a format that holds no zero duration.
+    With `may_be_equal`, a segment of zero duration keeps it, for formats that can hold it.
     """
     start, end = grid_steps(item, Decimal("0.001"))
     return start, start if may_be_equal and item.start == item.end else end
@@ -47,9 +45,10 @@ def seconds(time: int) -> str:
 def segment(
     where: str, session: str, speaker: str, start: float, end: float, words: str = ""
 ) -> Segment:
-    """A segment read at `where` ("FILE, line 3"), white space in its words collapsed.
+    """A segment read at `where` ("FILE, line 3"); white space in `words` is collapsed.
 
-    Raises `InputError` when it is none: times that are negative or the wrong way round.
+    Raises:
+        InputError: The times are negative or reversed.
     """
     try:
         return Segment(session, speaker, start, end, " ".join(words.split()))
@@ -58,19 +57,19 @@ def segment(
 
 
 def gender_of(value: object, where: str) -> str:
-    """m, f or u. Raises `InputError` for what is none of `GENDERS`."""
+    """The gender as m, f or u. Raises `InputError` if `value` is not one of `GENDERS`."""
     gender = GENDERS.get(str("" if value is None else value).lower())
     if gender is None:
-        raise InputError(f"{where}: gender is {value!r}; wants m, f or u")
+        raise InputError(f"{where}: gender must be m, f or u, got {value!r}")
     return gender
 
 
 def encode_name(name: str, unsafe: str) -> str:
-    """`name` with every match of the pattern `unsafe`, and every %, as %XX (UTF-8 bytes)."""
+    """Escapes `%` and each match of the pattern `unsafe` in `name` as %XX (UTF-8 bytes)."""
     return re.sub(f"%|{unsafe}", lambda match: quote(match[0], safe=""), name)
 
 
 def decode_name(name: str, unsafe: str) -> str:
-    """Undoes `encode_name`; a name that it cannot have written, such as "50%", stays."""
+    """Undoes `encode_name`; keeps a name that it cannot have written, such as "50%"."""
     decoded = unquote(name)
     return decoded if encode_name(decoded, unsafe) == name else name

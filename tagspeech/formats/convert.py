@@ -1,4 +1,4 @@
-"""`tagspeech convert`: files of one format into files of others."""
+"""Converts files of segments to other formats (`tagspeech convert`)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,22 @@ def convert(
     session: str | None = None,
     subtitle_speakers: str = "auto",
 ) -> list[Path]:
-    """Writes every file of `paths` in every format as OUTPUT_DIR/<stem>.<extension>.
+    """Writes each file of `paths` in each format as OUTPUT_DIR/<stem>.<extension>.
 
-    Without `output_dir` the first format goes to stdout, all files joined into one list.
-    `input_format`, `session` and `subtitle_speakers` are those of `tagspeech.formats.read`. Returns
-    the files written.
+    Everything is read and rendered before the first file is written. `input_format`, `session` and
+    `subtitle_speakers` are as for `tagspeech.formats.read`.
 
-    Everything is read and rendered before the first file is written. Raises `InputError` when
-    nothing is asked for, two inputs have one stem, or an input would be overwritten.
+    Args:
+        paths: The files to read.
+        formats: The formats to write.
+        output_dir: A folder; None: all segments go to stdout in the first format.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: There is no path or format, two inputs have the same stem, or an input would be
+            overwritten.
     """
     outputs = output_paths(paths, formats, output_dir)
     contents = [read(path, input_format, session, subtitle_speakers) for path in paths]
@@ -46,12 +54,9 @@ def convert(
 def output_paths(
     paths: Sequence[str | Path], formats: Sequence[str], output_dir: str | Path | None
 ) -> list[dict[str, Path]]:
-    """For each of `paths` its output file by format; [] without `output_dir`.
-
-    Any input will do, audio too. Raises `InputError` as `convert` does.
-    """
+    """The output file of each path by format; [] without `output_dir`. Raises as `convert`."""
     if not paths or not formats:
-        raise InputError("wants at least one input file and one format")
+        raise InputError("needs at least one input file and one format")
     for format in formats:
         check_format(format)
     if output_dir is None:
@@ -62,7 +67,7 @@ def output_paths(
         if stem in stems:
             raise InputError(
                 f"{stems[stem]} and {path} would both be written to {output_dir}/{stem}: "
-                "rename one, or convert them into different folders"
+                "rename one of them, or convert them into different folders"
             )
         stems[stem] = path
     inputs = {Path(path).resolve() for path in paths}
@@ -72,5 +77,5 @@ def output_paths(
     ]
     for path in (path for files in outputs for path in files.values()):
         if path.resolve() in inputs:
-            raise InputError(f"{path}: is an input and would be overwritten: choose another folder")
+            raise InputError(f"{path}: is an input and would be overwritten; choose another folder")
     return outputs

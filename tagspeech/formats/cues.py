@@ -1,4 +1,4 @@
-"""The cues of SRT and WebVTT: when and which lines. What the lines mean is said in `subtitles`."""
+"""The cues of SRT and WebVTT: times and lines. `subtitles` interprets the lines."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ _LIKE_TIMES = re.compile(r"\s*[0-9]+:[0-9]\S*\s*-->")
 _NO_CUE = re.compile(r"(?:WEBVTT|NOTE|STYLE|REGION)(?:\s|$)")
 _WORD_TIME = re.compile(r"<[0-9]+:[0-9:.]+>")
 _TAG = re.compile(r"<[^>]*>")
-TOUCHING = 0.05  # seconds between cues of which one rolls into the other
+TOUCHING = 0.05  # longest pause in seconds between cues that roll into each other
+_EXAMPLE = "00:00:01.000 --> 00:00:02.000"
 
 
 @dataclass(frozen=True)
 class Cue:
     """A subtitle.
 
-    where   "FILE, line N" of its times
-    start, end  seconds
-    lines   its text, without empty lines
+    Attributes:
+        where: "FILE, line N" of its times.
+        start: Seconds.
+        end: Seconds.
+        lines: Its non-empty lines.
     """
 
     where: str
@@ -35,13 +38,13 @@ class Cue:
 
 
 def read_cues(text: str, file: str, is_vtt: bool) -> list[Cue]:
-    """The cues in order.
+    """Reads the cues in order.
 
-    A cue ends where the next one begins: lines after an empty line are still its own, as people
-    and tools write paragraphs into subtitles. Before a cue's times there may be its number, in
-    WebVTT any name. Headers, notes, styles and regions of WebVTT are skipped.
+    A cue lasts until the next one, so it may contain empty lines. Its number (WebVTT: any name) may
+    precede its times. Headers, notes, styles and regions of WebVTT are skipped.
 
-    Raises `InputError` for times that cannot be read, and for text that is in no cue.
+    Raises:
+        InputError: Times cannot be parsed, or text is in no cue.
     """
     lines = text.split("\n")
     times = [_times(line, f"{file}, line {number}") for number, line in enumerate(lines, 1)]
@@ -62,18 +65,16 @@ def read_cues(text: str, file: str, is_vtt: bool) -> list[Cue]:
         elif is_open:
             cues[-1].lines.append(line.strip())
         else:
-            raise InputError(
-                f"{where}: {line!r} is in no cue; wants 00:00:01.000 --> 00:00:02.000 before it"
-            )
+            raise InputError(f"{where}: {line!r} is in no cue; must follow times as {_EXAMPLE}")
         after_blank = not line.strip()
     return cues
 
 
 def without_repeats(cues: list[Cue], file: str) -> list[Cue]:
-    """The cues without lines that only stay on the screen.
+    """Removes lines that are repeated by rolling captions.
 
-    Captions that roll, as YouTube's do, have a time at each new word and show the line before once
-    more, also in a cue of its own. Nothing changes in a file without times of words.
+    Rolling captions, such as YouTube's, have a time at each word and repeat the previous line, also
+    in a separate cue. Files without word times are unchanged.
     """
     if not any(_WORD_TIME.search(line) for cue in cues for line in cue.lines):
         return cues
@@ -91,29 +92,25 @@ def without_repeats(cues: list[Cue], file: str) -> list[Cue]:
         if same < len(plain) or not plain:
             kept.append(replace(cue, lines=cue.lines[same:]))
     if repeated:
-        log.warning(
-            "%s: its captions roll; %d lines that repeat the one before are left out",
-            file,
-            repeated,
-        )
+        log.warning("%s: rolling captions; dropped %d repeated lines", file, repeated)
     return kept
 
 
 def _is_name(
     lines: list[str], times: list[tuple[float, float] | None], place: int, is_free: bool
 ) -> bool:
-    """Whether a line is the number, or the name where `is_free`, of the cue in the next line."""
+    """Whether a line is the number (with `is_free`, any name) of the cue in the next line."""
     is_before_times = place + 1 < len(lines) and times[place + 1] is not None
     return is_before_times and (is_free or lines[place].strip().isdecimal())
 
 
 def _times(line: str, where: str) -> tuple[float, float] | None:
-    """Start and end in seconds; None for a line that has no times."""
+    """Start and end in seconds; None if the line has no times."""
     match = _TIMES.fullmatch(line)
     if match:
         return _seconds(match.groups()[:4]), _seconds(match.groups()[4:])
     if _LIKE_TIMES.match(line):
-        raise InputError(f"{where}: {line!r}; wants 00:00:01.000 --> 00:00:02.000")
+        raise InputError(f"{where}: {line!r} must have the form {_EXAMPLE}")
     return None
 
 

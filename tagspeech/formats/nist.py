@@ -1,15 +1,14 @@
-"""RTTM, STM and CTM: NIST's line formats, one segment (CTM: one word) a line.
+"""RTTM, STM and CTM: NIST's line formats, with one segment (CTM: one word) per line.
 
-Their fields are separated by white space, so names of sessions and speakers carry white space
-as %XX (`John%20Smith`), reversibly. A name without a character has no place: `InputError`.
-Times have three decimals.
+White space separates fields, so white space in names is escaped as %XX (`John%20Smith`). Empty
+names raise `InputError`. Times have three decimals.
 
     rttm   no words, no gender
-    stm    no gender. In files of others a label before the words (<o,f0,female>) is read for the
-           gender, and a segment that is to be ignored in scoring is left out with a warning
-    ctm    words without speakers; read back, every word is a segment of speaker "?". In files of
-           others the second field is the speaker where it differs within a session. A sixth field
-           is a word's confidence from 0 to 1, where known, with three decimals
+    stm    writes no gender. Reads the gender from a label before the words (<o,f0,female>); drops
+           segments to be ignored in scoring, with a warning
+    ctm    words without speakers; each word is read as a segment of speaker "?", or of the speaker
+           in the second field if it varies within a session. The optional sixth field is the
+           word's confidence from 0 to 1, with three decimals
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ log = logging.getLogger(__name__)
 
 CTM_COMMENT = ";; word times are estimates: each segment's time spread over its characters\n"
 STM_IGNORED = "ignore_time_segment_in_scoring"
-STM_GAP = "inter_segment_gap"  # the speaker of what lies between segments
+STM_GAP = "inter_segment_gap"  # the speaker of pauses between segments
 
 _UNSAFE = r"\s|^;"  # a line that begins with ; is a comment
 _LABEL = re.compile(r"<([^\s<>]+)>\s*")
-_KNOWN_LABEL = re.compile(r".*,.*|NA|O|F0_[MF]", re.I)  # NIST's, and those of TED-LIUM
+_KNOWN_LABEL = re.compile(r".*,.*|NA|O|F0_[MF]", re.I)  # of NIST and TED-LIUM
 _DECLARED_LABEL = re.compile(r'^;;\s*LABEL\s+"([^"]+)"', re.I | re.M)
 _NONE = ("<NA>", "NA")  # an RTTM field without a value
 _RTTM_TYPES = (  # of the RT-09 evaluation plan
@@ -52,7 +51,7 @@ _RTTM_TYPES = (  # of the RT-09 evaluation plan
 
 
 def render_rttm(segments: list[Segment]) -> str:
-    """SPEAKER lines."""
+    """The segments as SPEAKER lines."""
     lines = []
     for item in by_session(segments):
         start, end = milliseconds(item, may_be_equal=True)
@@ -64,10 +63,10 @@ def render_rttm(segments: list[Segment]) -> str:
 
 
 def parse_rttm(text: str, file: str, session: str) -> list[Segment]:
-    """The SPEAKER lines; lines of other types are left out, with a warning where they hold more
-    than facts about speakers.
+    """Reads SPEAKER lines; skips other types, with a warning except for SPKR-INFO.
 
-    Raises `InputError` for a line that is none, such as one with a space in a name.
+    Raises:
+        InputError: A line is malformed, for example by a space in a name.
     """
     segments = []
     others: Counter[str] = Counter()
@@ -76,13 +75,15 @@ def parse_rttm(text: str, file: str, session: str) -> list[Segment]:
         fields = line.split()
         if fields[0] != "SPEAKER":
             if fields[0] not in _RTTM_TYPES:
-                raise InputError(f"{where}: {fields[0]!r} is no type of RTTM, such as SPEAKER")
+                raise InputError(
+                    f"{where}: {fields[0]!r} must be a type of RTTM line, such as SPEAKER"
+                )
             others[fields[0]] += 1
             continue
         if len(fields) not in (9, 10):
             raise InputError(
-                f"{where}: has {len(fields)} fields; RTTM wants 9 or 10, with %20 for a space in "
-                "a name"
+                f"{where}: RTTM must have 9 or 10 fields, with %20 for a space in a name, got "
+                f"{len(fields)}"
             )
         _check_values(fields, confidences[fields[7]], where)
         start, duration = _times(fields[3:5], where)
@@ -92,19 +93,19 @@ def parse_rttm(text: str, file: str, session: str) -> list[Segment]:
     del others["SPKR-INFO"]
     if others:
         counts = ", ".join(f"{count} {name}" for name, count in others.most_common())
-        log.warning("%s: lines of other types than SPEAKER are left out: %s", file, counts)
+        log.warning("%s: skipped lines of types other than SPEAKER: %s", file, counts)
     return segments
 
 
 def _check_values(fields: list[str], confidences: set[str], where: str) -> None:
-    """Raises `InputError` where a SPEAKER line has a value in a field that is to have none.
+    """Raises `InputError` if a field of a SPEAKER line that must be empty has a value.
 
-    This is how a space in a name shows, which moves all fields behind it. `confidences` are those
-    of the same speaker before: whole numbers that differ are part of names such as `Speaker 1`.
+    That happens if a space in a name shifts the fields. `confidences` collects the whole numbers in
+    field 9 of a speaker; if they vary they are part of names such as `Speaker 1`.
     """
-    remedy = "does a name hold a space? Write it as %20"
+    remedy = "does a name contain a space? Write it as %20"
     if fields[5].upper() not in _NONE:
-        raise InputError(f"{where}: field 6 is {fields[5]!r}, must be <NA>; {remedy}")
+        raise InputError(f"{where}: field 6 must be <NA>, got {fields[5]!r}; {remedy}")
     for place in range(8, len(fields)):
         value = fields[place]
         if value.upper() in _NONE:
@@ -113,22 +114,22 @@ def _check_values(fields: list[str], confidences: set[str], where: str) -> None:
             float(value)
         except ValueError as error:
             raise InputError(
-                f"{where}: field {place + 1} is {value!r}, must be <NA> or a number; {remedy}"
+                f"{where}: field {place + 1} must be <NA> or a number, got {value!r}; {remedy}"
             ) from error
     confidence = fields[8]
     if confidence.isdecimal():
         confidences.add(confidence)
         if int(confidence) > 1 or len(confidences) > 1:
             raise InputError(
-                f"{where}: field 9 is {confidence!r}, must be <NA> or a confidence from 0 to 1; "
+                f"{where}: field 9 must be <NA> or a confidence from 0 to 1, got {confidence!r}; "
                 f"is it part of the name '{fields[7]} {confidence}'? Write the space as %20"
             )
 
 
 def render_stm(segments: list[Segment]) -> str:
-    """`session 1 speaker start end words`.
+    """Lines of `session 1 speaker start end words`.
 
-    Words that begin with what would be read as a label follow the label <NA>.
+    The label <NA> precedes words that would otherwise be read as a label.
     """
     lines = []
     for item in by_session(segments):
@@ -140,9 +141,9 @@ def render_stm(segments: list[Segment]) -> str:
 
 
 def parse_stm(text: str, file: str, session: str) -> list[Segment]:
-    """All lines but those to be ignored in scoring, of which a warning says how many they are.
+    """Reads all lines except those to be ignored in scoring, which a warning counts.
 
-    A label before the words is no word; where it names a gender, the segment has it.
+    A label before the words may give the gender of the segment.
     """
     segments, ignored = [], []
     declared = {name.lower() for name in _DECLARED_LABEL.findall(text)}
@@ -150,8 +151,8 @@ def parse_stm(text: str, file: str, session: str) -> list[Segment]:
         fields = line.split(maxsplit=5)
         if len(fields) < 5:
             raise InputError(
-                f"{where}: has {len(fields)} fields; STM wants session, channel, speaker, "
-                "start, end, words"
+                f"{where}: STM must have session, channel, speaker, start, end, words, got "
+                f"{len(fields)} fields"
             )
         start, end = _times(fields[3:5], where)
         name, speaker = decode_name(fields[0], _UNSAFE), decode_name(fields[2], _UNSAFE)
@@ -164,17 +165,17 @@ def parse_stm(text: str, file: str, session: str) -> list[Segment]:
             segments.append(item)
     if ignored:
         log.warning(
-            "%s: %d segments (%.2f s) are %s and left out, as they are no speech of a speaker; "
-            "words that a hypothesis has at their times are still scored",
+            "%s: dropped %d segments (%.2f s) marked %s; hypothesis words at their times are still "
+            "scored",
             *(ignored[0][0], len(ignored), sum(time for _, time in ignored), STM_IGNORED),
         )
     return segments
 
 
 def _without_label(words: str, declared: set[str]) -> tuple[str, str]:
-    """The words without a label before them, and the gender that it names.
+    """Splits a label from the words; returns the words and the gender in the label.
 
-    `declared` are the labels that the file's header names, in lower case.
+    `declared` has the labels declared in the header of the file, in lower case.
     """
     label = _LABEL.match(words)
     if not label or not (_KNOWN_LABEL.fullmatch(label[1]) or label[1].lower() in declared):
@@ -185,37 +186,35 @@ def _without_label(words: str, declared: set[str]) -> tuple[str, str]:
 
 
 def render_ctm(segments: list[Segment]) -> str:
-    """`session 1 start duration word`, and the word's confidence where known.
+    """Lines of `session 1 start duration word`, with the word's confidence if known.
 
-    Word times are estimates: a segment's time is spread over its words by their characters.
-    A comment in the first line says so.
+    Word times are estimates, as the comment in the first line says.
     """
     words = []
     for item in by_session(segments):
         start, end = milliseconds(item, may_be_equal=True)
-        spoken = item.words.split()
-        sure = [f" {one:.3f}" for one in item.word_confidences or ()] or [""] * len(spoken)
-        lengths = [len(word) for word in spoken]
+        texts = item.words.split()
+        lengths = [len(word) for word in texts]
+        if item.word_confidences:
+            values = zip(texts, item.word_confidences, strict=True)
+            texts = [f"{word} {confidence:.3f}" for word, confidence in values]
         total = sum(lengths) or 1
-        # Edges in whole milliseconds; integer arithmetic, so that the last edge is the end.
+        # Integer arithmetic in milliseconds makes the last edge the end.
         edges = [start + (end - start) * n // total for n in accumulate(lengths, initial=0)]
         least = min(1, end - start)
-        for left, right, word, known in zip(edges[:-1], edges[1:], spoken, sure, strict=True):
-            line = word + known
-            words.append((_name(item.session, "ctm"), left, max(right - left, least), line))
+        for left, right, text in zip(edges[:-1], edges[1:], texts, strict=True):
+            words.append((_name(item.session, "ctm"), left, max(right - left, least), text))
     words.sort(key=lambda word: word[:2])
-    lines = [
-        f"{name} 1 {seconds(left)} {seconds(long)} {line}\n" for name, left, long, line in words
-    ]
+    lines = [f"{name} 1 {seconds(left)} {seconds(d)} {text}\n" for name, left, d, text in words]
     return CTM_COMMENT + "".join(lines)
 
 
 def parse_ctm(text: str, file: str, session: str) -> list[Segment]:
-    """One segment a word, of speaker "?", or of that in the second field.
+    """Reads one segment per word, of speaker "?" or of the speaker in the second field.
 
-    The second field is a channel, 1 or A, by the standard. Some tools write the speaker there, and
-    a call has a side there: where it differs within a session, or is no number or letter, it is
-    the speaker, and a warning says so.
+    The standard puts the channel there (1 or A), some tools the speaker or the side of a call. If
+    it varies within a session, or is not a number or letter, it is read as the speaker, with a
+    warning.
     """
     words = []
     channels: defaultdict[str, set[str]] = defaultdict(set)
@@ -223,8 +222,8 @@ def parse_ctm(text: str, file: str, session: str) -> list[Segment]:
         fields = line.split()
         if len(fields) not in (5, 6):
             raise InputError(
-                f"{where}: has {len(fields)} fields; CTM wants session, channel, start, "
-                "duration, word and perhaps a confidence"
+                f"{where}: CTM must have session, channel, start, duration, word and optionally a "
+                f"confidence, got {len(fields)} fields"
             )
         start, duration = _times(fields[2:4], where)
         name, end = decode_name(fields[0], _UNSAFE), round(start + duration, 6)
@@ -232,10 +231,10 @@ def parse_ctm(text: str, file: str, session: str) -> list[Segment]:
         words.append(replace(word, word_confidences=_confidence(fields[5:], where)))
         channels[word.session].add(word.speaker)
     names = sorted(set().union(*channels.values()))
-    if all(len(own) == 1 for own in channels.values()) and all(map(_is_channel, names)):
+    if all(len(values) == 1 for values in channels.values()) and all(map(_is_channel, names)):
         return [replace(word, speaker=UNKNOWN_SPEAKER) for word in words]
     log.warning(
-        "%s: its second field names speakers or sides (%s) and is read as the speaker",
+        "%s: the second field names speakers or sides (%s) and is read as the speaker",
         *(file, ", ".join(names[:3]) + (", ..." if names[3:] else "")),
     )
     return words
@@ -246,7 +245,7 @@ def _is_channel(name: str) -> bool:
 
 
 def _confidence(fields: list[str], where: str) -> tuple[float] | None:
-    """Of a word, by the sixth field of its line, which may be missing or NA."""
+    """The confidence in the sixth field, if there is one; None if it is missing or NA."""
     if not fields or fields[0].upper() == "NA":
         return None
     try:
@@ -255,19 +254,21 @@ def _confidence(fields: list[str], where: str) -> tuple[float] | None:
         value = -1.0
     if not 0 <= value <= 1:
         raise InputError(
-            f"{where}: {fields[0]} is no confidence; wants a number from 0 to 1, or NA"
+            f"{where}: confidence must be a number from 0 to 1, or NA, got {fields[0]}"
         )
     return (value,)
 
 
 def _name(name: str, format: str) -> str:
     if not name:
-        raise InputError(f"a session or speaker has an empty name; {format} wants one: name it")
+        raise InputError(
+            f"{format} must have a name for each session and speaker, got an empty name"
+        )
     return encode_name(name, _UNSAFE)
 
 
 def _lines(text: str, file: str) -> Iterator[tuple[str, str]]:
-    """("FILE, line N", line) of every line that is neither empty nor a comment."""
+    """Yields ("FILE, line N", line) for each line that is not empty or a comment."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip() and not line.startswith(";"):
             yield f"{file}, line {number}", line
@@ -277,4 +278,4 @@ def _times(fields: list[str], where: str) -> list[float]:
     try:
         return [float(field) for field in fields]
     except ValueError as error:
-        raise InputError(f"{where}: {' and '.join(fields)} are no times; wants seconds") from error
+        raise InputError(f"{where}: times must be seconds, got {' and '.join(fields)}") from error

@@ -1,13 +1,12 @@
-"""SegLST: the JSON list of meeteval, with keys added; keeps segments exactly.
+"""SegLST: the JSON list of meeteval, with further keys. Holds segments without loss.
 
     gender                        "m", "f" or "u"
-    confidence, word_confidences  where known: of the words together and of each, from 0 to 1
+    confidence, word_confidences  of the segment and of each word, from 0 to 1, if known
 
-Transcripts of other tools are read too: lists of objects with start, end, text and perhaps speaker
-(WhisperX, VibeVoice, MOSS), alone, as the `segments` of an object, or one a line (`.jsonl`).
+Also reads transcripts of other tools (WhisperX, VibeVoice, MOSS): objects with start, end, text and
+optionally speaker, as a list, as the `segments` of an object, or one per line (`.jsonl`).
 
-Own code rather than meeteval's, as for the other formats here: a few lines that name the entry
-and the remedy where something is wrong. A test holds that meeteval reads what is written.
+meeteval's reader is not used because its errors do not name the entry and the remedy.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from tagspeech.serialize import UNKNOWN_SPEAKER
 
 log = logging.getLogger(__name__)
 
-# What keys are called elsewhere, in lower case and letters only: `Start time` is `starttime`.
+# Names of keys in other tools, in lower case and without other characters than letters.
 _KEYS = {
     "session": ("sessionid", "session", "recordingid"),
     "speaker": ("speaker", "speakerid", "speakerlabel"),
@@ -41,7 +40,7 @@ _NO_SPEECH = re.compile(r"\s*\[[^\[\]]*\]\s*")  # [Silence], [Music]
 
 
 def render(segments: list[Segment]) -> str:
-    """The list, one segment a line."""
+    """The list, with one segment per line."""
     rows = [json.dumps(_row(item), ensure_ascii=False) for item in by_session(segments)]
     lines = ",\n".join("  " + row for row in rows)
     return f"[\n{lines}\n]\n" if lines else "[]\n"
@@ -62,11 +61,11 @@ def _row(item: Segment) -> dict[str, Any]:
 
 
 def parse(text: str, file: str, session: str) -> list[Segment]:
-    """The segments; `session` is that of entries that name none; other keys are ignored.
+    """Reads the segments; `session` is for entries that name none.
 
-    So is `confidence`, which follows from `word_confidences`. An entry without a speaker whose
-    text is a tag such as [Silence] is left out, with a warning. Where no entry has a speaker,
-    texts may begin with one, as in subtitles.
+    Unknown keys and `confidence`, which follows from `word_confidences`, are ignored. An entry
+    without a speaker whose text is a tag such as [Silence] is dropped with a warning. If no entry
+    has a speaker, texts may begin with one, as in subtitles.
     """
     rows = _lines(text, file) if file.lower().endswith(".jsonl") else _entries(text, file)
     segments, silent, has_speakers = [], [], False
@@ -79,30 +78,32 @@ def parse(text: str, file: str, session: str) -> list[Segment]:
             segments.append(_segment(row, values, where, session))
     if silent:
         log.warning(
-            "%s: %d entries without a speaker hold only a tag such as [Silence] and are left out",
+            "%s: dropped %d entries without a speaker whose text is a tag such as [Silence]",
             *(silent[0], len(silent)),
         )
     if has_speakers or any(item.word_confidences is not None for item in segments):
         return segments
     found = split_speakers([item.words for item in segments], file)
     return [
-        item if one.speaker is None else replace(item, speaker=one.speaker, words=one.words)
-        for item, (one,) in zip(segments, found, strict=True)
+        item if part.speaker is None else replace(item, speaker=part.speaker, words=part.words)
+        for item, (part,) in zip(segments, found, strict=True)
     ]
 
 
 def _entries(text: str, file: str) -> Iterator[tuple[str, Any]]:
-    """("FILE, entry N", entry) of every entry of a JSON list."""
+    """Yields ("FILE, entry N", entry) for each entry of a JSON list."""
     value = _json(text, file)
     lists = [value] if isinstance(value, list) else list(_segment_lists(value))
     if len(lists) != 1:
-        raise InputError(f"{file}: wants a JSON list of segments, or an object with one `segments`")
+        raise InputError(
+            f"{file}: must be a JSON list of segments, or an object with one list `segments`"
+        )
     for number, row in enumerate(lists[0], 1):
         yield f"{file}, entry {number}", row
 
 
 def _lines(text: str, file: str) -> Iterator[tuple[str, Any]]:
-    """("FILE, line N", entry) of every line that is not empty."""
+    """Yields ("FILE, line N", entry) for each line that is not empty."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             where = f"{file}, line {number}"
@@ -112,12 +113,12 @@ def _lines(text: str, file: str) -> Iterator[tuple[str, Any]]:
 def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
+    except (ValueError, RecursionError) as error:  # includes numbers with thousands of digits
         raise InputError(f"{where}: is not JSON: {error}; SegLST is a JSON list") from error
 
 
 def _segment_lists(value: Any) -> Iterator[list[Any]]:
-    """The lists called `segments` in an object, or in objects inside it."""
+    """Yields the lists named `segments` in an object and the objects inside it."""
     for key, inner in value.items() if isinstance(value, dict) else ():
         if key == "segments" and isinstance(inner, list):
             yield inner
@@ -126,23 +127,24 @@ def _segment_lists(value: Any) -> Iterator[list[Any]]:
 
 
 def _values(row: Any, where: str) -> dict[str, Any]:
-    """The values of an entry by the keys of `_KEYS`, None where it has none.
+    """The values of an entry by the keys of `_KEYS`; None if missing.
 
-    Raises `InputError` for what is no entry.
+    Raises:
+        InputError: `row` is not an entry.
     """
     if not isinstance(row, dict):
-        raise InputError(f"{where}: wants an object with start_time, end_time, speaker, words")
-    own = {re.sub("[^a-z]", "", name.lower()): value for name, value in row.items()}
-    words = own.get("words")
+        raise InputError(f"{where}: must be an object with start_time, end_time, speaker, words")
+    fields = {re.sub("[^a-z]", "", name.lower()): value for name, value in row.items()}
+    words = fields.get("words")
     if isinstance(words, list) and (not words or isinstance(words[0], dict)):
-        del own["words"]  # of WhisperX: each word with its times; the text stands beside them
+        del fields["words"]  # WhisperX: word times, beside "text"
     values = {
-        key: next((own[name] for name in names if own.get(name) is not None), None)
+        key: next((fields[name] for name in names if fields.get(name) is not None), None)
         for key, names in _KEYS.items()
     }
     if "start_time" not in row and None in (values["start"], values["end"], values["words"]):
         raise InputError(
-            f"{where}: wants an object with speaker, start, end, text and perhaps gender, session"
+            f"{where}: must be an object with speaker, start, end, text, optionally gender, session"
         )
     return values
 
@@ -152,7 +154,7 @@ def _segment(row: dict[str, Any], values: dict[str, Any], where: str, session: s
     if "start_time" not in row:
         gender = gender_of(gender, where)
     elif gender is not None and gender not in GENDERS:
-        raise InputError(f"{where}: gender is {gender!r}; wants one of {', '.join(GENDERS)}")
+        raise InputError(f"{where}: gender must be one of {', '.join(GENDERS)}, got {gender!r}")
     item = segment(
         where,
         session if values["session"] is None else str(values["session"]),
@@ -162,13 +164,17 @@ def _segment(row: dict[str, Any], values: dict[str, Any], where: str, session: s
         _words(values),
     )
     item = replace(item, gender=gender or "u")
-    sure = row.get("word_confidences")
-    if sure is None:
+    confidences = row.get("word_confidences")
+    if confidences is None:
         return item
-    if not isinstance(sure, list) or not all(isinstance(one, (int, float)) for one in sure):
-        raise InputError(f"{where}: word_confidences is {sure!r}; wants a list of numbers")
+    if not isinstance(confidences, list) or not all(
+        isinstance(v, (int, float)) for v in confidences
+    ):
+        raise InputError(
+            f"{where}: word_confidences must be a list of numbers, got {confidences!r}"
+        )
     try:
-        return replace(item, word_confidences=tuple(map(float, sure)))
+        return replace(item, word_confidences=tuple(map(float, confidences)))
     except (ValueError, OverflowError) as error:
         raise InputError(f"{where}: word_confidences: {error}; correct or remove them") from error
 
@@ -179,10 +185,10 @@ def _words(values: dict[str, Any]) -> str:
 
 
 def _time(value: Any, key: str, where: str) -> float:
-    """The number `value`; as CHiME writes it, it may be a string."""
+    """`value` as seconds; it may be a string, as in CHiME."""
     try:
         if isinstance(value, (int, float, str)) and math.isfinite(time := float(value)):
             return time
     except (ValueError, OverflowError):
-        pass  # a string or an integer that is no float is refused as any other value is
-    raise InputError(f"{where}: {key} is {value!r}; wants seconds")
+        pass  # falls through to the error
+    raise InputError(f"{where}: {key} must be seconds, got {value!r}")

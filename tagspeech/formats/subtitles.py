@@ -1,13 +1,12 @@
-"""SRT and WebVTT: subtitles of one session, times in milliseconds, no gender, no zero duration.
+"""SRT and WebVTT: subtitles of one session, without gender and zero duration.
 
-    srt   cue text `speaker: words`, or `[speaker]: words` in all cues where a name would not be
-          read back from the plain form. A colon or bracket in a name is written %3A, %5B, %5D
+    srt   cue text `speaker: words`, or `[speaker]: words` in all cues if a name could not be read
+          back otherwise. Colons and brackets in names are escaped as %3A, %5B, %5D
     vtt   cue text `<v speaker>words` with `&`, `<`, `>` escaped
-White space in names other than a plain space inside is written %XX in both.
 
-In files from elsewhere both formats are read alike. A speaker is a voice (`<v Name>`) or, in a file
-without voices, a prefix as in `tagspeech.formats.prefixes`; without either it is "?". Markup such
-as <i> and {\\an8} is no word.
+In both, white space in names is escaped as %XX, except for single inner spaces. When reading, the
+speaker is the voice (`<v Name>`) or, in a file without voices, a prefix (see
+`tagspeech.formats.prefixes`), otherwise "?". Markup such as <i> and {\\an8} is removed.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _KNOWN_TAG = re.compile(
 )
 _OVERRIDE = re.compile(r"\{\\[^{}]*\}")  # of Advanced SubStation, such as {\an8}
 _ENTITY = re.compile(r"&(?:#[0-9]+|#x[0-9a-f]+|[a-z][a-z0-9]*);", re.I)
-_REMEDY = "; --subtitle-speakers prefix or none decides otherwise"
+_REMEDY = "; change this with --subtitle-speakers prefix or none"
 
 
 def render_srt(segments: list[Segment]) -> str:
@@ -55,7 +54,7 @@ def render_srt(segments: list[Segment]) -> str:
 
 
 def parse_srt(text: str, file: str, session: str, speakers: str = "auto") -> list[Segment]:
-    """One segment a cue, or a speaker of it; `speakers` is one of `prefixes.MODES`."""
+    """A segment for each cue and speaker; `speakers` is one of `prefixes.MODES`."""
     cues = read_cues(text, file, is_vtt=False)
     return _segments(cues, _plain_srt, _UNSAFE_SRT, file, session, speakers)
 
@@ -72,9 +71,9 @@ def render_vtt(segments: list[Segment]) -> str:
 
 
 def parse_vtt(text: str, file: str, session: str, speakers: str = "auto") -> list[Segment]:
-    """One segment a cue, or a speaker of it; `speakers` is one of `prefixes.MODES`."""
+    """A segment for each cue and speaker; `speakers` is one of `prefixes.MODES`."""
     if not text.startswith("WEBVTT"):
-        raise InputError(f"{file}, line 1: wants WEBVTT; is it another format?")
+        raise InputError(f"{file}, line 1: must begin with WEBVTT; is it another format?")
     cues = read_cues(text, file, is_vtt=True)
     return _segments(cues, _plain_vtt, _UNSAFE_VTT, file, session, speakers)
 
@@ -87,30 +86,29 @@ def _segments(
     session: str,
     speakers: str,
 ) -> list[Segment]:
-    """What is said in the cues. Where the file has voices, `speakers` must be "prefix" for prefixes
-    to count too, in cues without a voice."""
+    """The segments of the cues. In a file with voices, prefixes count only with "prefix"."""
     cues = without_repeats(cues, file)
     parts = [_voices(cue.lines, plain) for cue in cues]
-    silent = [place for place, own in enumerate(parts) if own[0].speaker is None]
-    if speakers != "auto" or len(silent) == len(cues):
-        texts = [parts[place][0].words for place in silent]
+    voiceless = [place for place, spoken in enumerate(parts) if spoken[0].speaker is None]
+    if speakers != "auto" or len(voiceless) == len(cues):
+        texts = [parts[place][0].words for place in voiceless]
         found = split_speakers(texts, file, speakers, _REMEDY)
-        for place, own in zip(silent, found, strict=True):
-            parts[place] = [*own, *parts[place][1:]]
+        for place, spoken in zip(voiceless, found, strict=True):
+            parts[place] = [*spoken, *parts[place][1:]]
     return [
         segment(
             cue.where,
             session,
-            UNKNOWN_SPEAKER if one.speaker is None else decode_name(one.speaker, unsafe),
-            *(cue.start, cue.end, one.words),
+            UNKNOWN_SPEAKER if part.speaker is None else decode_name(part.speaker, unsafe),
+            *(cue.start, cue.end, part.words),
         )
-        for cue, own in zip(cues, parts, strict=True)
-        for one in own
+        for cue, spoken in zip(cues, parts, strict=True)
+        for part in spoken
     ]
 
 
 def _voices(lines: Sequence[str], plain: Callable[[str], str]) -> list[Spoken]:
-    """What each voice of a cue says, first what is said before any, by None."""
+    """The words of each voice of a cue, preceded by words without a voice (speaker None)."""
     before, *voices = _VOICE.split("\n".join(lines))
     spoken = [
         Spoken(unescape(name or ""), plain(words))
@@ -121,12 +119,12 @@ def _voices(lines: Sequence[str], plain: Callable[[str], str]) -> list[Spoken]:
 
 
 def _plain_vtt(text: str) -> str:
-    """The text without markup and empty lines; every tag is markup."""
+    """Removes markup (any tag) and empty lines."""
     return _trimmed(unescape(_OVERRIDE.sub("", _TAG.sub("", _BREAK.sub("\n", text)))))
 
 
 def _plain_srt(text: str) -> str:
-    """The text without markup and empty lines; what players know is markup."""
+    """Removes markup (the tags that players support) and empty lines."""
     text = _OVERRIDE.sub("", _KNOWN_TAG.sub("", _BREAK.sub("\n", text)))
     return _trimmed(_ENTITY.sub(lambda match: unescape(match[0]), text))
 
@@ -136,7 +134,7 @@ def _trimmed(text: str) -> str:
 
 
 def _escape_srt(text: str) -> str:
-    """The text with what would be read as markup or as an entity escaped; SRT itself has none."""
+    """Escapes text that would be read as markup or an entity; SRT itself defines no escapes."""
     text = _ENTITY.sub(lambda match: "&amp;" + match[0][1:], text)
     text = _KNOWN_TAG.sub(lambda match: "&lt;" + match[0][1:], text)
     return text.replace("{\\", "&#123;\\")

@@ -1,4 +1,4 @@
-"""The raw target text of one session as a file: `tagspeech.serialize` with a newline at its end."""
+"""The target text of one session as a file: `tagspeech.serialize` plus a final newline."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ def render(segments: list[Segment]) -> str:
 
 
 def parse(text: str, file: str, session: str) -> list[Segment]:
-    """What parses; every problem is a warning in the log.
+    """Reads as many segments as can be parsed and logs each problem as a warning.
 
-    Raises `InputError` where nothing parses although something is wrong.
+    Raises:
+        InputError: The text has problems and no segment.
     """
     parsed = parse_target(text, session)
     if parsed.malformed and not parsed.segments:

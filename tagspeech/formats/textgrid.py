@@ -1,8 +1,9 @@
-"""Praat's TextGrid (long text format): one interval tier a speaker of one session, no gender.
+"""Praat's TextGrid: an interval tier for each speaker of one session, without gender.
 
-A segment without words has the label " ", since to Praat an empty label is silence. Segments of
-one speaker that overlap go to further tiers, `speaker (2)`, `speaker (3)`; where a speaker's own
-name ends so, its parenthesis is written %28. Read are the long and the short text format.
+A segment without words has the label " ", since an empty label is silence in Praat. Overlapping
+segments of one speaker are written to further tiers, `speaker (2)`, `speaker (3)`; the parenthesis
+of a speaker's name that ends this way is escaped as %28. Writes the long text format; reads the
+long and the short one.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ Interval = tuple[int, int, str]  # start and end in milliseconds, label
 
 
 def render(segments: list[Segment]) -> str:
-    """The grid. Raises `InputError` for several sessions."""
+    """The grid of the segments. Raises `InputError` for several sessions."""
     one_session(segments, "textgrid")
     return render_tiers(_tiers(segments))
 
 
 def render_tiers(tiers: Mapping[str, Sequence[Interval]]) -> str:
-    """The grid of named tiers, the labelled intervals of each in order of time."""
-    # Praat wants a grid that lasts: an empty one lasts a second.
+    """The grid of named tiers, whose labelled intervals are in order of time."""
+    # Praat needs a grid of positive duration: an empty grid lasts a second.
     last = max((tier[-1][1] for tier in tiers.values()), default=1000)
     lines = [
         'File type = "ooTextFile"',
@@ -71,10 +72,10 @@ def render_tiers(tiers: Mapping[str, Sequence[Interval]]) -> str:
 
 
 def parse(text: str, file: str, session: str) -> list[Segment]:
-    """The labelled intervals of all interval tiers; point tiers are skipped with a warning."""
+    """Reads the labelled intervals of all interval tiers; skips point tiers with a warning."""
     tokens = _Tokens(text, file)
     if [tokens.text(), tokens.text()] != ["ooTextFile", "TextGrid"]:
-        raise InputError(f"{file}, line 1: wants the text format of Praat's TextGrid")
+        raise InputError(f"{file}, line 1: must be in the text format of Praat's TextGrid")
     tokens.skip_times()
     found: list[tuple[str, str, float, float, str]] = []
     names: set[str] = set()
@@ -89,7 +90,7 @@ def parse(text: str, file: str, session: str) -> list[Segment]:
             if label and kind == "IntervalTier":
                 found.append((where, name, start, end, label))
         if kind != "IntervalTier":
-            logging.warning("%s: tier %r has points, not intervals: skipped", file, name)
+            logging.warning("%s: skipped tier %r, which has points, not intervals", file, name)
     return [
         segment(where, session, _speaker(name, names), start, end, label)
         for where, name, start, end, label in found
@@ -97,7 +98,7 @@ def parse(text: str, file: str, session: str) -> list[Segment]:
 
 
 def _tiers(segments: list[Segment]) -> dict[str, list[Interval]]:
-    """Tiers by name, in order of the speakers' first appearance; no tier overlaps itself."""
+    """Tiers without overlaps by name, in order of the speakers' first appearance."""
     speakers: dict[str, list[list[Interval]]] = {}
     for item in by_start(segments):
         start, end = milliseconds(item)
@@ -114,7 +115,7 @@ def _tiers(segments: list[Segment]) -> dict[str, list[Interval]]:
 
 
 def _with_silence(tier: Sequence[Interval], last: int) -> list[Interval]:
-    """The tier with its gaps filled by intervals without label, from 0 to `last`."""
+    """The tier from 0 to `last`, with gaps filled by intervals without a label."""
     filled, now = [], 0
     for start, end, label in [*tier, (last, last, "")]:
         if now < start:
@@ -126,7 +127,7 @@ def _with_silence(tier: Sequence[Interval], last: int) -> list[Interval]:
 
 
 def _speaker(name: str, names: set[str]) -> str:
-    """Whose tier it is: a further tier counts as one only where the first one is there."""
+    """The speaker of a tier. `name (2)` is a further tier only if the tier `name` exists."""
     match = _FURTHER_TIER.fullmatch(name)
     return decode_name(match[1] if match and match[1] in names else name, _UNSAFE)
 
@@ -138,8 +139,8 @@ def _quote(text: str) -> str:
 class _Tokens:
     """The texts and numbers of a TextGrid in order.
 
-    As for Praat itself, everything else (`xmin =`, `item [1]:`, <exists>) is decoration, which
-    is why one reader serves the long and the short format.
+    Everything else (`xmin =`, `item [1]:`, <exists>) is ignored, as in Praat, so this reads both
+    the long and the short format.
     """
 
     def __init__(self, text: str, file: str) -> None:
@@ -153,13 +154,13 @@ class _Tokens:
 
     @property
     def where(self) -> str:
-        """Where the last token stands."""
+        """The file and line of the last token."""
         return f"{self._file}, line {self._line}"
 
-    def _next(self, wanted: str) -> re.Match[str]:
+    def _next(self, expected: str) -> re.Match[str]:
         match = next(self._matches, None)
         if match is None:
-            raise InputError(f"{self._file}: ends where {wanted} should follow; is it cut off?")
+            raise InputError(f"{self._file}: ends where {expected} must follow; is it cut off?")
         self._line += self._text.count("\n", self._place, match.start())
         self._place = match.start()
         return match
@@ -168,7 +169,7 @@ class _Tokens:
         """The next token, which must be a text in quotes."""
         match = self._next("a text")
         if match[1] is None:
-            raise InputError(f"{self.where}: wants a text in quotes, not {match[2]}")
+            raise InputError(f"{self.where}: must be a text in quotes, got {match[2]}")
         return match[1].replace('""', '"')
 
     def number(self) -> float:
@@ -177,16 +178,16 @@ class _Tokens:
         try:
             return float(match[2] or "")
         except ValueError as error:
-            raise InputError(f"{self.where}: wants a number, not {match[0]}") from error
+            raise InputError(f"{self.where}: must be a number, got {match[0]}") from error
 
     def count(self) -> int:
         """The next token, which must be a whole number."""
         number = self.number()
         if not number.is_integer():
-            raise InputError(f"{self.where}: wants a whole number, not {number}")
+            raise InputError(f"{self.where}: must be a whole number, got {number}")
         return int(number)
 
     def skip_times(self) -> None:
-        """Leaves out xmin and xmax of a grid or a tier: the intervals have their own."""
+        """Skips xmin and xmax of a grid or a tier, which the intervals make redundant."""
         self.number()
         self.number()

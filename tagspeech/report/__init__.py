@@ -1,1 +1,1 @@
-"""Results for people: results.json, tables, the page, examples, plots, ablations."""
+"""Presents results: results.json, tables, the HTML page, examples, plots, ablations."""

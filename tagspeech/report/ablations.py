@@ -1,7 +1,7 @@
-"""Tables of ablations: what variants of one configuration score, beside the paper's figures.
+"""Ablation tables: scores of configuration variants beside the results of the paper.
 
-local/ablations/tables.yaml   which tables there are, of which variants
-EXP/VARIANT/seed-N           the experiment of a cell, trained and scored by ./run.sh
+local/ablations/tables.yaml  the tables and their variants
+EXP/VARIANT/seed-N           the experiment of a variant and seed, run by ./run.sh
 RESULTS.md                   each table between <!-- ablations:NAME:begin --> and ...:end -->
 """
 
@@ -20,11 +20,11 @@ from tagspeech.config_file import from_tree
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json, read_text, write_text
 from tagspeech.report.examples import percent, read_scores
-from tagspeech.report.plots import KIND_COLOURS, STYLE, WIDTH, save_figure
+from tagspeech.report.plots import KIND_COLOURS, STYLE, WIDTH, save_figure, stack_der
 
 ALL = "all"
 SCORES = "tagspeech/greedy/scores.json"
-ENCODERS = "sot"  # of the variants that name no others
+ENCODERS = "sot"  # default encoders of a variant
 KINDS = {"missed": "missed", "false_alarm": "false alarm", "confusion": "confusion"}
 REGIONS = {"der_overlap": "DER, overlapped", "der_nonoverlap": "DER, not overlapped"}
 SPLIT_RATES = {"der": "DER", "cpwer": "cpWER"}
@@ -35,7 +35,7 @@ Scores = Mapping[str, Any]  # the content of scores.json
 
 @dataclass(frozen=True)
 class Paper:
-    """Figures of the paper in percent; None: not known here."""
+    """Results of the paper in percent; None: not reported."""
 
     der: float | None = None
     cpwer: float | None = None
@@ -59,18 +59,18 @@ class TableRow:
 
     label: str
     variant: str
-    encoders: str = ENCODERS  # variants of one name share what stages 3 to 5 make
+    encoders: str = ENCODERS  # variants with the same name share the results of stages 3 to 5
     paper: Paper = field(default_factory=Paper)
 
 
 @dataclass(frozen=True)
 class Table:
-    """One ablation."""
+    """The table of one ablation."""
 
     name: str
     title: str
     rows: tuple[TableRow, ...]
-    found: str  # by the paper, in words
+    found: str  # the finding of the paper
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class _Tables:
 
 
 def read_tables(path: Path, wanted: str = ALL) -> list[Table]:
-    """The tables of a file, or the one that is `wanted`. Raises `InputError` for an unknown one."""
+    """Reads all tables of a file, or the table `wanted`. Raises `InputError` if it is unknown."""
     try:
         tree = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
@@ -87,15 +87,12 @@ def read_tables(path: Path, wanted: str = ALL) -> list[Table]:
     tables = from_tree(_Tables, {"tables": tree}, str(path)).tables
     names = [table.name for table in tables]
     if wanted not in (ALL, *names):
-        raise InputError(f"--table {wanted}: {path} has {', '.join(names)}; or say {ALL}")
+        raise InputError(f"--table {wanted}: must be one of {', '.join([*names, ALL])} ({path})")
     return [table for table in tables if wanted in (ALL, table.name)]
 
 
 def cells(tables: Sequence[Table], seeds: int) -> list[tuple[str, int, str]]:
-    """Variant, seed and encoders of each experiment, once: tables share variants.
-
-    The first seed of all variants comes first.
-    """
+    """The distinct (variant, seed, encoders) of all tables, sorted by seed, then variant."""
     rows = [row for table in tables for row in table.rows]
     found = {(row.variant, seed, row.encoders) for row in rows for seed in range(1, seeds + 1)}
     order = [row.variant for row in rows]
@@ -105,12 +102,13 @@ def cells(tables: Sequence[Table], seeds: int) -> list[tuple[str, int, str]]:
 def write_tables(
     tables: Sequence[Table], seeds: int, experiments: Path, results: Path, command: str
 ) -> None:
-    """Fills the tables in the Markdown file `results` with what is scored below `experiments`.
+    """Updates the tables in the Markdown file `results` with the scores below `experiments`.
 
-    A dash stands where nothing is scored yet. A table without markers gets them at the end of the
-    file. Beside it lies a plot of each table's DER, `ablations-NAME.svg`.
+    Missing scores are dashes. A table without markers is appended to the file. A plot of each
+    table's DER is written beside the file, `ablations-NAME.svg`.
 
-    Raises `InputError` for a table with a beginning and no end.
+    Raises:
+        InputError: A table has a begin marker without an end marker.
     """
     text = read_text(results) if results.exists() else ""
     for table in tables:
@@ -128,29 +126,29 @@ def write_tables(
 
 
 def _read(folder: Path, seeds: Sequence[int]) -> list[Scores]:
-    """The scores of a variant, of those seeds that are scored."""
+    """The scores of a variant for all seeds that have any."""
     paths = [folder / f"seed-{seed}" / SCORES for seed in seeds]
     return [read_scores(path) | _origin(path) for path in paths if path.exists()]
 
 
 def _origin(path: Path) -> dict[str, str]:
-    """The commit that a cell ran at, once its report is written."""
+    """The commit of an experiment, if its report exists."""
     results = path.parents[2] / "results.json"
     return {"commit": read_json(results)["commit"]} if results.exists() else {}
 
 
 def render(table: Table, scored: Mapping[str, Sequence[Scores]], command: str) -> str:
-    """A table and what it splits into, as Markdown; `scored` has the scores of each row's seeds."""
+    """A table and its breakdowns as Markdown; `scored` has each row's scores, one per seed."""
     with_paper = {name for row in table.rows for name in COLUMNS if getattr(row.paper, name)}
     head = [table.title, "seeds"]
     for name, title in COLUMNS.items():
         head += [title, "paper"] if name in with_paper else [title]
     lines = [head]
     for row in table.rows:
-        own = scored[row.label]
-        line = [row.label, str(len(own))]
+        runs = scored[row.label]
+        line = [row.label, str(len(runs))]
         for name in COLUMNS:
-            line.append(spread([_rate(one["overall"], name) for one in own]))
+            line.append(spread([_rate(scores["overall"], name) for scores in runs]))
             if name in with_paper:
                 figure = getattr(row.paper, name)
                 line.append("-" if figure is None else f"{figure:.2f}")
@@ -163,42 +161,41 @@ def render(table: Table, scored: Mapping[str, Sequence[Scores]], command: str) -
 
 
 def _origins(scored: Mapping[str, Sequence[Scores]], command: str) -> str:
-    """Where the figures come from: command, commits, test set."""
-    known = [one for own in scored.values() for one in own]
+    """The provenance of the scores: command, commits, test set."""
+    known = [scores for runs in scored.values() for scores in runs]
     if not known:
         return f"`{command}`: not run yet."
-    commits = ", ".join(sorted({one["commit"] for one in known if "commit" in one})) or "unknown"
-    sessions = ", ".join(sorted({str(one["overall"]["sessions"]) for one in known}))
+    commits = ", ".join(sorted({run["commit"] for run in known if "commit" in run})) or "unknown"
+    sessions = ", ".join(sorted({str(run["overall"]["sessions"]) for run in known}))
     return (
         f"`{command}`, at {commits}; {sessions} test groups, speakers by LLM, collar 0, percent: "
-        "mean over seeds, minimum and maximum in brackets."
+        "the mean over seeds, minimum and maximum in brackets."
     )
 
 
 def _regions(table: Table, scored: Mapping[str, Sequence[Scores]]) -> str:
-    """The parts of DER, and DER where speech is overlapped and where it is not."""
+    """The parts of DER, and DER of overlapped and of non-overlapped speech."""
     lines = [[table.title, *KINDS.values(), *REGIONS.values()]]
     for row in table.rows:
-        overall = [one["overall"] for one in scored[row.label]]
-        parts = [spread([part_of_der(one, kind) for one in overall]) for kind in KINDS]
-        regions = [spread([_rate(one, name) for one in overall]) for name in REGIONS]
+        overall = [scores["overall"] for scores in scored[row.label]]
+        parts = [spread([part_of_der(metrics, kind) for metrics in overall]) for kind in KINDS]
+        regions = [spread([_rate(metrics, name) for metrics in overall]) for name in REGIONS]
         lines.append([row.label, *parts, *regions])
     return markdown(lines)
 
 
 def _split(table: Table, scored: Mapping[str, Sequence[Scores]], key: str, title: str) -> str:
-    """DER and cpWER within each range of duration or number of speakers."""
+    """DER and cpWER by range of duration or number of speakers."""
     ranges: dict[str, int] = {}
-    for own in scored.values():
-        for one in own:
-            ranges |= {name: part["sessions"] for name, part in one[key].items()}
+    for scores in (scores for runs in scored.values() for scores in runs):
+        ranges |= {name: part["sessions"] for name, part in scores[key].items()}
     heads = [f"{rate} {name}" for rate in SPLIT_RATES.values() for name in ranges]
     lines = [[table.title, *heads]]
     for row in table.rows:
         line = [row.label]
         for rate in SPLIT_RATES:
             for name in ranges:
-                parts = [one[key][name] for one in scored[row.label] if name in one[key]]
+                parts = [run[key][name] for run in scored[row.label] if name in run[key]]
                 line.append(spread([_rate(part, rate) for part in parts]))
         lines.append(line)
     groups = ", ".join(f"{name}: {count}" for name, count in ranges.items())
@@ -211,20 +208,20 @@ def _rate(metrics: Mapping[str, Any], name: str) -> float | None:
 
 
 def part_of_der(metrics: Mapping[str, Any], kind: str) -> float | None:
-    """Missed speech, false alarm or confusion as a share of the speech scored."""
+    """Missed speech, false alarm or confusion as a fraction of the scored speech."""
     der = metrics["der"]
     share: float | None = der[kind] / der["scored"] if der["scored"] else None
     return share
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Of the values that are known; None: of none."""
+    """The mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
 def spread(values: Sequence[float | None]) -> str:
-    """The mean in percent; of several values also the least and the greatest."""
+    """The mean in percent; minimum and maximum are added for several values."""
     known = [value for value in values if value is not None]
     text = percent(mean(known))
     if len(known) < 2:
@@ -233,40 +230,37 @@ def spread(values: Sequence[float | None]) -> str:
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table, its heads first."""
+    """A Markdown table; the first line has the heads."""
     head, *others = (f"| {' | '.join(line)} |" for line in lines)
     return "\n".join([head, "| " + " | ".join("---" for _ in lines[0]) + " |", *others])
 
 
 def _replace(text: str, table: Table, block: str, where: Path) -> str:
-    """`text` with the block between the table's markers, which are added where there are none."""
+    """Puts `block` between the table's markers in `text`, which are added if missing."""
     begin, end = (f"<!-- ablations:{table.name}:{side} -->" for side in ("begin", "end"))
     if begin not in text:
         text += f"\n## Ablation: {table.title}\n\n{begin}\n{end}\n"
     before, _, rest = text.partition(begin)
     if end not in rest:
-        raise InputError(f"{where}: has {begin} and behind it no {end}")
+        raise InputError(f"{where}: has {begin} but no {end} after it")
     return f"{before}{begin}\n{block}{end}{rest.partition(end)[2]}"
 
 
 def write_stacked(path: Path, title: str, scored: Mapping[str, Sequence[Scores]]) -> None:
-    """Writes an SVG; a row without scores has no bar. Of several seeds it shows the mean."""
+    """Writes the figure of `stacked` as SVG."""
     with rc_context(STYLE), atomic_path(path) as temporary:
         save_figure(stacked(title, scored), temporary, "svg")
 
 
 def stacked(title: str, scored: Mapping[str, Sequence[Scores]]) -> Figure:
-    """Missed speech, false alarm and confusion in percent of the speech scored."""
+    """The parts of DER of each row, mean over seeds; a row without scores has no bar."""
     figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
-    axes = figure.add_subplot()
-    for place, own in enumerate(scored.values()):
-        bottom = 0.0
-        for kind, colour in KIND_COLOURS.items():
-            height = 100 * (mean([part_of_der(one["overall"], kind) for one in own]) or 0.0)
-            label = kind.replace("_", " ") if place == 0 else None
-            axes.bar(place, height, 0.6, bottom=bottom, color=colour, label=label)
-            bottom += height
-    axes.set_xticks(range(len(scored)), [name.replace(", ", ",\n") for name in scored])
-    axes.set(xlabel=title, ylabel="DER (%)")
-    figure.legend(loc="outside upper center", ncols=len(KIND_COLOURS), frameon=False)
+    bars = {
+        name.replace(", ", ",\n"): {
+            kind: mean([part_of_der(scores["overall"], kind) for scores in runs]) or 0.0
+            for kind in KIND_COLOURS
+        }
+        for name, runs in scored.items()
+    }
+    stack_der(figure, bars).set_xlabel(title)
     return figure

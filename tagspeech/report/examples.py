@@ -1,4 +1,4 @@
-"""Sessions to look at and to listen to: outputs beside their references, and their audio."""
+"""Example sessions: hypothesis, reference and audio."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from tagspeech.segments import Segment, by_time, composed
 
 
 def choose_examples(sessions: Mapping[str, Mapping[str, Any]], count: int = 3) -> list[str]:
-    """`count` sessions from the lowest cpWER to the highest: of three the best, median and worst.
+    """Chooses `count` sessions evenly from lowest to highest cpWER: best, median, worst of three.
 
-    `sessions` is that of the scores. Sessions of equal cpWER are taken in order of name, so the
-    choice is always the same.
+    `sessions` is that of the scores. Ties are broken by name.
     """
     rated = [name for name in sessions if sessions[name]["cpwer"]["error_rate"] is not None]
     rated.sort(key=lambda name: (sessions[name]["cpwer"]["error_rate"], name))
@@ -25,12 +24,12 @@ def choose_examples(sessions: Mapping[str, Mapping[str, Any]], count: int = 3) -
 
 
 def render_example(name: str, ref: Sequence[Segment], hyp: Sequence[Segment]) -> str:
-    """One session: the hypothesis under its reference."""
+    """A session's reference, followed by its hypothesis."""
     parts = []
     for side, segments in (("ref", ref), ("hyp", hyp)):
-        own = by_time([segment for segment in segments if segment.session == name])
         rows = [
-            (side, f"{s.start:.2f}-{s.end:.2f}", f"{s.speaker} ({s.gender})", s.words) for s in own
+            (side, f"{s.start:.2f}-{s.end:.2f}", f"{s.speaker} ({s.gender})", s.words)
+            for s in by_time([segment for segment in segments if segment.session == name])
         ]
         parts.append(columns(rows or [(side, "", "nothing", "")]))
     return "\n".join(parts)
@@ -42,7 +41,7 @@ def render_examples(
     sessions: Mapping[str, Mapping[str, Any]],
     count: int = 3,
 ) -> str:
-    """The sessions of `choose_examples`, each under its name and cpWER."""
+    """The sessions of `choose_examples`, each with its name and cpWER."""
     return "\n\n".join(
         f"{name}: cpWER {percent(sessions[name]['cpwer']['error_rate'])} %\n"
         f"{render_example(name, ref, hyp)}"
@@ -53,13 +52,15 @@ def render_examples(
 def write_examples(
     scores_path: Path, groups_path: Path, ref_path: Path, hyp_path: Path, output: Path
 ) -> None:
-    """`tagspeech examples`: the sessions of `choose_examples` as a folder to listen to.
+    """Writes the sessions of `choose_examples` to a folder (`tagspeech examples`).
 
-    It has the audio of each, NAME.flac, and a README.md. An older folder is replaced.
+    The folder has the audio of each session, NAME.flac, and a README.md. An existing one is
+    replaced.
 
-    Raises `InputError` if a session has no group in `groups_path`.
+    Raises:
+        InputError: A session has no group in `groups_path`.
     """
-    from tagspeech.data.batches import read_groups  # loads torch, which the report does without
+    from tagspeech.data.batches import read_groups  # imports torch
 
     sessions = read_scores(scores_path)["sessions"]
     chosen = choose_examples(sessions)
@@ -69,7 +70,7 @@ def write_examples(
         raise InputError(f"{groups_path}: has no group {missing[0]}, which {scores_path} has")
     ref, hyp = formats.read(ref_path), formats.read(hyp_path)
     parts = [
-        "# Three sessions to listen to\n\n"
+        "# Three example sessions\n\n"
         "The test sessions with the lowest, the median and the highest cpWER.\n"
     ]
     with atomic_path(output) as temporary:
@@ -85,21 +86,21 @@ def write_examples(
 
 
 def read_scores(path: str | Path) -> dict[str, Any]:
-    """The content of scores.json. Raises `InputError` if that is not what it is."""
+    """The content of scores.json. Raises `InputError` if the file has no scores."""
     scores = read_json(path)
     if not isinstance(scores, dict) or not {"overall", "sessions"} <= scores.keys():
-        raise InputError(f"{path}: has no scores; write it by `tagspeech score --output`")
+        raise InputError(f"{path}: has no scores; write it with `tagspeech score --output`")
     return scores
 
 
 def percent(fraction: float | None) -> str:
-    """One decimal; a dash where there was no reference to divide by."""
+    """A fraction in percent with one decimal; a dash for None."""
     return "-" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows as lines: the second column, of figures, to the right, the others to the left."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    """Aligns rows in columns: the second, which has numbers, to the right, others to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
         cells = [

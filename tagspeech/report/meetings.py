@@ -1,10 +1,10 @@
-"""Whole meetings of a corpus, decoded and scored: what cutting and linking each cost.
+"""Decodes and scores whole meetings of a corpus, and measures the cost of cutting and linking.
 
-    groups   oracle utterance groups, each scored for itself: nothing to link
-    linked   the same output, speakers linked over each meeting
-    whole    each recording as a user has it: windows of our own, speakers linked
+    groups   oracle utterance groups, each scored separately
+    linked   the same output with speakers linked over each meeting
+    whole    recordings cut into windows as in `tagspeech transcribe`, with speakers linked
 
-From `groups` to `linked` is the cost of linking, from `linked` to `whole` that of cutting.
+The step from `groups` to `linked` is the cost of linking, from `linked` to `whole` of cutting.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ROWS = "groups", "linked", "whole"
 
 
 @dataclass
-class _Row:
+class _Sides:
     """Reference and hypothesis of a row of the table."""
 
     ref: list[Segment] = field(default_factory=list)
@@ -65,19 +65,24 @@ def evaluate_meetings(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Decodes and scores the recordings of PATH_{recordings,supervisions}.jsonl.gz; prints a table.
+    """Decodes and scores the recordings of a manifest and prints a table.
 
-    manifests  that PATH
-    config     `language` and `decode` of it
-    max_pause  of the oracle groups, as stage 2 makes them; they hold the reference, without what
-               is unusable. Of a recording the mean of all channels is heard that its groups have
-    options    of windows; batches are as large as `decode.max_duration`
+    Writes `ref`, `hyp` and `scores` of each row (suffix `-groups`, `-linked`, none for whole
+    meetings), `results.json` and `report.html`. Journals in `output/heard` make a killed run
+    resumable. The model receives the mean of the channels that the groups of a recording have.
 
-    Writes `ref`, `hyp` and `scores` of each row (`-groups`, `-linked`, none for whole meetings) and
-    `results.json` with the rates of all, and `report.html` to look at and to hear. Journals in
-    `output/heard` let a killed run go on.
+    Args:
+        model_dir: A trained model.
+        manifests: PATH of PATH_{recordings,supervisions}.jsonl.gz.
+        output: A folder.
+        config: `language` and `decode` are used.
+        max_pause: Longest pause within an oracle group in seconds, as in stage 2.
+        options: How to cut windows; `decode.max_duration` sets the batch size.
+        device: As torch names it.
+        dtype: Of the LLM.
 
-    Raises `InputError` where the manifests have no recording, or no usable supervision.
+    Raises:
+        InputError: The manifests have no recording, or no usable supervision.
     """
     groups = _groups(manifests, output, max_pause, config.language)
     model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
@@ -89,9 +94,9 @@ def evaluate_meetings(
         max_duration=config.decode.max_duration,  # a group may be longer than a window
     )
     recognizer = Recognizer(model, options)
-    rows = {name: _Row() for name in ROWS}
-    for own in tqdm(groups, "whole meetings", unit=" meetings"):
-        _evaluate(recognizer, own, output / "heard", rows)
+    rows = {name: _Sides() for name in ROWS}
+    for cuts in tqdm(groups, "whole meetings", unit=" meetings"):
+        _evaluate(recognizer, cuts, output / "heard", rows)
     scores = {}
     for name, row in rows.items():
         suffix = "" if name == "whole" else f"-{name}"
@@ -99,7 +104,7 @@ def evaluate_meetings(
         write(row.hyp, output / f"hyp{suffix}.seglst.json", "seglst")
         scores[name] = score(row.ref, row.hyp, language=config.language, intervals=True)
         write_json(output / f"scores{suffix}.json", scores[name])
-    results = {name: rates_of(one["overall"]) for name, one in scores.items()}
+    results = {name: rates_of(metrics["overall"]) for name, metrics in scores.items()}
     write_json(output / "results.json", results)
     write_page(
         output / "report.html",
@@ -116,41 +121,41 @@ def _groups(manifests: Path, output: Path, max_pause: float, language: str) -> l
     """The oracle groups (cuts) of each recording, in order."""
     split = manifests.name
     recordings = manifests.with_name(f"{split}_recordings.jsonl.gz")
-    names = [one.id for one in read_manifest(recordings)]
+    names = [recording.id for recording in read_manifest(recordings)]
     if not names:
-        raise InputError(f"{recordings}: has no recording; name others (run.sh: --whole NAME)")
+        raise InputError(f"{recordings}: has no recording; name another set (run.sh: --whole NAME)")
     make_groups(
         *(manifests.parent, output / "groups"),
         rejected=output / "rejected.jsonl",
         splits=(split,),
         max_pause=max_pause,
         language=language,
-        max_rejected=1.0,  # stage 2 has judged that
+        max_rejected=1.0,  # already checked in stage 2
     )
     by_recording: dict[str, list[Any]] = defaultdict(list)
     for cut in read_groups(output / "groups" / f"{split}.jsonl.gz"):
         by_recording[cut.recording_id].append(cut)
     for name in names:
         if name not in by_recording:
-            log.warning("%s: has no usable speech; it is not scored", name)
+            log.warning("%s: has no usable speech and is not scored", name)
     return [sorted(cuts, key=lambda cut: cut.start) for cuts in by_recording.values()]
 
 
 def _channels(groups: Sequence[Any]) -> tuple[int, ...]:
-    """All that the groups of a recording have."""
-    own = [[cut.channel] if isinstance(cut.channel, int) else cut.channel for cut in groups]
-    return tuple(sorted({channel for some in own for channel in some}))
+    """The channels that the groups of a recording have."""
+    found = [[cut.channel] if isinstance(cut.channel, int) else cut.channel for cut in groups]
+    return tuple(sorted({channel for channels in found for channel in channels}))
 
 
 def _file(groups: Sequence[Any]) -> str:
-    """That of the first of these channels."""
+    """The audio file of the first of these channels."""
     first = _channels(groups)[0]
     found: str = next(s.source for s in groups[0].recording.sources if first in s.channels)
     return found
 
 
 def _audio(groups: Sequence[Any]) -> RecordingAudio:
-    """The recording of groups in these channels, as far as its audio goes."""
+    """The recording of groups in these channels, cut to the length of its audio."""
     recording = groups[0].recording
     end = audio_end(recording)
     samples = int(end * recording.sampling_rate)
@@ -158,9 +163,9 @@ def _audio(groups: Sequence[Any]) -> RecordingAudio:
 
 
 def _evaluate(
-    recognizer: Recognizer, groups: Sequence[Any], journals: Path, rows: dict[str, _Row]
+    recognizer: Recognizer, groups: Sequence[Any], journals: Path, rows: dict[str, _Sides]
 ) -> None:
-    """Adds one meeting to all rows."""
+    """Adds a meeting to all rows."""
     name, audio, options = groups[0].recording_id, _audio(groups), recognizer.options
     voices = Voices(recognizer.model.config.decode.link_threshold)
     cuts = {round(cut.start, 3): cut for cut in groups}
@@ -185,14 +190,14 @@ def _evaluate(
     rows["linked"].hyp += link(oracle, voices)
     rows["whole"].hyp += by_time(mend(link(join(windows), voices)))
     for cut in groups:
-        own = group_segments(cut)
-        rows["groups"].ref += own
+        segments = group_segments(cut)
+        rows["groups"].ref += segments
         for row in (rows["linked"], rows["whole"]):
-            row.ref += [replace(one.moved(cut.start), session=name) for one in own]
+            row.ref += [replace(segment.moved(cut.start), session=name) for segment in segments]
 
 
 def _table(results: dict[str, dict[str, Any]]) -> str:
-    """In percent, a column for each row of results."""
+    """The table in percent, with a column for each of `ROWS`."""
     names = {**WORD_RATES, **TIME_RATES, "der_collar_025": "DER, collar 0.25 s"}
     names["speaker_count_accuracy"] = "speaker count right"
     rows = [("%", *(TITLES[row] for row in ROWS))]

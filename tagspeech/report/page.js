@@ -1,8 +1,8 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 50, UNSURE = 0.5, COLOURS = ["#9ecbff", "#ffd8a8", "#b2f2bb", "#fcc2d7", "#d0bfff", "#ffec99", "#99e9f2", "#ced4da", "#ffc9c9", "#c0eb75"];
-const LONG = 80; // seconds from which on a session is shown whole at first
-const CLOSEST = 200, CLOSE = 60; // pixels of a second
+const LONG = 80; // longer sessions, in seconds, are shown whole at first
+const CLOSEST = 200, CLOSE = 60; // pixels per second
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 const at = (id) => document.getElementById(id);
 const percent = (rate) => rate === null ? "-" : (100 * rate).toFixed(1) + " %";
@@ -48,14 +48,16 @@ function curve(key, points) {
 
 function wordLine(pair) {
   const line = make("p", { class: "words" });
-  for (const [said, heard] of pair[2]) {
-    if (said === heard) line.append(said, " ");
-    else if (!heard) line.append(make("del", {}, said), " ");
-    else if (!said) line.append(make("ins", {}, heard), " ");
-    else line.append(make("span", { class: "swap" }, make("del", {}, said), make("ins", {}, heard)), " ");
+  for (const [ref, hyp] of pair[2]) {
+    if (ref === hyp) line.append(ref, " ");
+    else if (!hyp) line.append(make("del", {}, ref), " ");
+    else if (!ref) line.append(make("ins", {}, hyp), " ");
+    else line.append(make("span", { class: "swap" }, make("del", {}, ref), make("ins", {}, hyp)), " ");
   }
   return line;
 }
+
+const pairName = (session, [ref, hyp]) => session.ref.length ? `${ref ?? "nobody"}, recognized as ${hyp ?? "nobody"}` : hyp;
 
 function clock(seconds) {
   const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
@@ -68,11 +70,11 @@ function sessionLength(session) {
 }
 
 function segmentButton(side, segment, number, part) {
-  const [speaker, start, end, words, sure, unsure = []] = segment;
-  const known = sure === undefined ? "" : `, ${sure < UNSURE ? "unsure, " : ""}confidence ${sure.toFixed(2)}`;
+  const [speaker, start, end, words, confidence, unsure = []] = segment;
+  const known = confidence === undefined ? "" : `, ${confidence < UNSURE ? "unsure, " : ""}confidence ${confidence.toFixed(2)}`;
   const least = unsure.length ? `; unsure of ${unsure.map(([word, value]) => `${word} ${value.toFixed(2)}`).join(", ")}` : "";
   const label = `${side} ${speaker}, ${start.toFixed(2)} to ${end.toFixed(2)} s: ${words || "no words"}${known}${least}`;
-  const node = make("button", { type: "button", class: sure < UNSURE ? "segment unsure" : "segment", "aria-label": label, title: label, tabindex: "-1",
+  const node = make("button", { type: "button", class: confidence < UNSURE ? "segment unsure" : "segment", "aria-label": label, title: label, tabindex: "-1",
     style: `left: ${part(start)}; width: ${part(end - start)}; background: ${COLOURS[number % COLOURS.length]}` }, words);
   node.dataset.start = start;
   return node;
@@ -90,14 +92,14 @@ function lanes(session, player, length) {
     session.pairs.forEach((pair, number) => {
       const speaker = pair[column];
       if (speaker === null) return;
-      const own = make("div", { class: "track" });
-      for (const one of session[side].filter((s) => s[0] === speaker)) {
-        const segment = segmentButton(side, one, number, part);
-        segment.addEventListener("click", () => player.play(one[1], one[2]));
-        own.append(segment);
+      const lane = make("div", { class: "track" });
+      for (const segment of session[side].filter((s) => s[0] === speaker)) {
+        const button = segmentButton(side, segment, number, part);
+        button.addEventListener("click", () => player.play(segment[1], segment[2]));
+        lane.append(button);
       }
       time.append(make("div", { class: "lane", role: "group", "aria-label": `${side} ${speaker}` },
-        make("span", { class: "name", title: speaker }, `${side} ${speaker}`), own));
+        make("span", { class: "name", title: speaker }, `${side} ${speaker}`), lane));
     });
   }
   const whole = make("div", { class: "lanes", role: "group", "aria-label": `${session.name}: reference above hypothesis` }, time);
@@ -108,9 +110,9 @@ function lanes(session, player, length) {
   return { whole, all, view };
 }
 
-// What is seen of the time: `scale` sets pixels of a second, `by` a factor of them, `to` a second in the middle.
+// The visible part of a session. `scale` sets the pixels per second, `by` multiplies them, `to` centres a time.
 function zoomed(whole, time, ticks, part, length) {
-  const seen = () => { // pixels of a second, seconds from the first to the last that is seen
+  const seen = () => { // pixels per second, width in pixels, first and last visible second
     const pixels = ticks.clientWidth / length || 1, width = whole.clientWidth - time.firstChild.firstChild.offsetWidth;
     return { pixels, width, from: whole.scrollLeft / pixels, until: (whole.scrollLeft + width) / pixels };
   };
@@ -118,7 +120,7 @@ function zoomed(whole, time, ticks, part, length) {
   const watchers = [];
   const draw = () => {
     const { pixels, from, until } = seen();
-    const step = STEPS.find((one) => one * pixels >= 56) ?? STEPS.at(-1);
+    const step = STEPS.find((seconds) => seconds * pixels >= 56) ?? STEPS.at(-1);
     const marks = [];
     for (let t = Math.max(0, Math.floor(from / step) * step); t <= Math.min(length, until); t += step)
       marks.push(make("span", { class: "tick", style: `left: ${part(t)}` }, length > LONG ? clock(t) : `${t} s`));
@@ -147,7 +149,7 @@ function zoomed(whole, time, ticks, part, length) {
   return view;
 }
 
-// Tab stops at one segment of a session only: the first, then that which had the focus last.
+// Only one segment of a session is a tab stop: the first, or the last focused.
 function walkable(whole, all, view) {
   let current = all[0];
   if (current) current.tabIndex = 0;
@@ -178,11 +180,11 @@ function zoomButtons(session, view) {
     node.addEventListener("click", act);
     return node;
   };
-  return make("div", { class: "controls" }, button("+", "closer into", () => view.by(2)), button("\u2212", "farther from", () => view.by(0.5)),
-    button("whole", "the whole of", () => view.all()));
+  return make("div", { class: "controls" }, button("+", "zoom into", () => view.by(2)), button("\u2212", "zoom out of", () => view.by(0.5)),
+    button("all", "show all of", () => view.all()));
 }
 
-// All of a long session, each segment a stroke; what is seen below lies under a veil.
+// An overview of a long session with a stroke per segment; the part visible below is shaded.
 function overview(session, view, length) {
   const count = session.pairs.length, height = 2 * count + 1;
   const strokes = ["ref", "hyp"].flatMap((side, row) => session.pairs.flatMap((pair, number) =>
@@ -207,14 +209,14 @@ function index(session, all, view) {
   const fill = () => {
     const text = find.value.toLowerCase(), found = all.filter((one) => one.textContent.toLowerCase().includes(text));
     status.textContent = `${found.length} of ${all.length}`;
-    list.replaceChildren(...found.map((one) => {
-      const who = one.getAttribute("aria-label").split(",")[0];
-      const entry = make("button", { type: "button" }, `${clock(one.dataset.start)} ${who}: ${one.textContent || "no words"}`);
+    list.replaceChildren(...found.map((segment) => {
+      const speaker = segment.getAttribute("aria-label").split(",")[0];
+      const entry = make("button", { type: "button" }, `${clock(segment.dataset.start)} ${speaker}: ${segment.textContent || "no words"}`);
       entry.addEventListener("click", () => {
         view.scale(CLOSE);
-        view.to(Number(one.dataset.start));
-        one.focus({ preventScroll: true });
-        one.click();
+        view.to(Number(segment.dataset.start));
+        segment.focus({ preventScroll: true });
+        segment.click();
       });
       return make("li", {}, entry);
     }));
@@ -228,16 +230,14 @@ function index(session, all, view) {
 
 function shareOfTalk(session) {
   const sides = ["ref", "hyp"].filter((side) => session[side].length);
-  const sum = (side, who) => session[side].filter((s) => who === undefined || s[0] === who).reduce((all, s) => all + s[2] - s[1], 0);
-  const cells = (side, who) => {
-    const share = sum(side, who) / sum(side);
-    const words = session[side].filter((s) => s[0] === who).reduce((all, s) => all + s[3].split(" ").filter(Boolean).length, 0);
-    return [make("span", { class: "bar", style: `width: ${(8 * share).toFixed(2)}rem` }), percent(share), `${sum(side, who).toFixed(1)} s`, String(words)];
+  const sum = (side, speaker) => session[side].filter((s) => speaker === undefined || s[0] === speaker).reduce((all, s) => all + s[2] - s[1], 0);
+  const cells = (side, speaker) => {
+    const share = sum(side, speaker) / sum(side);
+    const words = session[side].filter((s) => s[0] === speaker).reduce((all, s) => all + s[3].split(" ").filter(Boolean).length, 0);
+    return [make("span", { class: "bar", style: `width: ${(8 * share).toFixed(2)}rem` }), percent(share), `${sum(side, speaker).toFixed(1)} s`, String(words)];
   };
-  const rows = session.pairs.map((pair) => [
-    session.ref.length ? `${pair[0] ?? "nobody"}, heard as ${pair[1] ?? "nobody"}` : pair[1],
-    ...sides.flatMap((side) => cells(side, pair[side === "ref" ? 0 : 1]))]);
-  const heads = sides.flatMap((side) => ["", side === "ref" ? "said" : "heard", "time", "words"]);
+  const rows = session.pairs.map((pair) => [pairName(session, pair), ...sides.flatMap((side) => cells(side, pair[side === "ref" ? 0 : 1]))]);
+  const heads = sides.flatMap((side) => ["", side === "ref" ? "reference" : "hypothesis", "time", "words"]);
   return table(`Share of talk in ${session.name}`, ["speaker", ...heads], rows);
 }
 
@@ -279,7 +279,7 @@ function body(session) {
   }
   node.addEventListener("keydown", (event) => { if (event.key === "Escape") player.stop(); });
   for (const pair of session.pairs)
-    node.append(make("h3", {}, session.ref.length ? `${pair[0] ?? "nobody"}, heard as ${pair[1] ?? "nobody"}` : pair[1]), wordLine(pair));
+    node.append(make("h3", {}, pairName(session, pair)), wordLine(pair));
   return node;
 }
 
@@ -310,7 +310,7 @@ function more() {
 }
 function choose() {
   const text = at("filter").value.toLowerCase();
-  const holds = (s) => s.name.toLowerCase().includes(text) || [...s.ref, ...s.hyp].some((one) => one[3].toLowerCase().includes(text));
+  const holds = (s) => s.name.toLowerCase().includes(text) || [...s.ref, ...s.hyp].some((segment) => segment[3].toLowerCase().includes(text));
   chosen = data.sessions.filter((s) => !text || holds(s));
   const order = orders[at("order").value];
   if (order) chosen.sort(order);

@@ -1,4 +1,4 @@
-"""One page to look at and to listen to: scores, training curves, sessions as lanes of segments."""
+"""The HTML page: scores, training curves, and sessions as lanes of segments with audio."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tagspeech.scoring.alignment import align
 from tagspeech.scoring.files import folded, read_side, read_sides
 from tagspeech.segments import Segment, by_start, composed
 
-UNSURE = 0.5  # confidence; the page names less
+UNSURE = 0.5  # the page marks lower confidences
 BREAKDOWNS = {  # title and first column
     "by_duration": ("By duration", "seconds"),
     "by_speakers": ("By number of speakers in the reference", "speakers"),
@@ -42,25 +42,32 @@ def write_page(
     audio: int = 0,
     experiment: str | Path | None = None,
 ) -> None:
-    """Writes the page: one file that needs no other and no net, save for linked audio.
+    """Writes the page, a single file that needs no network, except for linked audio.
 
-    scores      as for `tagspeech.report.table.results`; its first has the scores of `hyp`. Empty
-                where there is no reference: the page shows what was heard
-    groups      the Lhotse cuts of the test set. The worst `audio` sessions have their audio inside,
-                the others link to the recording, relative to `output`
-    recordings  instead of groups: the audio file of each session, to which the page links
-    experiment  folder whose FOLDER/curve.jsonl are the training curves, and whose
-                tagspeech/pretrained/config.json says where anchors stand
+    If Chinese was scored with folded characters, the page shows them folded.
 
-    Where Chinese was scored with its characters folded, the page shows them folded.
+    Args:
+        output: Path of the page.
+        title: Its title.
+        scores: As for `tagspeech.report.table.results`; the first are the scores of `hyp`. Empty
+            without a reference.
+        ref: Reference of all sessions.
+        hyp: Hypothesis of all sessions.
+        groups: The Lhotse cuts of the test set. The audio of the `audio` worst sessions is
+            embedded, the others link to the recording, relative to `output`.
+        recordings: The audio file of each session to link to, instead of `groups`.
+        audio: The number of sessions with embedded audio.
+        experiment: A folder with training curves (FOLDER/curve.jsonl) and the anchor interval
+            (tagspeech/pretrained/config.json).
 
-    Raises `InputError` when a session is in neither, or its audio cannot be read.
+    Raises:
+        InputError: A session has no audio in `groups` or `recordings`, or it cannot be read.
     """
     first = next(iter(scores.values()), None)
     is_folded = bool(first and first["overall"].get("folded"))
     if is_folded:
         ref, hyp = folded(ref), folded(hyp)
-    rows = _sessions(first, ref, hyp) if first else _heard(hyp)
+    rows = _sessions(first, ref, hyp) if first else _unscored(hyp)
     if groups is not None:
         _add_audio(rows, Path(groups), audio, Path(output).parent)
     if recordings is not None:
@@ -68,7 +75,9 @@ def write_page(
         for row in rows:
             name = row["name"]
             if name not in recordings:
-                raise InputError(f"{output}: no audio of session {name}; there is {[*recordings]}")
+                raise InputError(
+                    f"{output}: session {name} has no audio; must be one of {[*recordings]}"
+                )
             row.update(audio=_link(recordings[name], Path(output).parent), begins=0.0)
     folder = Path(experiment) if experiment is not None else None
     content = {
@@ -80,7 +89,7 @@ def write_page(
         "folded": is_folded,
         "sessions": rows,
     }
-    # "</script>" in a transcript must not end the element that holds it
+    # "</script>" in a transcript must not end the script element.
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     html, style, script = (
         files("tagspeech.report").joinpath(name).read_text(encoding="utf-8")
@@ -100,36 +109,38 @@ def write_page_of(
     language: str = "en",
     subtitle_speakers: str = "auto",
 ) -> None:
-    """`tagspeech page`: the page of segments in files, beside a reference where there is one.
+    """Writes the page of files of segments, scored if there is a reference (`tagspeech page`).
 
-    audio  recordings whose stems are the sessions; none: a page without sound
-    subtitle_speakers  as `tagspeech.formats.read` takes it
+    Args:
+        output: Path of the page.
+        hyp: Hypothesis, a file or folder.
+        ref: Reference, a file or folder; None: no reference.
+        audio: Recordings named after their sessions; empty: a page without audio.
+        language: Language of the scores.
+        subtitle_speakers: As for `tagspeech.formats.read`.
     """
-    said: list[Segment] = []
+    refs: list[Segment] = []
     if ref is None:
-        heard, _ = read_side(hyp, subtitle_speakers=subtitle_speakers)
+        hyps, _ = read_side(hyp, subtitle_speakers=subtitle_speakers)
     else:
-        (said, _), (heard, _) = read_sides(ref, hyp, subtitle_speakers)
-    scores = {"whole": score(said, heard, language=language, intervals=True)} if said else {}
-    recordings = {one.stem: str(one) for one in audio} or None
-    write_page(output, hyp.name, scores, said, heard, recordings=recordings)
+        (refs, _), (hyps, _) = read_sides(ref, hyp, subtitle_speakers)
+    scores = {"whole": score(refs, hyps, language=language, intervals=True)} if refs else {}
+    recordings = {path.stem: str(path) for path in audio} or None
+    write_page(output, hyp.name, scores, refs, hyps, recordings=recordings)
 
 
 def _sessions(
     scores: Mapping[str, Any], ref: Sequence[Segment], hyp: Sequence[Segment]
 ) -> list[dict[str, Any]]:
-    """What the page shows of each session, those of highest cpWER first."""
-    sides: dict[str, defaultdict[str, list[Segment]]] = {
-        "ref": defaultdict(list),
-        "hyp": defaultdict(list),
-    }
+    """The content of the page for each session, sorted by cpWER, highest first."""
+    by_session: defaultdict[tuple[str, str], list[Segment]] = defaultdict(list)
     for side, segments in (("ref", ref), ("hyp", hyp)):
         for segment in by_start(list(segments)):
-            sides[side][segment.session].append(segment)
+            by_session[side, segment.session].append(segment)
     rows = []
     for name, metrics in scores["sessions"].items():
-        own = {side: sides[side][name] for side in sides}
-        pairs = align(own["ref"], own["hyp"], scores["overall"]["language"])
+        sides = {side: by_session[side, name] for side in ("ref", "hyp")}
+        pairs = align(sides["ref"], sides["hyp"], scores["overall"]["language"])
         rows.append(
             {
                 "name": name,
@@ -137,36 +148,36 @@ def _sessions(
                 "malformed": bool(metrics.get("malformed_rate")),
                 "errors": metrics["cpwer"]["errors"],
                 **{key: metrics[key]["error_rate"] for key in MAIN_RATES},
-                **{side: [_segment(one) for one in segments] for side, segments in own.items()},
+                **{side: [*map(_segment, segments)] for side, segments in sides.items()},
                 "pairs": [[pair.ref, pair.hyp, pair.words] for pair in pairs],
             }
         )
     return sorted(rows, key=_badness)
 
 
-def _heard(hyp: Sequence[Segment]) -> list[dict[str, Any]]:
-    """What the page shows of each session that has no reference, in order."""
+def _unscored(hyp: Sequence[Segment]) -> list[dict[str, Any]]:
+    """The content of the page for sessions without a reference, in order."""
     rows: dict[str, dict[str, Any]] = {}
-    for one in by_start(list(hyp)):
-        blank = {"name": one.session, "seconds": 0.0, "malformed": False, "ref": [], "hyp": []}
-        row = rows.setdefault(one.session, {**blank, "pairs": []})
-        row["seconds"] = max(row["seconds"], one.end)
-        row["hyp"].append(_segment(one))
-        if one.speaker not in (speaker for _, speaker, _ in row["pairs"]):
-            row["pairs"].append([None, one.speaker, []])
-        words = next(words for _, speaker, words in row["pairs"] if speaker == one.speaker)
-        words += [[word, word] for word in one.words.split()]
+    for item in by_start(list(hyp)):
+        blank = {"name": item.session, "seconds": 0.0, "malformed": False, "ref": [], "hyp": []}
+        row = rows.setdefault(item.session, {**blank, "pairs": []})
+        row["seconds"] = max(row["seconds"], item.end)
+        row["hyp"].append(_segment(item))
+        if item.speaker not in (speaker for _, speaker, _ in row["pairs"]):
+            row["pairs"].append([None, item.speaker, []])
+        words = next(words for _, speaker, words in row["pairs"] if speaker == item.speaker)
+        words += [[word, word] for word in item.words.split()]
     return list(rows.values())
 
 
-def _segment(one: Segment) -> list[Any]:
-    """Speaker, start, end, words; confidence and the words below `UNSURE`, where they are known."""
-    row: list[Any] = [one.speaker, one.start, one.end, one.words]
-    if one.confidence is None or one.word_confidences is None:
+def _segment(item: Segment) -> list[Any]:
+    """Speaker, start, end, words; if known also the confidence, and words below `UNSURE`."""
+    row: list[Any] = [item.speaker, item.start, item.end, item.words]
+    if item.confidence is None or item.word_confidences is None:
         return row
-    words = zip(one.words.split(), one.word_confidences, strict=True)
-    unsure = [[word, sure] for word, sure in words if sure < UNSURE]
-    return [*row, one.confidence, *([unsure] if unsure else [])]
+    words = zip(item.words.split(), item.word_confidences, strict=True)
+    unsure = [[word, confidence] for word, confidence in words if confidence < UNSURE]
+    return [*row, item.confidence, *([unsure] if unsure else [])]
 
 
 def _link(source: str, folder: Path) -> str:
@@ -174,7 +185,7 @@ def _link(source: str, folder: Path) -> str:
 
 
 def _badness(row: Mapping[str, Any]) -> tuple[float, int, str]:
-    """Order of sessions; words where nothing was said are as bad as can be."""
+    """The sort key of sessions; words without any reference are worst."""
     rate = row["cpwer"] if row["cpwer"] is not None else float("inf") if row["errors"] else 0.0
     return (-rate, -row["errors"], row["name"])
 
@@ -195,7 +206,7 @@ def _breakdown(scores: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _curves(experiment: Path) -> list[dict[str, Any]]:
-    """Every figure of each training over its steps."""
+    """All logged values of each training by step."""
     curves = []
     for path in sorted(experiment.glob("*/curve.jsonl")):
         figures: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -208,7 +219,7 @@ def _curves(experiment: Path) -> list[dict[str, Any]]:
 
 
 def _anchor_seconds(experiment: Path) -> float | None:
-    """Seconds between anchors of the semantic stream; None without a trained model."""
+    """The anchor interval of the semantic stream in seconds; None without a trained model."""
     path = experiment / "tagspeech/pretrained/config.json"
     if not path.exists():
         return None
@@ -217,8 +228,8 @@ def _anchor_seconds(experiment: Path) -> float | None:
 
 
 def _add_audio(rows: list[dict[str, Any]], groups_path: Path, embed: int, folder: Path) -> None:
-    """Adds to each session where its audio is, and the seconds at which it begins there."""
-    from tagspeech.data.batches import read_groups  # loads torch, which a page without audio spares
+    """Adds to each session its audio (a URL) and its start there in seconds."""
+    from tagspeech.data.batches import read_groups  # imports torch
 
     groups = {composed(group.id): group for group in read_groups(groups_path)}
     for number, row in enumerate(rows):
@@ -226,14 +237,14 @@ def _add_audio(rows: list[dict[str, Any]], groups_path: Path, embed: int, folder
         if group is None:
             raise InputError(f"{groups_path}: has no group {row['name']}, which the scores have")
         if number < embed:
-            row.update(audio=_audio_inside(group), begins=0.0)
+            row.update(audio=_embedded_audio(group), begins=0.0)
         else:
             source = group.recording.sources[0].source
             row.update(audio=_link(source, folder), begins=group.start)
 
 
-def _audio_inside(group: Any) -> str:
-    """The audio of a group as a URL that holds it: FLAC, the mean of its channels."""
+def _embedded_audio(group: Any) -> str:
+    """The audio of a group (mean over channels, FLAC) as a data URL."""
     import soundfile
     from lhotse.audio.utils import AudioLoadingError
 
@@ -242,7 +253,7 @@ def _audio_inside(group: Any) -> str:
     except AudioLoadingError as error:
         raise InputError(
             f"{group.recording.sources[0].source}: the audio of session {group.id} cannot be read; "
-            "start where its path leads to it, or write the page with --audio 0"
+            "run from a folder where its path is valid, or write the page with --audio 0"
         ) from error
     file = io.BytesIO()
     soundfile.write(file, samples, group.sampling_rate, format="FLAC")

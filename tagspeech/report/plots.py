@@ -1,8 +1,8 @@
-"""Plots for a paper, each as SVG and PNG, from scores and segments."""
+"""Plots scores and segments as SVG and PNG, for papers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from tagspeech.scoring.files import folded
 from tagspeech.segments import Segment, composed
 
 IMAGE_FORMATS = ("svg", "png")
-# Text stays text in an SVG, and the same scores give the same bytes.
+# Text stays text in an SVG, and the output is deterministic.
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "tagspeech", "font.size": 9}
-WIDTH = 6.3  # inches: the text of a page with one column
+WIDTH = 6.3  # inches, the text width of a one-column page
 KIND_COLOURS = {"missed": "#4477aa", "false_alarm": "#ccbb44", "confusion": "#ee6677"}
 COLOURS = {"cpwer": "#4477aa", "wer": "#66ccee", "der": "#ee6677"}
 SPEAKER_COLOURS = (
@@ -46,13 +46,14 @@ def write_plots(
     output: str | Path,
     session: str | None = None,
 ) -> None:
-    """`tagspeech plot`: a folder with these three, as .svg and .png. An older folder is replaced.
+    """Writes three plots as .svg and .png to a folder, which is replaced (`tagspeech plot`).
 
-    timeline     one session, reference above hypothesis; without `session` that of most errors
+    timeline     reference above hypothesis of `session`, by default that with the most errors
     breakdown    error rates by duration and by number of speakers, with confidence intervals
-    diarization  DER in its three parts: all, overlapped, not overlapped, with a collar
+    diarization  the parts of DER: all, overlapped, not overlapped, with a collar
 
-    Raises `InputError` when the scores have no such session.
+    Raises:
+        InputError: The scores have no such session.
     """
     scores = read_scores(scores_path)
     sessions = scores["sessions"]
@@ -65,12 +66,9 @@ def write_plots(
         [segment for segment in formats.read(path) if segment.session == session]
         for path in (ref_path, hyp_path)
     )
-    if scores["overall"].get("folded"):  # the words that were scored, and pairs of speakers by them
+    if scores["overall"].get("folded"):
         ref, hyp = folded(ref), folded(hyp)
-    with (
-        rc_context(STYLE),
-        atomic_path(output) as folder,
-    ):
+    with rc_context(STYLE), atomic_path(output) as folder:
         folder.mkdir()
         for name, figure in (
             ("timeline", timeline(ref, hyp, scores["overall"]["language"], session)),
@@ -82,14 +80,14 @@ def write_plots(
 
 
 def save_figure(figure: Figure, path: Path, format: str) -> None:
-    """Writes a figure that was drawn in `STYLE`."""
+    """Writes a figure drawn in `STYLE`, without a date."""
     FigureCanvasAgg(figure)
     metadata = {"Date": None} if format == "svg" else {}
     figure.savefig(path, format=format, dpi=200, metadata=metadata)
 
 
 def timeline(ref: Sequence[Segment], hyp: Sequence[Segment], language: str, title: str) -> Figure:
-    """Lanes of segments, a speaker each; speakers that cpWER pairs have one colour."""
+    """A lane of segments for each speaker; speakers paired by cpWER have the same colour."""
     pairs = align(ref, hyp, language)
     lanes = [
         (side, speaker, segments, SPEAKER_COLOURS[number % len(SPEAKER_COLOURS)])
@@ -105,7 +103,7 @@ def timeline(ref: Sequence[Segment], hyp: Sequence[Segment], language: str, titl
                 *(place, segment.duration), left=segment.start, color=colour, edgecolor="black"
             )
             text = axes.text(segment.start, place, f" {segment.words}", va="center", fontsize=5)
-            text.set(clip_on=True, clip_path=axes.patches[-1])  # too long: ends with its segment
+            text.set(clip_on=True, clip_path=axes.patches[-1])  # cut off at the segment's end
     axes.set_yticks(range(len(lanes)), [f"{side} {speaker}" for side, speaker, *_ in lanes])
     axes.invert_yaxis()
     axes.set(xlabel="seconds", title=title, xlim=(0, None))
@@ -113,7 +111,7 @@ def timeline(ref: Sequence[Segment], hyp: Sequence[Segment], language: str, titl
 
 
 def breakdown(scores: dict[str, Any]) -> Figure:
-    """cpWER, WER and DER by duration and by number of speakers, as bars with intervals."""
+    """cpWER, WER and DER by duration and number of speakers, as bars with intervals."""
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     both = figure.subplots(1, 2, sharey=True)
     for axes, (key, label) in zip(both, BREAKDOWNS.items(), strict=True):
@@ -133,7 +131,7 @@ def _bars(axes: Axes, rate: str, number: int, parts: Sequence[dict[str, Any]]) -
     width = 0.8 / len(COLOURS)
     for place, part in enumerate(parts):
         value = part[rate]["error_rate"]
-        if value is None:  # nothing to divide by: no bar
+        if value is None:  # empty reference
             continue
         low, high = part.get("intervals", {}).get(rate) or (value, value)
         axes.bar(
@@ -146,7 +144,7 @@ def _bars(axes: Axes, rate: str, number: int, parts: Sequence[dict[str, Any]]) -
 
 
 def diarization_parts(overall: dict[str, Any]) -> Figure:
-    """Missed speech, false alarm and confusion, stacked, in percent of the speech scored."""
+    """The parts of DER by region and collar."""
     names = {
         "der": "all",
         "der_overlap": "overlapped",
@@ -154,15 +152,28 @@ def diarization_parts(overall: dict[str, Any]) -> Figure:
         "der_collar_025": "collar 0.25 s",
     }
     figure = Figure(figsize=(WIDTH * 0.75, 2.6), layout="constrained")
+    bars = {
+        name: {
+            kind: overall[key][kind] / (overall[key]["scored"] or float("inf"))
+            for kind in KIND_COLOURS
+        }
+        for key, name in names.items()
+    }
+    stack_der(figure, bars)
+    return figure
+
+
+def stack_der(figure: Figure, bars: Mapping[str, Mapping[str, float]]) -> Axes:
+    """Draws stacked bars in percent from each bar's fractions of `KIND_COLOURS`."""
     axes = figure.add_subplot()
-    for place, key in enumerate(names):
+    for place, parts in enumerate(bars.values()):
         bottom = 0.0
         for kind, colour in KIND_COLOURS.items():
-            height = 100 * overall[key][kind] / (overall[key]["scored"] or float("inf"))
+            height = 100 * parts[kind]
             label = kind.replace("_", " ") if place == 0 else None
             axes.bar(place, height, 0.6, bottom=bottom, color=colour, label=label)
             bottom += height
-    axes.set_xticks(range(len(names)), list(names.values()))
+    axes.set_xticks(range(len(bars)), list(bars))
     axes.set_ylabel("DER (%)")
     figure.legend(loc="outside upper center", ncols=len(KIND_COLOURS), frameon=False)
-    return figure
+    return axes

@@ -1,4 +1,4 @@
-"""Behind `tagspeech report`: results.json, the tables, three examples and the page."""
+"""Reports a run (`tagspeech report`): results.json, tables, three examples and the page."""
 
 from __future__ import annotations
 
@@ -24,10 +24,19 @@ def report(
     page: str | Path | None = None,
     **page_options: Any,
 ) -> dict[str, Any]:
-    """`tagspeech report`: writes results.json to `output`, prints the tables and three examples.
+    """Writes results.json to `output` and prints the tables and three examples.
 
-    The examples are those of `scores_path` and `hyp_path`, with the speakers that the LLM wrote; so
-    are the sessions of `page`, written where it is named with the options of `write_page`.
+    Args:
+        scores_path: Scores with the speakers of the LLM.
+        ref_path: The reference.
+        hyp_path: The hypothesis with the speakers of the LLM, for examples and page.
+        recipe: The name of the recipe.
+        commit: The commit of the code.
+        seconds: Duration of each stage.
+        output: Path of results.json.
+        scores_voice_path: Scores with speakers assigned by voice; None: not scored.
+        page: Path of the page; None: no page.
+        page_options: Further arguments of `write_page`.
     """
     scores = {"test": read_scores(scores_path)}
     if scores_voice_path is not None:
@@ -38,7 +47,7 @@ def report(
     ref, hyp = formats.read(ref_path), formats.read(hyp_path)
     print(render_examples(ref, hyp, scores["test"]["sessions"]))
     if page is not None:
-        from tagspeech.report.page import write_page  # needs the tables above
+        from tagspeech.report.page import write_page
 
         write_page(page, f"{recipe} at {commit}", scores, ref, hyp, **page_options)
     return content

@@ -1,4 +1,4 @@
-"""The figures of a run as results.json and as a table, from scores.json."""
+"""Converts scores.json to results.json and to tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIME_RATES = {
     "der_nonoverlap": "DER, not overlapped",
     "der_collar_025": "DER",
 }
-MAIN_RATES = {"cpwer": "cpWER", "wer": "WER", "der": "DER"}  # where there is room for few
+MAIN_RATES = {"cpwer": "cpWER", "wer": "WER", "der": "DER"}  # for breakdowns
 ERROR_KINDS = ("insertions", "deletions", "substitutions")
 TIME_KINDS = ("missed", "false_alarm", "confusion")
 TITLES = {
@@ -44,11 +44,10 @@ NORMALISERS = {
 def results(
     scores: Mapping[str, Mapping[str, Any]], recipe: str, commit: str, seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The content of results.json: rates as fractions, `seconds` of each stage.
+    """The content of results.json: rates as fractions and the seconds of each stage.
 
-    `scores` by the key they get: "test", and "test_voice" for speakers by voice. These have all
-    groups; where they were scored by another protocol too, "test_protocol" and
-    "test_voice_protocol" have its figures.
+    `scores` has the key "test" and optionally "test_voice" (speakers by voice). Both keys have the
+    rates of all groups; those of a protocol are added as "test_protocol", "test_voice_protocol".
     """
     return {
         "recipe": recipe,
@@ -61,18 +60,18 @@ def results(
 def _parts(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, Mapping[str, Any]]]:
     """Title and metrics of each part of the scores, by its key in results.json."""
     parts = {}
-    for key, one in scores.items():
-        if "all" in one:
-            parts[key] = (f"{TITLES[key]}, all groups", one["all"])
-            within = WITHIN[one["overall"]["protocol"]]
-            parts[f"{key}_protocol"] = (f"{TITLES[key]}, {within}", one["overall"])
+    for key, part in scores.items():
+        if "all" in part:
+            parts[key] = (f"{TITLES[key]}, all groups", part["all"])
+            within = WITHIN[part["overall"]["protocol"]]
+            parts[f"{key}_protocol"] = (f"{TITLES[key]}, {within}", part["overall"])
         else:
-            parts[key] = (TITLES[key], one["overall"])
+            parts[key] = (TITLES[key], part["overall"])
     return parts
 
 
 def rates_of(overall: Mapping[str, Any]) -> dict[str, Any]:
-    """What results.json has of the metrics of some sessions."""
+    """The rates that results.json lists for a set of sessions."""
     return {
         "sessions": overall["sessions"],
         **{key: overall[key] for key in ("malformed_rate",) if key in overall},
@@ -83,7 +82,7 @@ def rates_of(overall: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def render_table(results: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table in percent for each part of `scores`, with collar, counts and normaliser beside."""
+    """Tables in percent for all parts of `scores`, with collars, counts and the normaliser."""
     language = scores["test"]["overall"]["language"]
     head = (
         f"{results['recipe']} at {results['commit']}: {results['test']['sessions']} sessions, "
@@ -99,7 +98,7 @@ def render_table(results: Mapping[str, Any], scores: Mapping[str, Mapping[str, A
 
 
 def metric_tables(scores: Mapping[str, Mapping[str, Any]]) -> list[list[tuple[str, ...]]]:
-    """The rows of a table for each part of `scores`, its heads first; the title is the first."""
+    """The rows of a table for each part of `scores`; the first row has the title and the heads."""
     return [_metric_rows(title, rates_of(part), part) for title, part in _parts(scores).values()]
 
 

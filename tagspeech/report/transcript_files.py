@@ -1,4 +1,4 @@
-"""Behind `tagspeech transcribe`: from files and streams to transcripts on disk or on stdout."""
+"""Transcribes files and streams to disk or stdout (`tagspeech transcribe`)."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class People:
-    """Who is known beforehand.
+    """Known speakers and turns.
 
     Attributes:
-        enrolled: A recording of one voice only for each name.
-        diarization: A file with the speaker turns of the recordings; None: none.
+        enrolled: For each name, a recording of that voice only.
+        diarization: A file with the speaker turns of the recordings; None: unknown.
     """
 
     enrolled: Mapping[str, Path] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class People:
             open_audio(path)
 
     def voices(self, recognizer: Recognizer) -> Voices:
-        """The voices that are linked over a recording."""
+        """The speakers that a recording may have."""
         known = {name: enroll(recognizer, path) for name, path in self.enrolled.items()}
         threshold = recognizer.model.config.decode.link_threshold
         return Voices(threshold, recognizer.options.limits, known)
@@ -91,10 +91,10 @@ def transcribe_files(
     people: People | None = None,
     page: bool = False,
 ) -> None:
-    """Writes `output/STEM.EXTENSION` for each file and format, and a page for each file if asked.
+    """Writes `output/STEM.EXTENSION` for each file and format, and optionally a page for each file.
 
-    Without `output` the first format goes to stdout, the segments of all files in one list. Until
-    all files are done a journal of each lies in `output`, so that a killed run resumes.
+    Without `output` the segments of all files go to stdout as one list in the first format.
+    Journals in `output` make a killed run resumable; they are removed at the end.
 
     Args:
         choice: The model.
@@ -103,11 +103,11 @@ def transcribe_files(
         output: A folder; None: stdout.
         options: How to transcribe.
         people: Known voices and turns.
-        page: Write `output/STEM.html`, a page to look at and to listen to.
+        page: Write `output/STEM.html`, a page with the transcript and the audio.
 
     Raises:
-        InputError: Two files have one stem, a format is unknown, or a file cannot be read; all
-            that is checked before the model is loaded.
+        InputError: Two files have the same stem, a format is unknown, or a file cannot be read;
+            all checked before the model is loaded.
     """
     _check_names(formats, files)
     if page and output is None:
@@ -136,7 +136,7 @@ def transcribe_files(
         everything += segments
         if output is not None:
             _write(segments, path, output, formats, page)
-    if output is None:  # one list: two of them in a row would be no JSON
+    if output is None:  # a single list, since two would be invalid JSON
         print(render(everything, formats[0]), end="")
     for journal in chain.from_iterable(journals or ()):
         journal.unlink()
@@ -154,7 +154,7 @@ def follow_stream(
 ) -> None:
     """Prints a line for each segment of a growing file or a pipe as soon as it is decoded.
 
-    An interrupt (SIGINT, SIGTERM) ends the stream: what was read until then is printed.
+    An interrupt (SIGINT, SIGTERM) ends the stream; what has been read is still transcribed.
 
     Args:
         choice: The model.
@@ -162,15 +162,16 @@ def follow_stream(
         form: The format of the lines.
         options: How to transcribe.
         people: Known voices.
-        sampling_rate: Of bare samples.
-        idle: Seconds without growth after which a file is at its end.
+        sampling_rate: In Hz, of a stream without a header.
+        idle: Seconds without growth after which a file has ended.
 
     Raises:
-        InputError: The format has no lines, or the stream or a voice is unusable, before the model
-            is loaded; or the file is removed, replaced or cut off, after what it held is printed.
+        InputError: Before the model is loaded: the format is not line-based, or the stream or a
+            voice is unusable. After the transcript is printed: the file was removed, replaced or
+            truncated.
     """
     if form not in LINE_FORMATS:
-        raise InputError(f"--format {form}: --follow prints lines of {', '.join(LINE_FORMATS)}")
+        raise InputError(f"--format {form}: must be one of {', '.join(LINE_FORMATS)} with --follow")
     people.check()
     stream = PcmStream(path, sampling_rate, options.channel, idle)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -205,8 +206,8 @@ def _write(
 def _check_names(formats: Sequence[str], files: Sequence[Path]) -> None:
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
-        raise InputError(f"--format {unknown[0]}: unknown; choose from {', '.join(FORMATS)}")
+        raise InputError(f"--format {unknown[0]}: must be one of {', '.join(FORMATS)}")
     stems = [path.stem for path in files]
-    doubled = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if doubled is not None:
-        raise InputError(f"two inputs are named {doubled}; their outputs would be one file")
+    repeated = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if repeated is not None:
+        raise InputError(f"two inputs are named {repeated}; their outputs would be the same file")

@@ -1,7 +1,7 @@
-"""Scores of segments against segments: word error rates, DER, speaker count, gender.
+"""Scores hypothesis segments against a reference: word error rates, DER, speaker count, gender.
 
-The error rates come from meeteval, kaldialign and spy-der; here is what they are given, and how
-the sessions are added up. No session is ever left out.
+meeteval, kaldialign and spy-der compute the errors of a session; this package prepares their input
+and adds up all sessions. No session is ever excluded silently.
 """
 
 from tagspeech.scoring.files import score_files

@@ -1,4 +1,4 @@
-"""Word by word: what a pair of speakers said and what was heard, to be looked at."""
+"""Aligns the words of reference and hypothesis speakers for display."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scipy.optimize import linear_sum_assignment
 from tagspeech.scoring.words import unit_rows
 from tagspeech.segments import Segment, by_time
 
-NOTHING = ""  # stands where a word was deleted or inserted
+GAP = ""  # in place of a deleted or inserted word
 
 
 class Pair(NamedTuple):
-    """Two speakers that cpWER pairs, None for nobody; words of both, `NOTHING` for a gap."""
+    """Two speakers paired by cpWER (None: unpaired) and their aligned words, with `GAP`."""
 
     ref: str | None
     hyp: str | None
@@ -24,20 +24,21 @@ class Pair(NamedTuple):
 
 
 def align(ref: Sequence[Segment], hyp: Sequence[Segment], language: str) -> list[Pair]:
-    """The speakers of one session in pairs of least errors, in order of appearance.
+    """Pairs the speakers of one session with the fewest errors, in order of appearance.
 
-    Every speaker is in one pair. The words that differ are as many as cpWER's errors.
+    Each speaker is in exactly one pair. The number of differing words equals cpWER's errors.
     """
     refs, hyps = _words(ref, language), _words(hyp, language)
-    # A speaker may be paired with nobody: as many nobodies on either side as speakers on the other
+    # Empty rows and columns let any speaker stay unpaired.
     rows = [*refs.items(), *[(None, [])] * len(hyps)]
     columns = [*hyps.items(), *[(None, [])] * len(refs)]
     costs = [[kaldialign.edit_distance(r, h)["total"] for _, h in columns] for _, r in rows]
     pairs = []
     for row, column in zip(*linear_sum_assignment(np.array(costs, ndmin=2)), strict=True):
-        (speaker, spoken), (other, heard) = rows[row], columns[column]
-        if speaker is not None or other is not None:
-            pairs.append(Pair(speaker, other, kaldialign.align(spoken, heard, NOTHING)))
+        (ref_speaker, ref_words), (hyp_speaker, hyp_words) = rows[row], columns[column]
+        if ref_speaker is not None or hyp_speaker is not None:
+            words = kaldialign.align(ref_words, hyp_words, GAP)
+            pairs.append(Pair(ref_speaker, hyp_speaker, words))
     return pairs
 
 

@@ -1,8 +1,8 @@
-"""Several views of one meeting combined into one: channels of an array, models, shifted windows.
+"""Combines several transcripts (views) of a meeting: from channels, models or shifted windows.
 
-Who spoke when is voted on by DOVER-Lap (Raj et al., SLT 2021): speakers of all views are mapped to
-one another, then each stretch of time goes to the speakers with most weight, as many as the views
-hear on average. Words are not voted on: a turn has those of one view.
+DOVER-Lap (Raj et al., SLT 2021) votes on who spoke when: it maps the speakers of all views to one
+another and assigns each stretch of time to the speakers with the most weight, as many as the views
+have on average. It does not vote on words; the words of a turn come from one view.
 """
 
 from __future__ import annotations
@@ -26,179 +26,187 @@ from tagspeech.segments import Segment, by_time, word_times
 
 log = logging.getLogger(__name__)
 
-RANK_POWER = 0.1  # the view of rank r weighs 1 / r ** RANK_POWER, as in the paper
+RANK_POWER = 0.1  # the weight of the view of rank r is 1 / r ** RANK_POWER, as in the paper
 
 
 @dataclass
 class _Voted:
-    """A turn that was voted for, and the words that one view puts into it (None: no view yet)."""
+    """A turn of the result, and its words (middle time, word); None until a view has given them."""
 
     speaker: str
     start: float
     end: float
     words: list[tuple[float, str]] | None = field(default=None)
 
-    def shares(self, segment: Segment) -> float:
-        """Seconds in common with a segment; 0 where they only touch."""
+    def overlap(self, segment: Segment) -> float:
+        """Seconds of overlap with a segment."""
         return max(0.0, min(self.end, segment.end) - max(self.start, segment.start))
 
     def distance(self, time: float) -> float:
+        """Seconds from the turn to `time`; 0 within the turn."""
         return max(self.start - time, time - self.end, 0.0)
 
 
 def combine(views: Sequence[Sequence[Segment]]) -> list[Segment]:
-    """One list of segments from several of the same sessions; each view names speakers as it likes.
+    """Combines several views of the same sessions, whose speaker names need not agree.
 
-    A segment of the result is a turn that the views voted for, by speaker "1", "2", ... in order of
-    appearance. The views are ranked by how little they differ from the others (mean DER against
-    each), and weigh by rank. Of two views the better ranked one decides; voting wants three.
+    The result has a segment for each voted turn, with speakers "1", "2", ... in order of
+    appearance. Views are ranked by their mean DER against the others and weighted by rank. Voting
+    needs at least three views; of two, the first ranked decides.
 
-    Words of a segment go to the voted speaker that its own speaker is matched with, where he has
-    half of the time, otherwise to who has most of it; there to turns by their times, spread over
-    the segment by characters. A turn has the words of the best ranked view that hears its speaker
-    then. Words at a time for which nobody was voted are lost: most views hear no speech there.
+    The words of a segment go to the voted speaker that its speaker is mapped to if that speaker
+    talks for half of the segment, otherwise to the speaker who talks most; within that speaker's
+    turns words are placed by their estimated times. A turn has the words of the first ranked view
+    that has any for it. Words where no speaker was voted for are dropped: most views have silence
+    there.
 
-    A view without segments of a session votes for silence. A segment of zero duration lasts a
-    millisecond here, so that its words find the turn at its time.
+    A view without segments of a session votes for silence. Zero duration becomes a millisecond, so
+    that the words find a turn.
     """
     sessions = sorted({segment.session for view in views for segment in view})
-    return [
-        segment
-        for session in sessions
-        for segment in _combine_session(
-            session, [[_lasting(one) for one in view if one.session == session] for view in views]
-        )
-    ]
-
-
-def _lasting(segment: Segment) -> Segment:
-    return segment if segment.duration else replace(segment, end=segment.end + 0.001)
+    combined = []
+    for session in sessions:
+        session_views = [
+            [
+                s if s.duration else replace(s, end=s.end + 0.001)
+                for s in view
+                if s.session == session
+            ]
+            for view in views
+        ]
+        combined += _combine_session(session, session_views)
+    return combined
 
 
 def _combine_session(session: str, views: Sequence[list[Segment]]) -> list[Segment]:
     ranked = _ranked(views)
-    told = [turns(view)[0] for view in ranked]
-    voted = _vote(session, told)
+    ranked_turns = [turns(view)[0] for view in ranked]
+    voted = _vote(session, ranked_turns)
     genders: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for view, view_turns in zip(ranked, told, strict=True):
+    for view, view_turns in zip(ranked, ranked_turns, strict=True):
         matches = diarization([(v.speaker, v.start, v.end) for v in voted], view_turns, 0.0).mapping
-        given: dict[int, list[tuple[float, str]]] = {}
+        placed: dict[int, list[tuple[float, str]]] = {}
         for segment in view:
             speaker = _speaker_of(segment, matches.get(segment.speaker), voted)
             if speaker is None:
-                log.info("%s: nobody else hears %s", session, segment)
+                log.info("%s: no other view has %s; its words are dropped", session, segment)
                 continue
             genders[speaker][segment.gender] += segment.duration
-            _give(segment, [(n, v) for n, v in enumerate(voted) if v.speaker == speaker], given)
-        for number, words in given.items():
+            _place(segment, [(n, v) for n, v in enumerate(voted) if v.speaker == speaker], placed)
+        for number, words in placed.items():
             if voted[number].words is None:
                 voted[number].words = words
     names: dict[str, str] = {}
     return by_time(
         [
             Segment(
-                *(session, names.setdefault(one.speaker, str(len(names) + 1))),
-                *(one.start, one.end),
-                " ".join(word for _, word in sorted(one.words or [])),
-                _most(genders[one.speaker]),
+                *(session, names.setdefault(turn.speaker, str(len(names) + 1))),
+                *(turn.start, turn.end),
+                " ".join(word for _, word in sorted(turn.words or [])),
+                _main_gender(genders[turn.speaker]),
             )
-            for one in voted
+            for turn in voted
         ]
     )
 
 
 def _ranked(views: Sequence[list[Segment]]) -> list[list[Segment]]:
-    """Those first that differ least from the others, empty ones last."""
-    heard = [(turns(view)[0], view) for view in views if view]
+    """The views sorted by mean DER against the others; empty views last."""
+    filled = [view for view in views if view]
+    view_turns = [turns(view)[0] for view in filled]
 
-    def difference(one: tuple[list[Turn], list[Segment]]) -> float:
-        others = [turns_ for turns_, view in heard if view is not one[1]]
-        return float(np.mean([spyder.DER(other, one[0]).der for other in others])) if others else 0
+    def difference(number: int) -> float:
+        others = [other for n, other in enumerate(view_turns) if n != number]
+        ders = [spyder.DER(other, view_turns[number]).der for other in others]
+        return float(np.mean(ders)) if ders else 0
 
-    return [view for _, view in sorted(heard, key=difference)] + [v for v in views if not v]
+    order = sorted(range(len(filled)), key=difference)
+    return [filled[number] for number in order] + [view for view in views if not view]
 
 
 def _vote(session: str, views: Sequence[list[Turn]]) -> list[_Voted]:
     """The turns that ranked views vote for, sorted by start.
 
-    The Hungarian mapping is taken, view by view: the tensor of the other one has a cell for each
-    choice of one speaker from every view. It ranks as `_ranked` does: weights stay in order.
+    Speakers are mapped by the Hungarian method, since DOVER-Lap's greedy mapping needs memory
+    exponential in the number of views. It sorts the views as `_ranked` does, so weights fit.
     """
     weights = 1 / np.arange(1, len(views) + 1) ** RANK_POWER
     weights /= weights.sum()
-    heard = [view for view in views if view]
-    if len(heard) == 1:  # there is nobody to be mapped to
-        found = heard[0] if weights[0] > 0.5 else []
+    filled = [view for view in views if view]
+    if len(filled) == 1:  # no mapping needed
+        found = filled[0] if weights[0] > 0.5 else []
     else:
+        combined = DOVERLap.combine_turns_list(
+            [
+                [dover.Turn(start, end, speaker_id=name, file_id=session) for name, start, end in v]
+                for v in filled
+            ],
+            session,
+            label_mapping="hungarian",
+            weight_type="custom",
+            custom_weight=weights[: len(filled)].tolist(),
+        )
         found = [
             (str(turn.speaker_id), round(float(turn.onset), 3), round(float(turn.offset), 3))
-            for turn in DOVERLap.combine_turns_list(
-                [
-                    [
-                        dover.Turn(start, end, speaker_id=name, file_id=session)
-                        for name, start, end in v
-                    ]
-                    for v in heard
-                ],
-                session,
-                label_mapping="hungarian",
-                weight_type="custom",
-                custom_weight=weights[: len(heard)].tolist(),
-            )
+            for turn in combined
         ]
-    return sorted((_Voted(*one) for one in found if one[2] > one[1]), key=lambda one: one.start)
+    voted = [_Voted(speaker, start, end) for speaker, start, end in found if end > start]
+    return sorted(voted, key=lambda turn: turn.start)
 
 
 def _speaker_of(segment: Segment, match: str | None, voted: Sequence[_Voted]) -> str | None:
-    """Who of the voted speakers says a segment; None where nobody talks at its time."""
-    shared: dict[str, float] = defaultdict(float)
-    for one in voted:
-        if seconds := one.shares(segment):
-            shared[one.speaker] += seconds
-    if match is not None and shared.get(match, 0.0) >= segment.duration / 2:
+    """The voted speaker of a segment; None if no voted turn overlaps with it."""
+    seconds: dict[str, float] = defaultdict(float)
+    for turn in voted:
+        if overlap := turn.overlap(segment):
+            seconds[turn.speaker] += overlap
+    if match is not None and seconds.get(match, 0.0) >= segment.duration / 2:
         return match
-    return max(shared, key=shared.__getitem__, default=None)
+    return max(seconds, key=seconds.__getitem__, default=None)
 
 
-def _give(
+def _place(
     segment: Segment,
-    own: Sequence[tuple[int, _Voted]],
-    given: dict[int, list[tuple[float, str]]],
+    speaker_turns: Sequence[tuple[int, _Voted]],
+    placed: dict[int, list[tuple[float, str]]],
 ) -> None:
-    """Adds the segment's words, with the middle of their times, to turns of its speaker."""
-    reached = [(number, one) for number, one in own if one.shares(segment)]
-    for number, _ in reached:
-        given.setdefault(number, [])
+    """Adds the words of a segment to the overlapping turns of its speaker, by turn number."""
+    overlapping = [(number, turn) for number, turn in speaker_turns if turn.overlap(segment)]
+    for number, _ in overlapping:
+        placed.setdefault(number, [])
     for word, (start, end) in zip(segment.words.split(), word_times(segment), strict=True):
         time = (start + end) / 2
-        number, _ = min(reached, key=lambda pair: pair[1].distance(time))
-        given[number].append((time, word))
+        number, _ = min(overlapping, key=lambda pair: pair[1].distance(time))
+        placed[number].append((time, word))
 
 
-def _most(genders: dict[str, float]) -> str:
-    """The gender of most seconds, unknown only where nothing else was told."""
+def _main_gender(genders: dict[str, float]) -> str:
+    """The known gender with the most seconds; "u" if none is known."""
     known = {gender: seconds for gender, seconds in genders.items() if gender != "u"}
     return max(sorted(known), key=known.__getitem__) if known else "u"
 
 
 def combine_files(views: Sequence[Path], output: Path, session: str | None = None) -> None:
-    """Behind `tagspeech combine`: writes `output` in the format of its extension.
+    """Combines files (`tagspeech combine`) and writes `output` in the format of its extension.
 
-    views    files of segments in any format, or folders of them
-    session  the name of the one meeting that all views are of, whatever they call it
+    Args:
+        views: Files of segments in any format, or folders of them.
+        output: The file to write.
+        session: Replaces the session of all views, if they are of one meeting.
 
-    Raises `InputError` for less than two views, and for a session that one view alone knows while
-    the others know only different ones.
+    Raises:
+        InputError: There are fewer than two views, or a session is in one view only although the
+            others are not empty.
     """
     if len(views) < 2:
-        raise InputError("combine: wants two views or more; one view is combined already")
+        raise InputError("combine: must have two views or more; one view is combined already")
     read = [read_side(path, session)[0] for path in views]
     if session is not None:
         read = [[replace(segment, session=session) for segment in view] for view in read]
     known = [{segment.session for segment in view} for view in read]
-    for path, own in zip(views, known, strict=True):
-        for name in sorted(own):
-            others = [other for other in known if other is not own and other]
+    for path, names in zip(views, known, strict=True):
+        for name in sorted(names):
+            others = [other for other in known if other is not names and other]
             if others and all(name not in other for other in others):
                 raise InputError(
                     f"{path}: session {name!r} is in no other view; name the one meeting that all "

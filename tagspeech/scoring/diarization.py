@@ -1,4 +1,4 @@
-"""Who spoke when, of one session: DER by spy-der, and gender over the time it matches."""
+"""DER of one session by spy-der, and gender accuracy over the matched time."""
 
 from __future__ import annotations
 
@@ -12,32 +12,35 @@ import spyder
 from tagspeech.segments import Segment, by_time
 
 Turn = tuple[str, float, float]  # speaker, start, end
-Stretch = tuple[float, float]  # start, end of a part of a recording
+Stretch = tuple[float, float]  # start, end
 
-# spy-der ends the process with a fault when the reference is empty, and gives a rate of 0/0 when
-# the collar covers all of it. A second of speech that both sides share, beyond everything else,
-# keeps both away; it is taken out of the result again.
+# spy-der crashes if the reference is empty, and returns 0/0 if the collar covers all of it. So a
+# second of speech is added to the end of both sides and subtracted from the result.
 PAD_GAP, PAD_SECONDS = 1.0, 1.0
-# Who speaks it, by the part of the time that is scored: all of it, or where the reference has
-# several speakers at once, or where it has one or none.
+# Speakers of that second by scored region: everything, where several reference speakers talk at
+# once, or where at most one talks.
 PAD_SPEAKERS = {"all": ("\0",), "overlap": ("\0", "\1"), "nonoverlap": ("\0",)}
-# Name: collar (seconds on each side of a boundary), region.
+# Name: (collar in seconds on each side of a boundary, region).
 DER_KINDS = {
     "der": (0.0, "all"),
     "der_overlap": (0.0, "overlap"),
     "der_nonoverlap": (0.0, "nonoverlap"),
     "der_collar_025": (0.25, "all"),
 }
-# spy-der merges turns of one speaker that touch; this keeps them apart, and is lost in rounding.
-GAP = 1e-9
+# spy-der merges adjacent turns of a speaker; this gap prevents it and disappears in rounding.
+TURN_GAP = 1e-9
 
 
 @dataclass(frozen=True)
 class Diarization:
-    """Seconds of speech, each counted once per speaker talking.
+    """The parts of DER in seconds of speech; overlapped speech counts once per speaker.
 
-    scored  reference speech outside the collar
-    mapping  hypothesis speaker -> reference speaker, of least confusion
+    Attributes:
+        scored: Reference speech outside the collar.
+        missed: Missed speech.
+        false_alarm: Speech that is not in the reference.
+        confusion: Speech of the wrong speaker.
+        mapping: The reference speaker of each matched hypothesis speaker.
     """
 
     scored: float = 0.0
@@ -48,11 +51,11 @@ class Diarization:
 
     @property
     def errors(self) -> float:
-        """Seconds."""
+        """Seconds of all three kinds of error."""
         return self.missed + self.false_alarm + self.confusion
 
     def __add__(self, other: Diarization) -> Diarization:
-        """Adds the seconds; speakers of different sessions have no common mapping."""
+        """Adds the seconds and drops the mappings, which belong to one session."""
         return Diarization(
             self.scored + other.scored,
             self.missed + other.missed,
@@ -62,29 +65,32 @@ class Diarization:
 
 
 def turns(segments: Sequence[Segment]) -> tuple[list[Turn], int]:
-    """Turns with each speaker's overlaps with himself merged, and how many segments overlapped."""
+    """Merges overlapping segments of the same speaker to turns; also returns their number."""
     merged: dict[str, list[Turn]] = defaultdict(list)
     overlaps = 0
     for segment in by_time(list(segments)):
         if segment.start == segment.end:
-            continue  # nobody talks for any time, as in md-eval
-        own = merged[segment.speaker]
-        if own and segment.start < own[-1][2]:
+            continue  # no speech, as in md-eval
+        speaker_turns = merged[segment.speaker]
+        if speaker_turns and segment.start < speaker_turns[-1][2]:
             overlaps += 1
-            _, start, end = own.pop()
-            own.append((segment.speaker, start, max(end, segment.end)))
+            _, start, end = speaker_turns.pop()
+            speaker_turns.append((segment.speaker, start, max(end, segment.end)))
         else:
-            own.append((segment.speaker, segment.start, segment.end))
-    return [turn for own in merged.values() for turn in own], overlaps
+            speaker_turns.append((segment.speaker, segment.start, segment.end))
+    return [turn for speaker_turns in merged.values() for turn in speaker_turns], overlaps
 
 
 def diarization_kinds(
     ref: Sequence[Segment], hyp: Sequence[Segment], uem: Sequence[Stretch] | None
 ) -> dict[str, Diarization]:
-    """DER's parts of each of `DER_KINDS`, of the segments of one session."""
-    # As they are, also where a speaker overlaps with himself: each boundary has its collar
-    spoken, heard = ([(s.speaker, s.start, s.end) for s in side] for side in (ref, hyp))
-    return {key: diarization(spoken, heard, *kind, uem=uem) for key, kind in DER_KINDS.items()}
+    """The parts of DER of one session for each of `DER_KINDS`."""
+    # Self-overlaps are not merged, since each boundary has a collar.
+    sides = ([(s.speaker, s.start, s.end) for s in side] for side in (ref, hyp))
+    ref_turns, hyp_turns = sides
+    return {
+        key: diarization(ref_turns, hyp_turns, *kind, uem=uem) for key, kind in DER_KINDS.items()
+    }
 
 
 def diarization(
@@ -94,15 +100,19 @@ def diarization(
     region: str = "all",
     uem: Sequence[Stretch] | None = None,
 ) -> Diarization:
-    """DER's parts over a region, one of `PAD_SPEAKERS`; "all" includes overlapped speech.
+    """The parts of DER of one session.
 
-    `collar` < 0.5 seconds on EACH side of every boundary in `ref` are not scored, as md-eval-22
-    does: 0.25 takes out 0.5 s per boundary, also where two turns of one speaker touch or overlap.
-    `uem` has the stretches to score, which do not overlap. Without it the scored stretch reaches
-    from the first to the last speech of either side, so speech before and after the reference's is
-    false alarm.
-    Speakers are matched once, over all regions and collars: the parts of "overlap" and "nonoverlap"
-    add up to those of "all".
+    Speakers are matched once for all regions and collars, so the parts of "overlap" and
+    "nonoverlap" add up to those of "all".
+
+    Args:
+        ref: Reference turns.
+        hyp: Hypothesis turns.
+        collar: Seconds (less than 0.5) on EACH side of every boundary in `ref` that are not scored,
+            as in md-eval-22, including boundaries between touching turns of one speaker.
+        region: One of `PAD_SPEAKERS`.
+        uem: Disjoint stretches to score. By default from the first to the last speech of either
+            side, so speech before and after the reference is false alarm.
     """
     ref, hyp = ([turn for turn in side if turn[1] < turn[2]] for side in (ref, hyp))
     ends = [*(turn[2] for turn in (*ref, *hyp)), *(end for _, end in uem or ())]
@@ -136,33 +146,30 @@ def diarization(
 
 
 def _cut_at_boundaries(turns: Sequence[Turn]) -> list[Turn]:
-    """The same speech, cut wherever a turn of the same speaker starts or ends, `GAP` between."""
-    by_speaker: dict[str, list[Stretch]] = defaultdict(list)
-    for speaker, start, end in turns:
-        by_speaker[speaker].append((start, end))
+    """Splits turns wherever a turn of the same speaker starts or ends, `TURN_GAP` apart."""
     pieces = []
-    for speaker, own in by_speaker.items():
-        own.sort()
+    for speaker, times in _by_speaker(turns).items():
+        times.sort()
         begun, reach = 0, 0.0
-        for start, end in pairwise(sorted({time for turn in own for time in turn})):
-            while begun < len(own) and own[begun][0] <= start:
-                reach = max(reach, own[begun][1])
+        for start, end in pairwise(sorted({time for turn in times for time in turn})):
+            while begun < len(times) and times[begun][0] <= start:
+                reach = max(reach, times[begun][1])
                 begun += 1
-            if reach > start and end - start > GAP:
-                pieces.append((speaker, start, end - GAP))
+            if reach > start and end - start > TURN_GAP:
+                pieces.append((speaker, start, end - TURN_GAP))
     return pieces
 
 
 def matched_gender(
     ref: Sequence[Segment], hyp: Sequence[Segment], mapping: dict[str, str]
 ) -> tuple[float, float]:
-    """Seconds with the right gender and seconds in all, where a speaker and his match both talk.
+    """Seconds with the correct gender, and all seconds, in which matched speakers both talk.
 
-    `mapping` is that of `diarization`. A speaker has the gender he has for longest; "u" (unknown)
-    is right for nobody, on neither side.
+    A speaker has the gender of most of their speech; "u" (unknown) is never correct. `mapping` is
+    that of `diarization`.
     """
     ref_gender, hyp_gender = _genders(ref), _genders(hyp)
-    ref_times, hyp_times = _times(ref), _times(hyp)
+    ref_times, hyp_times = _by_speaker(turns(ref)[0]), _by_speaker(turns(hyp)[0])
     correct = matched = 0.0
     for speaker, target in mapping.items():
         seconds = sum(
@@ -176,15 +183,15 @@ def matched_gender(
     return round(correct, 6), round(matched, 6)
 
 
-def _times(segments: Sequence[Segment]) -> dict[str, list[tuple[float, float]]]:
-    times: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for speaker, start, end in turns(segments)[0]:
+def _by_speaker(turns: Sequence[Turn]) -> dict[str, list[Stretch]]:
+    times: dict[str, list[Stretch]] = defaultdict(list)
+    for speaker, start, end in turns:
         times[speaker].append((start, end))
     return times
 
 
 def _genders(segments: Sequence[Segment]) -> dict[str, str]:
-    seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    genders: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for segment in segments:
-        seconds[segment.speaker][segment.gender] += segment.duration
-    return {speaker: max(sorted(own), key=own.__getitem__) for speaker, own in seconds.items()}
+        genders[segment.speaker][segment.gender] += segment.duration
+    return {name: max(sorted(time), key=time.__getitem__) for name, time in genders.items()}

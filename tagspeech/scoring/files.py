@@ -1,4 +1,4 @@
-"""`tagspeech score`: files of any format, or folders of them, to scores."""
+"""Scores files and folders of segments (`tagspeech score`)."""
 
 from __future__ import annotations
 
@@ -37,24 +37,27 @@ def score_files(
     output: str | Path | None = None,
     subtitle_speakers: str = "auto",
 ) -> dict[str, Any]:
-    """Prints the overall metrics as JSON, writes all to `output` if given.
+    """Scores `hyp` against `ref`, prints the overall metrics as JSON and returns all metrics.
 
-    ref, hyp  segments in any format that can be read, as `read_sides` takes them
-    raw       the journal of decoding, rows of {"session", "malformed", ...}: it names sessions with
-              an empty hypothesis or reference, and the malformed ones; the last row counts
-    groups    Lhotse cuts of the test set: each is a session, and says how long it is
-    fold      traditional Chinese counts as the simplified characters for it, on both sides
-    uem       NIST's UEM file: the stretches that DER and time-constrained word rates are of
-    subtitle_speakers  as `tagspeech.formats.read` takes it
+    The remaining arguments are those of `tagspeech.scoring.score`.
 
-    The rest is that of `tagspeech.scoring.score`.
+    Args:
+        ref: Reference, as for `read_sides`.
+        hyp: Hypothesis, as for `read_sides`.
+        raw: The decoder's journal with rows of {"session", "malformed", ...}. It lists all
+            sessions, including empty ones; the last row of a session counts.
+        groups: Lhotse cuts of the test set, which give the sessions and their durations.
+        fold: Convert traditional to simplified Chinese on both sides.
+        uem: A UEM file that limits DER and time-constrained word error rates.
+        output: Where all metrics are written as JSON; None: nowhere.
+        subtitle_speakers: As for `tagspeech.formats.read`.
     """
     (ref_segments, ref_malformed), (hyp_segments, hyp_malformed) = read_sides(
         ref, hyp, subtitle_speakers
     )
     for session, is_malformed in ref_malformed.items():
         if is_malformed:
-            log.warning("%s: the target text of session %s does not parse whole", ref, session)
+            log.warning("%s: the target text of session %s is malformed", ref, session)
     decoded = _read_malformed(raw) if raw is not None else {}
     malformed = {**hyp_malformed, **decoded}
     durations = _read_durations(groups) if groups is not None else {}
@@ -89,50 +92,57 @@ def score_files(
 
 
 def folded(segments: Sequence[Segment]) -> list[Segment]:
-    """The same, with simplified Chinese characters for traditional ones."""
+    """The segments with simplified Chinese characters instead of traditional ones."""
     return [replace(segment, words=fold_chinese(segment.words)) for segment in segments]
 
 
-Side = tuple[list[Segment], dict[str, bool]]  # as of `read_side`
+Side = tuple[list[Segment], dict[str, bool]]  # the result of `read_side`
 
 
 def read_sides(
     ref: str | Path, hyp: str | Path, subtitle_speakers: str = "auto"
 ) -> tuple[Side, Side]:
-    """Reference and hypothesis: each a file, or a folder of files.
+    """Reads reference and hypothesis, each a file or a folder of files.
 
-    Where the hypothesis is a file that names no session, its session is the stem of its name. Only
-    where the reference names none either, two files are of the same session.
+    The session of a hypothesis file that names none is the stem of its name; if neither of two
+    files names a session, both have the session of the reference.
 
-    Raises `InputError` as `read_side` does, and where the stem is no session of the reference.
+    Raises:
+        InputError: As for `read_side`, or the stem is not a session of the reference.
     """
-    said = read_side(ref, subtitle_speakers=subtitle_speakers)
-    own = formats.split_name(ref)[0]
-    sessions = {item.session for item in said[0]} | said[1].keys()
+    ref_side = read_side(ref, subtitle_speakers=subtitle_speakers)
     if not (Path(ref).is_file() and Path(hyp).is_file()):
-        return said, read_side(hyp, subtitle_speakers=subtitle_speakers)
-    is_nameless = sessions <= {own}
-    heard = read_side(hyp, own if is_nameless else None, subtitle_speakers)
+        return ref_side, read_side(hyp, subtitle_speakers=subtitle_speakers)
+    ref_stem = formats.split_name(ref)[0]
+    sessions = {item.session for item in ref_side[0]} | ref_side[1].keys()
+    is_nameless = sessions <= {ref_stem}
+    hyp_side = read_side(hyp, ref_stem if is_nameless else None, subtitle_speakers)
     stem, format = formats.split_name(hyp)
     if format in formats.SESSIONLESS and not is_nameless and stem not in sessions:
         raise InputError(
             f"{hyp}: names no session, so that it is {stem!r}, which {ref} does not have "
             f"({', '.join(sorted(sessions)[:3])}, ...); name the file after its session"
         )
-    return said, heard
+    return ref_side, hyp_side
 
 
 def read_side(
     path: str | Path, session: str | None = None, subtitle_speakers: str = "auto"
 ) -> Side:
-    """The segments in a file or all files of a folder, and which target texts are malformed.
+    """Reads a file, or all files of a folder.
 
-    A target text (format `tagged`) is never refused: what parses is there, what does not is
-    missing. `session` is that of a file that does not name it; without it, the stem of its name.
-    Segments that start together keep their order.
+    Target texts (format `tagged`) never raise; as much as possible is parsed.
 
-    Raises `InputError` for a folder without any file of a known format, and where two files are of
-    one session that has no other name than theirs.
+    Args:
+        path: A file or folder.
+        session: The session of files that name none; by default the stem of the file name.
+        subtitle_speakers: As for `tagspeech.formats.read`.
+
+    Returns:
+        The segments sorted by start, and whether each target text is malformed, by session.
+
+    Raises:
+        InputError: A folder has no file of a known format, or two files with the same stem.
     """
     path = Path(path)
     files = _files_in(path) if path.is_dir() else [path]
@@ -141,9 +151,9 @@ def read_side(
     for file in files:
         stem, format = formats.split_name(file)
         if format == "tagged":
-            own = composed(session or stem)
-            parsed = parse_target(read_text(file), own)
-            malformed[own] = parsed.malformed
+            name = composed(session or stem)
+            parsed = parse_target(read_text(file), name)
+            malformed[name] = parsed.malformed
             segments += parsed.segments
         else:
             segments += formats.read(file, session=session, subtitle_speakers=subtitle_speakers)
@@ -151,7 +161,7 @@ def read_side(
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """The files of segments in a folder, without those that macOS hides beside them."""
+    """The files of segments in a folder, without the hidden ones that macOS writes."""
     known = sorted(file for file in folder.iterdir() if formats.split_name(file)[1])
     hidden = [file for file in known if file.name.startswith(".")]
     if hidden:
@@ -174,12 +184,14 @@ def _read_malformed(path: str | Path) -> dict[str, bool]:
     rows = read_journal(path)
     for number, row in enumerate(rows, 1):
         if "session" not in row or not isinstance(row.get("malformed"), bool):
-            raise InputError(f'{path}, line {number}: wants "session" and a boolean "malformed"')
+            raise InputError(
+                f'{path}, line {number}: must have "session" and a boolean "malformed"'
+            )
     return {composed(row["session"]): row["malformed"] for row in rows}
 
 
 def _read_durations(path: str | Path) -> dict[str, float]:
-    """The seconds of each utterance group, without Lhotse, which would load torch."""
+    """The seconds of each utterance group, read without Lhotse, which imports torch."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             rows = [json.loads(line) for line in file]

@@ -1,4 +1,4 @@
-"""From scored sessions to the metrics of any set of them: sums, rates, confidence intervals."""
+"""Adds up scored sessions to rates with confidence intervals."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from tagspeech.scoring.diarization import DER_KINDS, Diarization
 
 WORD_RATES = ("wer", "cpwer", "tcpwer", "orcwer", "tcorcwer")
-DURATIONS = (0, 5, 10, 20, 30, 80)  # seconds: where each range of `by_duration` begins
+DURATIONS = (0, 5, 10, 20, 30, 80)  # starts of the ranges of "by_duration", in seconds
 CONFIDENCE, RESAMPLES = 0.95, 1000
 
-Parts = dict[str, tuple[float, float]]  # metric: errors, and what they are divided by
+Parts = dict[str, tuple[float, float]]  # metric: numerator, denominator
 
 
 @dataclass(frozen=True)
 class SessionCounts:
-    """What one session adds to the sums. `malformed` is None where nobody knows."""
+    """The counts of one session. `malformed` is None if unknown."""
 
     seconds: float
     malformed: bool | None
@@ -41,10 +41,10 @@ class SessionCounts:
 
 
 def metrics(results: Sequence[SessionCounts], collar: float, intervals: bool) -> dict[str, Any]:
-    """The metrics of some sessions: errors and lengths are added up, then divided.
+    """The metrics of a set of sessions: errors and lengths are added up, then divided.
 
-    "malformed_rate" is there where it is known of every session. With `intervals`, "intervals" has
-    the lowest and highest value of each rate by bootstrap over sessions (`interval`).
+    "malformed_rate" is present if it is known for all sessions. With `intervals`, "intervals" has
+    the confidence interval of each rate (`interval`).
     """
     count = len(results)
     difference = [abs(result.ref_speakers - result.hyp_speakers) for result in results]
@@ -119,20 +119,24 @@ def _parts(result: SessionCounts) -> Parts:
 
 
 def interval(parts: Iterable[tuple[float, float]]) -> list[float] | None:
-    """Within which the rate lies with `CONFIDENCE`, were other sessions of this kind drawn.
+    """The confidence interval of a rate by percentile bootstrap over sessions.
 
-    The percentile bootstrap over sessions (scipy's): each resample adds up errors and lengths of
-    as many sessions, drawn with replacement, and divides. The same seed always, so every metric
-    sees the same resamples. None where that cannot be told: for fewer than two sessions, and where
-    a resample may have nothing to divide by.
+    The seed is fixed, so all metrics use the same resamples.
+
+    Args:
+        parts: Errors and length of each session.
+
+    Returns:
+        The lower and upper bound at level `CONFIDENCE`; None for fewer than two sessions, or if a
+        resample may have zero length.
     """
-    from scipy.stats import DegenerateDataWarning, bootstrap  # takes a second
+    from scipy.stats import DegenerateDataWarning, bootstrap  # slow to import
 
     errors, lengths = np.array(list(parts), dtype=float).T
     if len(errors) < 2:
         return None
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)  # what it says is returned as None
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # the result is None instead
         result = bootstrap(
             (errors, lengths),
             _rate,
@@ -154,7 +158,7 @@ def _rate(errors: NDArray[Any], lengths: NDArray[Any], axis: int) -> NDArray[Any
 
 
 def duration_range(seconds: float) -> str:
-    """Which range of `DURATIONS` holds `seconds`: "5-10" has 5 and not 10, "80+" the rest."""
+    """The range of `DURATIONS` that contains `seconds`: "5-10" excludes 10, "80+" is open."""
     place = max(0, sum(seconds >= start for start in DURATIONS) - 1)
     if place + 1 == len(DURATIONS):
         return f"{DURATIONS[place]}+"

@@ -1,4 +1,4 @@
-"""Which sessions a protocol scores, and how: the paper's, and that of its authors' code."""
+"""Scoring protocols: that of the paper, and that of its authors' code."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from tagspeech.scoring.metrics import SessionCounts
 from tagspeech.segments import Segment
 
 PROTOCOLS = ("all", "paper", "as-authors")
-PROTOCOL = (0.5, 80.0)  # seconds of the utterance groups that the paper scores (docs/paper.md)
+PROTOCOL = (0.5, 80.0)  # durations in seconds of the groups that the paper scores
 
 
 def check_protocol(protocol: str, malformed: Collection[str] | None, uem: Any) -> None:
-    """Raises `InputError` for an unknown protocol, and for "as-authors" where nobody knows what is
-    `malformed` or a `uem` is given."""
+    """Raises `InputError` if `protocol` is unknown, or if it is "as-authors" and `malformed` is
+    None or `uem` is given."""
     if protocol not in PROTOCOLS:
-        raise InputError(f"protocol: {protocol!r} is unknown; wants one of {', '.join(PROTOCOLS)}")
+        raise InputError(f"protocol: must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     if protocol != "as-authors":
         return
     if uem is not None:
         raise InputError("protocol: as-authors scores without a UEM; leave out --uem")
     if malformed is None:
         raise InputError(
-            "protocol: as-authors leaves out malformed outputs, and nothing says which they are; "
+            "protocol: as-authors excludes malformed outputs, but it is unknown which they are; "
             "name the decoder's journal with --raw, or score target texts"
         )
 
 
 def of_the_paper(results: Sequence[SessionCounts]) -> list[SessionCounts]:
-    """Those of `PROTOCOL` seconds. Raises `InputError` where there is none."""
+    """The sessions of `PROTOCOL` seconds. Raises `InputError` if there are none."""
     shortest, longest = PROTOCOL
     within = [result for result in results if shortest <= result.seconds <= longest]
     if not within:
         raise InputError(
             f"reference: no session lasts {shortest:g}-{longest:g} s, as the paper's protocol "
-            "wants; score with --protocol all"
+            "requires; score with --protocol all"
         )
     return within
 
@@ -48,14 +48,15 @@ def as_authors(
     ref: Mapping[str, list[Segment]],
     hyp: Mapping[str, list[Segment]],
 ) -> list[SessionCounts]:
-    """As the authors of the paper score, to compare with their figures.
+    """Scores as the code of the paper's authors does, for comparison with the paper.
 
-    These are the sessions of `PROTOCOL` seconds whose output parses whole and has a segment. DER is
-    that of md-eval without a UEM: from the first to the last speech of the reference, so speech
-    that is heard before and after costs nothing. Two faults of theirs are not repeated: an unknown
-    gender is never right, and segments of equal times do not replace one another.
+    Only sessions of `PROTOCOL` seconds with a well-formed, non-empty output count. DER is that of
+    md-eval without a UEM: from the first to the last speech of the reference, so false alarms
+    before and after it are free. Two bugs are not reproduced: an unknown gender is never correct,
+    and segments of equal times do not replace one another.
 
-    Raises `InputError` where no session is left.
+    Raises:
+        InputError: No session is left.
     """
     shortest, longest = PROTOCOL
     within = []
@@ -68,7 +69,7 @@ def as_authors(
         within.append(replace(result, diarization=parts))
     if not within:
         raise InputError(
-            f"hypothesis: no session of {shortest:g}-{longest:g} s has an output that parses, so "
+            f"hypothesis: no session of {shortest:g}-{longest:g} s has a well-formed output, so "
             "protocol as-authors has nothing to score; score with --protocol all"
         )
     return within
@@ -77,9 +78,10 @@ def as_authors(
 def left_out(
     within: Sequence[SessionCounts], everything: Sequence[SessionCounts]
 ) -> dict[str, float]:
-    """How much is not scored: sessions, and speech in seconds, once per speaker talking."""
+    """The number of sessions that are not scored, and their seconds of speech."""
     kept, whole = (
-        sum(result.diarization["der"].scored for result in some) for some in (within, everything)
+        sum(result.diarization["der"].scored for result in results)
+        for results in (within, everything)
     )
     return {
         "sessions": len(everything) - len(within),

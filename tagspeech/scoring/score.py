@@ -1,4 +1,4 @@
-"""All metrics of a test set: every session is scored, then the sessions are added up."""
+"""Computes all metrics of a test set: scores each session, then adds them up."""
 
 from __future__ import annotations
 
@@ -30,30 +30,34 @@ def score(
     uem: Mapping[str, Sequence[Stretch]] | None = None,
     intervals: bool = False,
 ) -> dict[str, Any]:
-    """Scores `hyp` against `ref`.
+    """Scores `hyp` against `ref`. A session without a hypothesis is deletions and missed speech.
 
-    sessions   those that count, beside those of `ref`; their reference may be empty
-    malformed  sessions whose output did not parse whole; they are scored on the segments given.
-               None: nobody knows, and "malformed_rate" is absent
-    seconds    how long a session is; without it, to the end of its last reference segment
-    protocol   "paper": "overall" has sessions of `PROTOCOL` seconds and says in "left_out" what
-               the others hold; "all" (beside "overall", where some are left out) has everything.
-               "as-authors": "overall" is scored as the authors of the paper do
-               (`protocols.as_authors`); "all" beside it and "sessions" have everything, as we do
-    collar     of tcpWER and tcORC-WER, in seconds
-    uem        stretches (start, end) of a session, in seconds, that the DER is of and that segments
-               of time-constrained word rates must reach into; a session that is not in it is
-               scored as without it. "uem" in "overall" has how many sessions and seconds it is of
-    intervals  confidence intervals of the rates, in "intervals"
+    Args:
+        ref: Reference segments of all sessions.
+        hyp: Hypothesis segments of all sessions.
+        sessions: Further sessions to score, whose reference may be empty.
+        malformed: Sessions whose output is malformed; their segments are scored all the same.
+            None: unknown, and "malformed_rate" is absent.
+        seconds: Durations of sessions; by default the end of the last reference segment.
+        protocol: One of `PROTOCOLS`. With "paper", "overall" has the sessions of `PROTOCOL`
+            seconds; with "as-authors" it is scored by `protocols.as_authors`. Both add "left_out"
+            to "overall", and "all" with the metrics of all sessions if these differ.
+        language: For `normalise` and `scoring_units`.
+        collar: Of tcpWER and tcORC-WER, in seconds.
+        uem: Stretches (start, end), in seconds, by session. DER is computed within them;
+            time-constrained word rates use the segments that intersect them. Sessions that are not
+            in it are scored whole.
+        intervals: Adds confidence intervals of the rates as "intervals".
 
-    Returns "overall", perhaps "all", then "by_duration" (`DURATIONS`) and "by_speakers" (of the
-    reference) over the sessions of "overall", and "sessions": each by itself. All rates are
-    fractions; a rate without any reference to divide by is None, a gender accuracy without any
-    matched speech 0. A session without a hypothesis counts as deletions and missed speech.
+    Returns:
+        "overall"; "all" if needed; "by_duration" (`DURATIONS`) and "by_speakers" (of the
+        reference) over the sessions of "overall"; and "sessions" with each session. Rates are
+        fractions; None if the reference is empty (gender accuracy: 0 without matched speech).
 
-    Raises `InputError` when `protocol` is none of `PROTOCOLS` or does not fit `malformed` or `uem`,
-    `collar` is negative or not finite, there is no session (of the protocol), or `hyp` or
-    `malformed` name one that is neither in `ref` nor in `sessions`.
+    Raises:
+        InputError: `protocol` is unknown or does not fit `malformed` or `uem`, `collar` is negative
+            or not finite, there is no session to score, or `hyp` or `malformed` has a session that
+            is neither in `ref` nor in `sessions`.
     """
     check_protocol(protocol, malformed, uem)
     names = list(dict.fromkeys([*map(composed, sessions or ()), *(s.session for s in ref)]))
@@ -61,8 +65,8 @@ def score(
     _check(collar, names, {*(s.session for s in hyp), *(malformed or ())})
     ref_by, hyp_by = _by_session(ref), _by_session(hyp)
     lasts = {name: max((s.end for s in ref_by[name]), default=0.0) for name in names}
-    known = {composed(name): own for name, own in (seconds or {}).items()}
-    lasts.update({name: own for name, own in known.items() if name in lasts})
+    known = {composed(name): duration for name, duration in (seconds or {}).items()}
+    lasts.update({name: duration for name, duration in known.items() if name in lasts})
     with quiet_meeteval():
         results = {
             name: _score_session(
@@ -75,8 +79,8 @@ def score(
             for name in tqdm(names, desc="score", unit="session", disable=None)
         }
 
-    def summary(some: Sequence[SessionCounts]) -> dict[str, Any]:
-        return {"language": language, **metrics(some, collar, intervals)}
+    def summary(subset: Sequence[SessionCounts]) -> dict[str, Any]:
+        return {"language": language, **metrics(subset, collar, intervals)}
 
     everything = list(results.values())
     within = everything
@@ -90,32 +94,32 @@ def score(
     if protocol == "as-authors" or len(within) < len(everything):
         scores["all"] = {"protocol": "all", **summary(everything)}
     lengths = [duration_range(start) for start in DURATIONS]
-    numbers = [str(number) for number in sorted({one.ref_speakers for one in within})]
+    numbers = [str(number) for number in sorted({result.ref_speakers for result in within})]
     return {
         **scores,
-        "by_duration": _split(within, lambda one: duration_range(one.seconds), lengths, summary),
-        "by_speakers": _split(within, lambda one: str(one.ref_speakers), numbers, summary),
-        "sessions": {name: metrics([one], collar, False) for name, one in results.items()},
+        "by_duration": _split(within, lambda r: duration_range(r.seconds), lengths, summary),
+        "by_speakers": _split(within, lambda r: str(r.ref_speakers), numbers, summary),
+        "sessions": {name: metrics([result], collar, False) for name, result in results.items()},
     }
 
 
 def _check(collar: float, names: Sequence[str], given: Set[str]) -> None:
-    """Raises `InputError` for an impossible collar, where there is no session, and where one is
-    `given` that is not among `names`."""
+    """Raises `InputError` for an invalid collar, without any session, and for `given` sessions that
+    are not in `names`."""
     if not 0 <= collar < math.inf:
         raise InputError(f"collar: must be a finite number of seconds from 0, got {collar:g}")
     if not names:
         raise InputError("reference: has no session, so there is nothing to score")
-    strangers = sorted(given - set(names))
-    if strangers:
+    unknown = sorted(given - set(names))
+    if unknown:
         raise InputError(
-            f"hypothesis: session {strangers[0]!r} ({len(strangers)} such) is not in the "
+            f"hypothesis: session {unknown[0]!r} ({len(unknown)} such) is not in the "
             "reference; score it against the reference of the same test set"
         )
 
 
 def _extent(uem: Mapping[str, Sequence[Stretch]] | None) -> dict[str, float] | None:
-    """How many sessions and seconds a UEM is of."""
+    """The number of sessions and seconds in a UEM."""
     if uem is None:
         return None
     seconds = sum(end - start for stretches in uem.values() for start, end in stretches)
@@ -128,7 +132,7 @@ def _split(
     order: Sequence[str],
     summary: Callable[[Sequence[SessionCounts]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """The metrics of the sessions of each key, in `order`."""
+    """The metrics of the sessions with each key, in `order`."""
     parts: defaultdict[str, list[SessionCounts]] = defaultdict(list)
     for result in results:
         parts[key(result)].append(result)

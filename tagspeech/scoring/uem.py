@@ -1,4 +1,4 @@
-"""UEM files of NIST: which stretches of each recording are scored."""
+"""NIST's UEM files, which list the stretches of each recording to score."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ log = logging.getLogger(__name__)
 
 
 def read_uem(path: str | Path, sessions: Collection[str]) -> dict[str, list[Stretch]]:
-    """The stretches (start, end) in seconds of each of `sessions` that the file names, in order.
+    """The sorted stretches (start, end), in seconds, of each of `sessions` in the file.
 
-    A line has session, channel, start and end; `;` and `#` begin a comment line. The session may be
-    given as a file: its folder and extension are ignored where no session has the full name.
-    Warns of sessions without a line, and of lines of other sessions.
+    A line has session, channel, start and end; `;` and `#` begin a comment line. If no session has
+    the full name in the first column, its folder and extension are ignored. Sessions without a line
+    and lines of other sessions are reported by a warning.
 
-    Raises `InputError` for a line that is not of this form, stretches of a session that overlap or
-    differ between channels, and where none of `sessions` has a line.
+    Raises:
+        InputError: A line is malformed, stretches of a session overlap or differ between channels,
+            or none of `sessions` has a line.
     """
     found = _read(Path(path))
     known = {normalize("NFC", session): session for session in sessions}
     named = {name: known.get(name, known.get(PurePosixPath(name).stem)) for name in found}
-    strangers = [name for name, session in named.items() if session is None]
-    if len(strangers) == len(found):
+    unknown = [name for name, session in named.items() if session is None]
+    if len(unknown) == len(found):
         raise InputError(
-            f"{path}: none of its sessions is in the reference, such as {strangers[0]!r}; "
+            f"{path}: none of its sessions is in the reference, such as {unknown[0]!r}; "
             "its first column must be the names of sessions"
         )
     uem: dict[str, list[Stretch]] = {}
@@ -46,7 +47,7 @@ def read_uem(path: str | Path, sessions: Collection[str]) -> dict[str, list[Stre
     missing = [name for name in sessions if name not in uem]
     for names, text in (
         (missing, "has no line for session %r (%d such); all of it is scored"),
-        (strangers, "session %r (%d such) is not in the reference; its lines are not used"),
+        (unknown, "session %r (%d such) is not in the reference; its lines are not used"),
     ):
         if names:
             log.warning(f"%s: {text}", path, names[0], len(names))
@@ -73,7 +74,7 @@ def _read(path: Path) -> dict[str, list[Stretch]]:
         channels[normalize("NFC", name)][channel].append((start, end))
     if not channels:
         raise InputError(f"{path}: has no line that names a session; score without --uem")
-    return {name: _of_all_channels(path, name, own) for name, own in channels.items()}
+    return {name: _merge_channels(path, name, times) for name, times in channels.items()}
 
 
 def _seconds(text: str, where: str) -> float:
@@ -86,9 +87,9 @@ def _seconds(text: str, where: str) -> float:
     return value
 
 
-def _of_all_channels(path: Path, name: str, channels: dict[str, list[Stretch]]) -> list[Stretch]:
-    """The stretches of a recording, which must be the same on every channel: segments have none."""
-    stretches, *others = (sorted(own) for own in channels.values())
+def _merge_channels(path: Path, name: str, channels: dict[str, list[Stretch]]) -> list[Stretch]:
+    """The stretches of a recording. Segments have no channel, so all channels must agree."""
+    stretches, *others = map(sorted, channels.values())
     if any(other != stretches for other in others):
         raise InputError(
             f"{path}: session {name!r} has other times on channels {' and '.join(channels)}; "

@@ -1,4 +1,4 @@
-"""Equal error rate of speaker vectors."""
+"""Speaker verification: the equal error rate of speaker vectors."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from numpy.typing import NDArray
 
 
 def equal_error_rate(vectors_ND: NDArray[np.floating], speakers: Sequence[str]) -> float:
-    """Where false acceptance equals false rejection, over all pairs of vectors by cosine.
+    """The rate at which false acceptances equal false rejections, over all pairs by cosine.
 
-    0.5 when all pairs are of one kind: nothing can be told apart.
+    Args:
+        vectors_ND: N vectors.
+        speakers: The speaker of each vector.
+
+    Returns:
+        The rate, from 0 to 1; 0.5 if all or none of the pairs have the same speaker.
     """
     unit_ND = vectors_ND / np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
     upper = np.triu_indices(len(speakers), 1)

@@ -1,4 +1,4 @@
-"""Word error rates of one session, by meeteval (edit distances by kaldialign inside it)."""
+"""Word error rates of one session by meeteval."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from tagspeech.scoring.diarization import Stretch
 from tagspeech.segments import Segment, by_start
 from tagspeech.text import normalise, scoring_units
 
-MEETEVAL_SPEAKERS = 20  # above this number of speakers meeteval refuses to score a session
-# Above these ORC-WER is searched greedily: cells of the exact search (some 10 ms; it grows by a
-# factor of the words of each speaker), and speakers, of which meeteval refuses more.
+MEETEVAL_SPEAKERS = 20  # the most speakers that meeteval scores
+# Above these limits ORC-WER is searched greedily: cells of the exact search (about 10 ms; a product
+# over speakers), and speakers, of which meeteval accepts no more.
 ORC_CELLS, ORC_SPEAKERS = 10**6, 10
 
-SegLSTRow = dict[str, str | float]  # of SegLST
+SegLSTRow = dict[str, str | float]
 
 
 @contextmanager
 def quiet_meeteval() -> Iterator[None]:
-    """Silences its line per session about self-overlap: `score` counts the overlaps instead."""
+    """Silences meeteval's warnings about self-overlap, which `score` counts instead."""
     logger = logging.getLogger("preprocess")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -59,22 +59,21 @@ def word_error_rates(
     collar: float,
     uem: Sequence[Stretch] | None = None,
 ) -> tuple[dict[str, ErrorRate], bool]:
-    """The rates "wer", "cpwer", "tcpwer", "orcwer", "tcorcwer" of one session; a side may be empty.
+    """The word error rates of one session; either side may be empty.
 
-    wer     speakers ignored: the segments of each side are joined by start time
-    cpwer   words of each speaker joined, the best pairing of speakers (Hungarian algorithm)
-    tcpwer  as cpwer, with words matching only within `collar` seconds; word times are spread over
-            a segment by characters. Where a speaker overlaps with himself, the segments keep the
-            order of their starts (meeteval's default), so nothing is refused or dropped.
-    orcwer  each reference segment is given to the hypothesis speaker where it costs least: words
-            of a segment stay together, who spoke them does not count
-    tcorcwer  as orcwer, with words matching only within `collar` seconds, as in tcpwer
+    wer       speakers are ignored: the segments of each side are joined by start time
+    cpwer     the words of each speaker are joined; the best pairing of speakers counts
+    tcpwer    as cpwer, but words match only within `collar` seconds; word times are estimated from
+              the segment. Self-overlapping segments are ordered by start (meeteval's default).
+    orcwer    each reference segment is assigned to the hypothesis speaker with the fewest errors
+    tcorcwer  as orcwer, but words match only within `collar` seconds
 
-    With `uem`, "tcpwer" and "tcorcwer" are of the segments that reach into one of its stretches,
-    whole (meeteval's rule); the others need no times and are of all segments.
+    With `uem`, tcpwer and tcorcwer use the whole segments that intersect it (meeteval's rule); the
+    other rates ignore times and use all segments.
 
-    Also, whether the ORC rates are exact. Where that search would take too long (`ORC_CELLS`) it is
-    meeteval's greedy one, which can only be too high.
+    Returns:
+        The rates by name, and whether the ORC rates are exact. If the exact search is too slow
+        (`ORC_CELLS`), meeteval's greedy search is used, which can only overestimate.
     """
     ref_units, hyp_units = unit_rows(ref, language), unit_rows(hyp, language)
     tcp = partial(time_constrained_minimum_permutation_word_error_rate, collar=collar)
@@ -91,10 +90,7 @@ def word_error_rates(
 
 
 def unit_rows(segments: Sequence[Segment], language: str) -> list[SegLSTRow]:
-    """SegLST rows in order of their starts, words normalised and separated into units by blanks.
-
-    What starts together keeps its order, as in meeteval.
-    """
+    """SegLST rows sorted by start (stable), words normalised and split into units."""
     rows: list[SegLSTRow] = []
     for segment in by_start(list(segments)):
         words = scoring_units(normalise(segment.words, language), language)
@@ -112,19 +108,18 @@ def unit_rows(segments: Sequence[Segment], language: str) -> list[SegLSTRow]:
 
 
 def _within(rows: list[SegLSTRow], uem: Sequence[Stretch] | None) -> list[SegLSTRow]:
-    """The rows that reach into one of the stretches of `uem`, or touch it."""
+    """The rows that intersect or touch a stretch of `uem`."""
     if uem is None:
         return rows
 
-    def reaches(row: SegLSTRow, stretch: Stretch) -> bool:
-        start, end = float(row["start_time"]), float(row["end_time"])
-        return stretch[0] <= end and start <= stretch[1]
+    def intersects(row: SegLSTRow, stretch: Stretch) -> bool:
+        return stretch[0] <= float(row["end_time"]) and float(row["start_time"]) <= stretch[1]
 
-    return [row for row in rows if any(reaches(row, stretch) for stretch in uem)]
+    return [row for row in rows if any(intersects(row, stretch) for stretch in uem)]
 
 
 def joined(rows: Sequence[SegLSTRow]) -> str:
-    """All words of the rows."""
+    """The words of all rows, joined by spaces."""
     return " ".join(str(row["words"]) for row in rows)
 
 
@@ -133,17 +128,17 @@ def _best_pairing(
     ref: list[SegLSTRow],
     hyp: list[SegLSTRow],
 ) -> ErrorRate:
-    """`metric` over a session of any number of speakers.
+    """`metric` of a session with any number of speakers.
 
-    meeteval refuses more than 20 speakers, which an undertrained model does write. Then every pair
-    of speakers is scored by itself and the pairs of least errors are added up: the definition.
+    An undertrained model writes more than the 20 speakers that meeteval accepts. Then all pairs of
+    speakers are scored and the best pairs added up, which is the definition of the metric.
     """
     refs, hyps = _by_speaker(ref), _by_speaker(hyp)
     if max(len(refs), len(hyps)) <= MEETEVAL_SPEAKERS:
         return metric(SegLST(ref), SegLST(hyp))
-    # A speaker paired with nobody costs the same whoever nobody is: one empty row or column each.
-    nobody = SegLST([])
-    rates = [[metric(r, h) for h in [*hyps, nobody]] for r in [*refs, nobody]]
+    # The cost of an unpaired speaker is computed once: one empty row and one empty column.
+    empty = SegLST([])
+    rates = [[metric(r, h) for h in [*hyps, empty]] for r in [*refs, empty]]
     rows = [min(n, len(refs)) for n in range(max(len(refs), len(hyps)))]
     columns = [min(n, len(hyps)) for n in range(len(rows))]
     cost = np.array([[rates[row][column].errors for column in columns] for row in rows])
@@ -156,25 +151,25 @@ def _by_speaker(rows: list[SegLSTRow]) -> list[SegLST]:
 
 
 def _is_small(ref: list[SegLSTRow], hyp: list[SegLSTRow]) -> bool:
-    """Whether the exact ORC-WER is quick: reference words times words of each speaker."""
+    """Whether the exact search for ORC-WER is fast: reference words times words of each speaker."""
     streams = [joined(list(stream)).split() for stream in _by_speaker(hyp)]
     cells = math.prod([len(joined(ref).split()), *(len(words) + 1 for words in streams)])
     return len(streams) <= ORC_SPEAKERS and cells <= ORC_CELLS
 
 
 def _orc(ref: list[SegLSTRow], hyp: list[SegLSTRow], exact: bool) -> ErrorRate:
-    if not ref or not hyp:  # meeteval fails there, and there is nothing to choose
+    if not ref or not hyp:  # meeteval fails on an empty side
         return siso_word_error_rate(joined(ref), joined(hyp))
     if exact:
         return orc_word_error_rate(SegLST(ref), SegLST(hyp))
     streams = _greedy_streams(SegLST(ref), SegLST(hyp))
-    return sum(siso_word_error_rate(joined(spoken), joined(heard)) for spoken, heard in streams)
+    return sum(siso_word_error_rate(joined(r), joined(h)) for r, h in streams)
 
 
 def _time_constrained_orc(
     ref: list[SegLSTRow], hyp: list[SegLSTRow], exact: bool, collar: float
 ) -> ErrorRate:
-    """Of more speakers than meeteval accepts, with the segments given to speakers as by `_orc`."""
+    """tcORC-WER; with more speakers than meeteval accepts, segments are assigned as in `_orc`."""
     if not ref or not hyp:
         return siso_word_error_rate(joined(ref), joined(hyp))
     sides = SegLST(ref), SegLST(hyp)
@@ -184,16 +179,16 @@ def _time_constrained_orc(
         return greedy_time_constrained_orc_wer(*sides, collar=collar)
     return sum(
         time_constrained_siso_word_error_rate(
-            SegLST([{**row, "speaker": ""} for row in spoken]), SegLST(heard), collar=collar
+            SegLST([{**row, "speaker": ""} for row in ref_rows]), SegLST(hyp_rows), collar=collar
         )
-        for spoken, heard in _greedy_streams(*sides)
+        for ref_rows, hyp_rows in _greedy_streams(*sides)
     )
 
 
 def _greedy_streams(ref: SegLST, hyp: SegLST) -> list[tuple[list[SegLSTRow], list[SegLSTRow]]]:
-    """The reference segments given to each hypothesis speaker, and that speaker's segments.
+    """The reference segments assigned to each hypothesis speaker, and the speaker's segments.
 
-    By meeteval's greedy search for ORC-WER, from cpWER's pairing on, for any number of speakers.
+    Uses meeteval's greedy search for ORC-WER, starting from the pairing of cpWER.
     """
     numbers: defaultdict[str, int] = defaultdict(lambda: len(numbers))
 
@@ -202,13 +197,13 @@ def _greedy_streams(ref: SegLST, hyp: SegLST) -> list[tuple[list[SegLSTRow], lis
 
     streams = list(hyp.groupby("speaker").values())
     segments = [{**row, "words": numbered([row]), "segment_index": n} for n, row in enumerate(ref)]
-    heard = SegLST([{**row, "words": numbered([row])} for row in hyp])
+    numbered_hyp = SegLST([{**row, "words": numbered([row])} for row in hyp])
     _, assignment = greedy_combination_matching(
         [segment["words"] for segment in segments],
         [numbered(list(stream)) for stream in streams],
-        initialize_assignment(SegLST(segments), heard),
+        initialize_assignment(SegLST(segments), numbered_hyp),
     )
-    spoken: defaultdict[int, list[SegLSTRow]] = defaultdict(list)
+    assigned: defaultdict[int, list[SegLSTRow]] = defaultdict(list)
     for row, stream in zip(ref, assignment, strict=True):
-        spoken[stream].append(row)
-    return [(spoken[n], list(stream)) for n, stream in enumerate(streams)]
+        assigned[stream].append(row)
+    return [(assigned[n], list(stream)) for n, stream in enumerate(streams)]

@@ -92,7 +92,7 @@ def test_kaldi_without_segments(tmp_path: Path) -> None:
         ("segments", "a-1 a 0 1 A\n", "each channel as a recording of its own"),
         ("segments", "a-1 a zero 1\n", "utterance a-1: zero and 1 are no times"),
         ("segments", "a-1 a 1 1\n", "segments, utterance a-1: "),
-        ("spk2gender", "anna x\n", "spk2gender, speaker anna: gender is 'x'"),
+        ("spk2gender", "anna x\n", "spk2gender, speaker anna: gender must be m, f or u, got 'x'"),
         ("reco2file_and_channel", "a sides left\n", "wants a file and a channel such as A"),
         ("reco2file_and_channel", "b sides 3\n", "have no channel 2"),
         ("wav.scp", "a exit 3 |\nb wav/c.wav\nc wav/c.wav\n", "come from a command that fails"),
