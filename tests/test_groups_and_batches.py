@@ -100,7 +100,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     )
     assert rejected(tmp_path) == [
         ("s2", "it starts outside its recording", 1.0),
-        ("s3", "it goes on behind the end of its recording", 3.0),
+        ("s3", "it extends past the end of its recording", 3.0),
     ]
     segments = [segment for cut in groups for segment in group_segments(cut)]
     assert [(s.duration, s.words) for s in segments] == [
@@ -225,7 +225,7 @@ def test_audio_shorter_than_its_manifest_ends_where_it_ends(tmp_path: Path) -> N
     )
     assert rejected(tmp_path) == [
         ("meeting", "its audio ends before its manifest says", 0.0),
-        ("s2", "it goes on behind the end of its recording", 1.0),
+        ("s2", "it extends past the end of its recording", 1.0),
         ("s3", "it starts outside its recording", 1.0),
     ]
     assert [cut.duration for cut in groups] == [1.0, 1.0]

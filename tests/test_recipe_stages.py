@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tagspeech.corpus.rejections import GOES_ON, OUTSIDE
+from tagspeech.corpus.rejections import OUTSIDE, PAST_END
 from tagspeech.data.batches import read_groups
 from tagspeech.formats.textgrid import parse
 
@@ -118,12 +118,12 @@ def test_what_the_corpus_loses_is_listed(finished: Recipe) -> None:
     kept = [
         one.text for split in SPLITS for cut in finished.groups(split) for one in cut.supervisions
     ]
-    lost = [row["text"] for row in rows if row["reason"] != GOES_ON]
+    lost = [row["text"] for row in rows if row["reason"] != PAST_END]
     if finished.recipe == "ami":
         assert reasons == {
             (OUTSIDE, "ES2002b"),
-            (GOES_ON, "ES2002b"),
-            (GOES_ON, "ES2005a"),
+            (PAST_END, "ES2002b"),
+            (PAST_END, "ES2005a"),
             ("it has no words", "IS1001a"),
         }
         paths = (finished.corpus / "ami_public_manual_1.6.2/words").glob("*.xml")
@@ -133,8 +133,8 @@ def test_what_the_corpus_loses_is_listed(finished: Recipe) -> None:
     else:
         assert reasons == {
             (OUTSIDE, "R0003_M0047"),
-            (GOES_ON, "R0003_M0047"),
-            (GOES_ON, "R0004_M0053"),
+            (PAST_END, "R0003_M0047"),
+            (PAST_END, "R0004_M0053"),
             ("its TextGrid is invalid to Lhotse", "R0010_M0085"),
         }
         paths = finished.corpus.rglob("*.TextGrid")

@@ -1,1 +1,1 @@
-"""A corpus to manifests and utterance groups; what of it cannot be used."""
+"""A corpus to manifests and utterance groups, with a list of what cannot be used."""

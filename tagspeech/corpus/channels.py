@@ -1,7 +1,7 @@
-"""Ids of recordings that are one channel of a file, and the channels that NIST's files name.
+"""Ids of recordings that are one channel of a file, and channel fields of NIST's formats.
 
-With `--channel each`, channel 0 of the audio of `call` is the recording `call-ch0`, channel 1 is
-`call-ch1`. In STM, CTM and RTTM the field after the session may say on which of them a line is.
+With `--channel each`, channel 0 of the audio `call` is the recording `call-ch0`, channel 1 is
+`call-ch1`. In STM, CTM and RTTM, the field after the session can name the channel.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Set
 
-FIELDS = {"stm": (0, 1), "ctm": (0, 1), "rttm": (1, 2)}  # of session and channel
+FIELDS = {"stm": (0, 1), "ctm": (0, 1), "rttm": (1, 2)}  # indices of session and channel
 
 
 def channel_id(name: str, channel: int) -> str:
-    """The id of one channel, counted from 0, of the recording `name`."""
+    """The id of a channel, counted from 0, of the recording `name`."""
     return f"{name}-ch{channel}"
 
 
 def name_sides(text: str, format: str) -> str:
-    """Renames sessions in the text of an STM, CTM or RTTM file to the ids of their channels.
+    """Replaces sessions in the text of an STM, CTM or RTTM file by ids of channels.
 
-    Letters are channels: A is the first. Numbers are channels where one session has several of
-    them, counted from 0 if one of them is 0, else from 1: many tools write the same number on
-    every line, which means nothing. Other lines stay as they are.
+    A letter is a channel; A is the first. A number is a channel only if the session has different
+    numbers, because many tools write the same number on every line; numbers count from 0 if 0
+    occurs, else from 1. Other lines do not change.
     """
     session, channel = FIELDS[format]
     labels: defaultdict[str, set[str]] = defaultdict(set)
@@ -43,9 +43,9 @@ def name_sides(text: str, format: str) -> str:
 
 
 def _side(label: str, labels: Set[str]) -> int | None:
-    """The channel that a label means among all labels of its session; None: it means nothing."""
+    """The channel of a label, given all labels of its session; None if it names no channel."""
     if len(label) == 1 and "A" <= label.upper() <= "Z":
         return ord(label.upper()) - ord("A")
-    if len(labels) > 1 and all(one.isdecimal() for one in labels):
+    if len(labels) > 1 and all(label.isdecimal() for label in labels):
         return int(label) - (0 if "0" in labels else 1)
     return None

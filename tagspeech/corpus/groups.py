@@ -1,4 +1,4 @@
-"""Utterance groups: neighbouring segments with no long pause between them (docs/paper.md).
+"""Utterance groups: neighbouring segments without a long pause between them (docs/paper.md).
 
 recording  |----A----|  |-B-|            |---A---|
                    |---C---|                 |--B--|
@@ -21,7 +21,7 @@ from lhotse.utils import add_durations
 from tqdm import tqdm
 
 from tagspeech.corpus.manifests import read_manifest, write_cuts
-from tagspeech.corpus.rejections import GOES_ON, OUTSIDE, ROUNDING, Rejection, write_rejected
+from tagspeech.corpus.rejections import OUTSIDE, PAST_END, ROUNDING, Rejection, write_rejected
 from tagspeech.errors import InputError
 from tagspeech.files import check_id, read_journal
 from tagspeech.segments import Segment, by_time
@@ -42,18 +42,24 @@ def make_groups(
     left_out: Path | None = None,
     max_rejected: float = 0.1,
 ) -> None:
-    """Writes `output/SPLIT.jsonl.gz`, one Lhotse cut a group, text normalised.
+    """Writes `output/SPLIT.jsonl.gz` with one Lhotse cut per group and normalized text.
 
-    Reads `manifests/SPLIT_{recordings,supervisions}.jsonl.gz`. A supervision that cannot be used
-    is written with its reason to `rejected` (`tagspeech.corpus.rejections`); the rest of its group
-    stays. So is a recording whose files end before its manifest says; it ends there. A group has
-    the channels that its supervisions name.
+    A group has the channels that its supervisions name. Supervisions that cannot be used are
+    rejected one by one. A recording whose audio is shorter than in its manifest is cut.
 
-    left_out      rows of what the manifests lack already, for the same list
-    max_rejected  the largest share of the seconds of speech that may be listed
+    Args:
+        manifests: Folder of `SPLIT_{recordings,supervisions}.jsonl.gz`.
+        output: Folder for the groups.
+        rejected: File for rejected supervisions and their reasons; see `corpus.rejections`.
+        splits: Names of the splits.
+        max_pause: Maximum pause within a group in seconds.
+        language: Language of the text normalization.
+        left_out: Rows for `rejected` about what the manifests lack.
+        max_rejected: Maximum share of the seconds of speech that may be rejected.
 
-    Raises `InputError` when a manifest or an audio file is missing or unreadable, more than
-    `max_rejected` is rejected, a recording id is no file name, or a split keeps nothing.
+    Raises:
+        InputError: A manifest or audio file is missing or unreadable, more than `max_rejected` is
+            rejected, a recording id is not a file name, or a split has no usable supervision.
     """
     if left_out and not left_out.exists():
         raise InputError(f"{left_out}: does not exist; run the stage that makes it")
@@ -66,12 +72,12 @@ def make_groups(
             check_id(recording.id, str(path))
         usable[split] = (recordings, [])
         supervisions = read_manifest(manifests / f"{split}_supervisions.jsonl.gz")
-        for one in _usable(split, recordings, supervisions, language):
-            if isinstance(one, SupervisionSegment):
-                usable[split][1].append(one)
+        for item in _usable(split, recordings, supervisions, language):
+            if isinstance(item, SupervisionSegment):
+                usable[split][1].append(item)
             else:
-                rows.append(one)
-    kept = sum(one.duration for _, good in usable.values() for one in good if one.text)
+                rows.append(item)
+    kept = sum(segment.duration for _, good in usable.values() for segment in good if segment.text)
     write_rejected(rejected, rows, kept=kept, most=max_rejected)
     for split, (recordings, good) in usable.items():
         if not good:
@@ -88,10 +94,10 @@ def make_groups(
         progress = tqdm(cuts, desc=f"utterance groups of {split}", unit=" recordings")
         groups = [
             _with_word_times(cut).with_id(group_id(cut))
-            for cut in map(_with_own_channels, _groups(progress, max_pause))
+            for cut in map(_with_named_channels, _groups(progress, max_pause))
         ]
         write_cuts(output / f"{split}.jsonl.gz", groups)
-        empty = sum(not one.text for one in good)
+        empty = sum(not segment.text for segment in good)
         log.info(
             "%s: %d utterance groups, %.2f hours, %d segments (%d without words)",
             *(split, len(groups), sum(cut.duration for cut in groups) / 3600, len(good), empty),
@@ -101,7 +107,7 @@ def make_groups(
 def _usable(
     split: str, recordings: RecordingSet, supervisions: SupervisionSet, language: str
 ) -> Iterator[SupervisionSegment | Rejection]:
-    """Each supervision that can be used, text normalised; a row for what cannot."""
+    """Yields each usable supervision with normalized text, and a row for each rejection."""
     ends = {recording.id: audio_end(recording) for recording in recordings}
     for recording in recordings:
         if recording.duration - ends[recording.id] >= 1 / recording.sampling_rate:
@@ -121,17 +127,14 @@ def _usable(
             end = ends[supervision.recording_id]
             yield replace(supervision.trim(end), text=text)
             lost = supervision.end - end
-            reason = GOES_ON if lost > ROUNDING else ""
+            reason = PAST_END if lost > ROUNDING else ""
         if reason:
             seconds = round(lost, 3) if text else 0.0
             yield {"split": split, "reason": reason, "seconds": seconds, **supervision.to_dict()}
 
 
 def audio_end(recording: Recording) -> float:
-    """Where the audio really ends, in seconds: that of the shortest of its files.
-
-    Raises `InputError` where a file cannot be read.
-    """
+    """The duration in seconds of the shortest file. Raises `InputError` for unreadable files."""
     ends = [recording.duration]
     for source in recording.sources:
         if source.type == "file":
@@ -144,7 +147,7 @@ def audio_end(recording: Recording) -> float:
 
 
 def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> str:
-    """Why a supervision cannot be used; empty when it can."""
+    """Why a supervision cannot be used; empty if it can."""
     if supervision.recording_id not in ends:
         return "its recording is missing"
     if supervision.duration <= 0:
@@ -157,43 +160,43 @@ def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> 
 
 
 def _groups(cuts: Iterable[Cut], max_pause: float) -> Iterator[Cut]:
-    """The utterance groups of whole recordings, in order of time.
+    """Yields the utterance groups of whole recordings in order of time.
 
-    They are those of Lhotse's `trim_to_supervision_groups`, which moves every supervision of a
-    recording for each of its groups: four minutes for AMI, where this takes seconds.
+    The result is that of Lhotse's `trim_to_supervision_groups`, which takes quadratic time: minutes
+    for AMI instead of seconds.
     """
     for cut in cuts:
         bare = cut.drop_supervisions()
         for group in _neighbours(cut.supervisions, max_pause):
-            start, end = group[0].start, max(one.end for one in group)
+            start, end = group[0].start, max(segment.end for segment in group)
             duration = add_durations(end, -start, sampling_rate=cut.sampling_rate)
             piece = bare.truncate(offset=start, duration=duration)
-            piece.supervisions = [one.with_offset(-start) for one in group]
+            piece.supervisions = [segment.with_offset(-start) for segment in group]
             yield piece
 
 
 def _neighbours(
     supervisions: Iterable[SupervisionSegment], max_pause: float
 ) -> Iterator[list[SupervisionSegment]]:
-    """Supervisions in order of start, those with no pause of more than `max_pause` s together."""
+    """Yields supervisions sorted by start, split at pauses of more than `max_pause` seconds."""
     group: list[SupervisionSegment] = []
     end = 0.0
-    for one in sorted(supervisions, key=lambda one: one.start):
-        if group and one.start - end > max_pause:
+    for segment in sorted(supervisions, key=lambda segment: segment.start):
+        if group and segment.start - end > max_pause:
             yield group
             group = []
-        end = max(end, one.end) if group else one.end
-        group.append(one)
+        end = max(end, segment.end) if group else segment.end
+        group.append(segment)
     if group:
         yield group
 
 
-def _with_own_channels(cut: Cut) -> Cut:
-    """The cut with those channels only that its supervisions name."""
+def _with_named_channels(cut: Cut) -> Cut:
+    """The cut with only the channels that its supervisions name."""
     channels = {
         channel
-        for one in cut.supervisions
-        for channel in (one.channel if isinstance(one.channel, list) else [one.channel])
+        for segment in cut.supervisions
+        for channel in (segment.channel if isinstance(segment.channel, list) else [segment.channel])
     }
     if isinstance(cut, MultiCut) and channels < set(cut.channel):
         return cut.with_channels(sorted(channels))
@@ -201,7 +204,7 @@ def _with_own_channels(cut: Cut) -> Cut:
 
 
 def _with_word_times(cut: Cut) -> Cut:
-    """Word times relative to the group, as the supervisions' own times; Lhotse leaves them."""
+    """The cut with word times relative to its start; Lhotse does not move them."""
     for supervision in cut.supervisions:
         for name, items in (supervision.alignment or {}).items():
             supervision.alignment[name] = [item.with_offset(-cut.start) for item in items]
@@ -209,14 +212,14 @@ def _with_word_times(cut: Cut) -> Cut:
 
 
 def group_id(cut: Cut) -> str:
-    """The session of a group: recording, start and end in centiseconds."""
+    """The id of a group: recording, start and end in centiseconds."""
     return f"{cut.recording_id}-{round(cut.start * 100):07d}-{round(cut.end * 100):07d}"
 
 
 def group_segments(cut: Cut) -> list[Segment]:
-    """The reference segments of a group, times relative to it, sorted by start.
+    """The reference segments of a group, relative to its start and sorted by time.
 
-    A time of -0.001 that rounding left before the group's start becomes 0.
+    Negative start times from rounding become 0.
     """
     segments = []
     for supervision in cut.supervisions:

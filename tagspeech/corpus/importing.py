@@ -1,18 +1,16 @@
-"""`tagspeech import`: a corpus as people have it to Lhotse manifests, as stage 2 reads them.
+"""`tagspeech import`: a corpus of the user to Lhotse manifests for stage 2.
 
     OUTPUT/{train,dev,test}_{recordings,supervisions}.jsonl.gz
-    OUTPUT/rejected.jsonl    segments that cannot be used, each with its reason
+    OUTPUT/rejected.jsonl    segments that cannot be used, with reasons
     OUTPUT/audio             see tagspeech.corpus.recordings
 
-What is wrong with a recording stops the import, and so does a name that audio and segments do not
-share: these are mistakes in paths and names, and what follows would be wrong. All of one kind are
-counted, the first is named. What is wrong with a segment is listed, unless this happens to more
-than a share of them.
+An error in a recording stops the import, as does a name that only audio or only segments have:
+these are mistakes in paths and names. The message has the number of errors of a kind and the first.
+Segments with errors are listed; too large a share of them stops the import.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,9 +23,9 @@ from tagspeech.corpus.kaldi import read_genders, read_kaldi
 from tagspeech.corpus.layouts import EACH, LHOTSE_GENDERS, MIX, Corpus, read_files, refuse
 from tagspeech.corpus.manifests import write_manifest
 from tagspeech.corpus.recordings import each_channel, make_recordings
+from tagspeech.corpus.rejections import OUTSIDE, write_rows
 from tagspeech.corpus.splits import SPLITS, by_folder, by_lists, by_shares
 from tagspeech.errors import InputError
-from tagspeech.files import write_text
 from tagspeech.options import ImportConfig
 
 log = logging.getLogger(__name__)
@@ -39,8 +37,10 @@ END_TOLERANCE = 0.001  # seconds past the end of a recording that rounding expla
 def import_corpus(output: Path, config: ImportConfig) -> None:
     """Writes the manifests of all splits to the folder `output`.
 
-    Segments keep their times, words and speakers; one that reaches past the end of its recording
-    ends with it. Raises `InputError` as the module says, and where a split would be empty.
+    Segments keep times, words and speakers; one that extends past the end of its recording is cut.
+
+    Raises:
+        InputError: As described in the module, or a split is empty.
     """
     if isinstance(config.channel, str) and config.channel not in (MIX, EACH):
         raise InputError(f"channel {CHANNEL_IS}, got {config.channel!r}")
@@ -55,34 +55,34 @@ def import_corpus(output: Path, config: ImportConfig) -> None:
     recordings = make_recordings(audio, output / "audio")
     genders = _genders(config, corpus)
     kept: dict[str, list[SupervisionSegment]] = {split: [] for split in SPLITS}
-    for one in corpus.supervisions:
-        if one.recording_id in recordings:
-            end = recordings[one.recording_id].duration
-            if reason := _reason_against(one, end):
-                corpus.rejected.append((reason, one))
+    for segment in corpus.supervisions:
+        if segment.recording_id in recordings:
+            end = recordings[segment.recording_id].duration
+            if reason := _reason_against(segment, end):
+                corpus.rejected.append((reason, segment))
             else:
-                kept[splits[one.recording_id]].append(_finished(one, end, config, genders))
+                kept[splits[segment.recording_id]].append(_finished(segment, end, config, genders))
     whole = len(corpus.rejected) + sum(map(len, kept.values()))
     _write_rejected(output / "rejected.jsonl", corpus, config.max_rejected * whole)
     _warn_of(corpus, recordings, kept)
     for split in SPLITS:
-        own = [one for name, one in recordings.items() if splits[name] == split]
+        chosen = [recording for name, recording in recordings.items() if splits[name] == split]
         if not kept[split]:
-            raise InputError(f"split {split} has {len(own)} recordings and no segment in them")
-        _write_manifests(output, split, own, kept[split])
+            raise InputError(f"split {split} has {len(chosen)} recordings and no usable segment")
+        _write_manifests(output, split, chosen, kept[split])
 
 
 def _genders(config: ImportConfig, corpus: Corpus) -> dict[str, str]:
-    """The genders of a list of its own; says where it names nobody's."""
+    """The genders in the list, if there is one; warns about unknown speakers."""
     if config.genders is None:
         return {}
     genders = read_genders(config.genders)
-    known = {one.speaker for one in corpus.supervisions}
-    known |= {f"{one.recording_id}-{one.speaker}" for one in corpus.supervisions}
-    if strangers := [name for name in genders if name not in known]:
+    known = {segment.speaker for segment in corpus.supervisions}
+    known |= {f"{segment.recording_id}-{segment.speaker}" for segment in corpus.supervisions}
+    if unknown := [name for name in genders if name not in known]:
         log.warning(
-            "%s: %d of %d speakers are those of no segment (the first: %s)",
-            *(config.genders, len(strangers), len(genders), strangers[0]),
+            "%s: %d of %d speakers have no segments (the first: %s)",
+            *(config.genders, len(unknown), len(genders), unknown[0]),
         )
     return genders
 
@@ -90,10 +90,10 @@ def _genders(config: ImportConfig, corpus: Corpus) -> dict[str, str]:
 def _read(config: ImportConfig) -> Corpus:
     if config.kaldi is None:
         if config.audio is None or config.words is None:
-            raise InputError("wants --audio with --words, or --kaldi")
+            raise InputError("give --audio with --words, or --kaldi")
         return read_files(config.audio, config.words, config.speakers, config.channel)
     if config.audio or config.words or config.speakers:
-        raise InputError("wants --audio with --words, or --kaldi, not both")
+        raise InputError("give --audio with --words, or --kaldi, not both")
     if config.split_by != "folder":
         return read_kaldi(config.kaldi, config.wav_root, config.channel)
     whole = Corpus({}, [])
@@ -115,7 +115,8 @@ def _split(corpus: Corpus, config: ImportConfig) -> dict[str, str]:
         return by_shares(corpus.audio, config.shares, config.seed)
     if config.split_by != "lists" or config.lists is None:
         raise InputError(
-            f"--split-by {config.split_by}: wants folder, shares, or lists together with --lists"
+            f"--split-by must be folder, shares, or lists together with --lists, "
+            f"got {config.split_by}"
         )
     return by_lists(corpus.audio, config.lists)
 
@@ -123,16 +124,16 @@ def _split(corpus: Corpus, config: ImportConfig) -> dict[str, str]:
 def _matched(corpus: Corpus, splits: dict[str, str], config: ImportConfig) -> dict[str, str]:
     """`splits` of the recordings that have segments.
 
-    Raises `InputError` where names are only on one side, unless these are to be left out.
+    Raises `InputError` for names that only audio or only segments have, unless they are skipped.
     """
-    told = {one.recording_id for one in corpus.supervisions}
-    silent = [name for name in splits if name not in told]
-    unheard = sorted(told - corpus.audio.keys())
+    sessions = {segment.recording_id for segment in corpus.supervisions}
+    without_segments = [name for name in splits if name not in sessions]
+    without_audio = sorted(sessions - corpus.audio.keys())
     problems = [
         f"{len(names)} of {count} {what} (the first: {names[0]})"
         for names, count, what in (
-            (silent, len(splits), "recordings have no segments"),
-            (unheard, len(told), "sessions with segments have no recording"),
+            (without_segments, len(splits), "recordings have no segments"),
+            (without_audio, len(sessions), "sessions with segments have no recording"),
         )
         if names
     ]
@@ -144,32 +145,33 @@ def _matched(corpus: Corpus, splits: dict[str, str], config: ImportConfig) -> di
         )
     for problem in problems:
         log.warning("%s: left out", problem)
-    return {name: split for name, split in splits.items() if name in told}
+    return {name: split for name, split in splits.items() if name in sessions}
 
 
-def _reason_against(one: SupervisionSegment, end: float) -> str:
-    """Why a segment of a recording that lasts `end` seconds cannot be used; empty when it can."""
-    if not 0 <= one.start < end:
-        return "it starts outside its recording"
-    if one.duration <= 0:
+def _reason_against(segment: SupervisionSegment, end: float) -> str:
+    """Why a segment of a recording of `end` seconds cannot be used; empty if it can."""
+    if not 0 <= segment.start < end:
+        return OUTSIDE
+    if segment.duration <= 0:
         return "it has zero duration"
-    return "" if one.speaker else "it has no speaker"
+    return "" if segment.speaker else "it has no speaker"
 
 
 def _finished(
-    one: SupervisionSegment, end: float, config: ImportConfig, genders: Mapping[str, str]
+    segment: SupervisionSegment, end: float, config: ImportConfig, genders: Mapping[str, str]
 ) -> SupervisionSegment:
-    """The segment as it stands in the manifest."""
-    speaker = f"{one.recording_id}-{one.speaker}" if config.local_speakers else one.speaker
-    gender = one.gender or LHOTSE_GENDERS[genders.get(one.speaker, genders.get(speaker, "u"))]
-    duration = min(one.duration, round(end - one.start, 7))
-    return replace(one, duration=duration, speaker=speaker, gender=gender)
+    """The segment for the manifest."""
+    name = segment.speaker
+    speaker = f"{segment.recording_id}-{name}" if config.local_speakers else name
+    gender = segment.gender or LHOTSE_GENDERS[genders.get(name, genders.get(speaker, "u"))]
+    duration = min(segment.duration, round(end - segment.start, 7))
+    return replace(segment, duration=duration, speaker=speaker, gender=gender)
 
 
 def _write_rejected(path: Path, corpus: Corpus, most: float) -> None:
-    """The list of rejected segments. Raises `InputError` where it is longer than `most`."""
-    rows = [{"reason": reason, **one.to_dict()} for reason, one in corpus.rejected]
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    """Writes the list of rejected segments. Raises `InputError` if it has more than `most`."""
+    rows = [{"reason": reason, **segment.to_dict()} for reason, segment in corpus.rejected]
+    write_rows(path, rows)
     reasons = Counter(reason for reason, _ in corpus.rejected)
     for reason, count in reasons.most_common():
         log.warning("%d segments rejected: %s; see %s", count, reason, path)
@@ -177,7 +179,7 @@ def _write_rejected(path: Path, corpus: Corpus, most: float) -> None:
         reason, count = reasons.most_common(1)[0]
         raise InputError(
             f"{len(rows)} segments are rejected, {count} of them because {reason}; {path} lists "
-            "them: mend them, or allow more with --max-rejected"
+            "them; correct them, or allow more with --max-rejected"
         )
 
 
@@ -186,29 +188,25 @@ def _warn_of(
     recordings: Mapping[str, Recording],
     kept: Mapping[str, Sequence[SupervisionSegment]],
 ) -> None:
-    """Says what is allowed, yet may not be meant."""
-    ends = {name: one.duration for name, one in recordings.items()}
+    """Warns about what is allowed but may be a mistake."""
+    ends = {name: recording.duration for name, recording in recordings.items()}
     longer = [
-        one
-        for one in corpus.supervisions
-        if 0 <= one.start < ends.get(one.recording_id, 0)
-        and ends[one.recording_id] + END_TOLERANCE < one.end < float("inf")
+        segment
+        for segment in corpus.supervisions
+        if 0 <= segment.start < ends.get(segment.recording_id, 0)
+        and ends[segment.recording_id] + END_TOLERANCE < segment.end < float("inf")
     ]
     if longer:
         log.warning(
-            "%d segments reach past the end of their recording and now end with it (the first: %s)",
+            "%d segments extend past the end of their recording and are cut (the first: %s)",
             *(len(longer), longer[0].id),
         )
-    known = {one.speaker for one in kept["train"]}
+    known = {segment.speaker for segment in kept["train"]}
     for split in SPLITS[1:]:
-        speakers = {one.speaker for one in kept[split]}
+        speakers = {segment.speaker for segment in kept[split]}
         if speakers & known:
-            log.warning(
-                "%d of %d speakers of %s are in train too",
-                len(speakers & known),
-                len(speakers),
-                split,
-            )
+            shared = len(speakers & known)
+            log.warning("%d of %d speakers of %s are in train too", shared, len(speakers), split)
 
 
 def _write_manifests(
@@ -225,7 +223,7 @@ def _write_manifests(
     )
     log.info(
         "%s: %d recordings, %.2f hours, %d segments, %d speakers (%d of known gender)",
-        *(split, len(recordings), sum(one.duration for one in recordings) / 3600),
-        *(len(supervisions), len({one.speaker for one in supervisions})),
-        len({one.speaker for one in supervisions if one.gender}),
+        *(split, len(recordings), sum(recording.duration for recording in recordings) / 3600),
+        *(len(supervisions), len({segment.speaker for segment in supervisions})),
+        len({segment.speaker for segment in supervisions if segment.gender}),
     )

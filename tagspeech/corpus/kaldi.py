@@ -1,8 +1,8 @@
-"""A Kaldi data directory as a corpus to import.
+"""Reads a Kaldi data directory as a corpus to import.
 
-Read here rather than by Lhotse's `load_kaldi_data_dir`: that wants one sampling rate for all, takes
-the first channel of everything, rounds durations, leaves relative paths to the folder one happens
-to stand in, and ends in an assertion or a KeyError that names neither file nor line.
+Lhotse's `load_kaldi_data_dir` is not used: it needs one sampling rate for all recordings, takes the
+first channel of all, rounds durations, resolves relative paths in the current folder, and raises
+AssertionError or KeyError without naming file or line.
 """
 
 from __future__ import annotations
@@ -24,15 +24,20 @@ from tagspeech.segments import composed
 def read_kaldi(
     folder: Path, root: Path, channel: int | str | None = None, split: str = ""
 ) -> Corpus:
-    """The recordings of `wav.scp` and the utterances of `segments`, `text` and `utt2spk`.
+    """Reads the recordings of `wav.scp` and the utterances of `segments`, `text` and `utt2spk`.
 
-    root   what relative paths in `wav.scp` are relative to; its commands are run there
-    split  what `Audio.folder` becomes
+    Without `segments`, an utterance is a whole recording. An end of -1 is the end of the recording.
+    An utterance that is missing in one of the three files is rejected.
 
-    Without `segments` an utterance is a whole recording; an end of -1 is that of the recording. An
-    utterance that one of the three files lacks is rejected. The channel of audio that has several
-    is that of `reco2file_and_channel` (A and 1 are the first), or `channel` as `Audio` has it.
-    Raises `InputError` for a file that is missing or has a wrong line.
+    Args:
+        folder: The data directory.
+        root: Folder of relative paths in `wav.scp`; its commands run there.
+        channel: As in `RecordingSource`, for recordings that `reco2file_and_channel` does not name
+            (where A and 1 are the first channel).
+        split: The `folder` of each `RecordingSource`.
+
+    Raises:
+        InputError: A file is missing or has a malformed line.
     """
     channels = read_table(folder / "reco2file_and_channel", must_exist=False)
     audio = {}
@@ -80,7 +85,7 @@ def read_kaldi(
 
 
 def read_table(path: Path, must_exist: bool = True) -> dict[str, str]:
-    """Lines of a key, `composed`, and its value. Raises `InputError` when a key comes twice."""
+    """Reads lines of a key and a value; keys are `composed`. Raises `InputError` for duplicates."""
     table: dict[str, str] = {}
     if not must_exist and not path.exists():
         return table
@@ -88,43 +93,45 @@ def read_table(path: Path, must_exist: bool = True) -> dict[str, str]:
         key, *rest = line.split(maxsplit=1)[:2] or [""]
         key = composed(key)
         if key in table:
-            raise InputError(f"{path}, line {number}: {key!r} has a line before; remove one")
+            raise InputError(f"{path}, line {number}: {key!r} has an earlier line; remove one")
         if key:
             table[key] = "".join(rest).strip()
     return table
 
 
 def read_genders(path: Path, must_exist: bool = True) -> dict[str, str]:
-    """Lines of a speaker and m or f, as in Kaldi's spk2gender."""
+    """Reads lines of a speaker and m or f, as in Kaldi's spk2gender."""
     table = read_table(path, must_exist)
     return {name: gender_of(value, f"{path}, speaker {name}") for name, value in table.items()}
 
 
 def _span(text: str, where: str) -> tuple[str, float, float]:
-    """Recording, start and end of a line of `segments`; an end of -1 is infinite."""
+    """Recording, start and end of a line of `segments`; an end of -1 becomes infinity."""
     fields = text.split()
     if len(fields) != 3:
-        remedy = "each channel as a recording of its own" if len(fields) == 4 else "a line mended"
-        raise InputError(f"{where}: wants recording, start, end, not {text!r}; {remedy}")
+        remedy = "make each channel a recording" if len(fields) == 4 else "correct the line"
+        raise InputError(f"{where}: must be recording, start, end, got {text!r}; {remedy}")
     try:
         start, end = float(fields[1]), float(fields[2])
     except ValueError as error:
-        raise InputError(f"{where}: {fields[1]} and {fields[2]} are no times") from error
+        raise InputError(
+            f"{where}: start and end must be numbers, got {fields[1]} and {fields[2]}"
+        ) from error
     if end != -1:
-        segment(where, fields[0], "", start, end)  # checks them
+        segment(where, fields[0], "", start, end)  # checks the times
         if start == end:
             raise InputError(f"{where}: has zero duration; correct or remove it")
     return composed(fields[0]), start, math.inf if end == -1 else end
 
 
 def _channel(folder: Path, name: str, value: str) -> int:
-    """Of "FILE A" or "FILE 1", 0."""
+    """The channel of "FILE A" or "FILE 1", from 0."""
     letter = value.split()[-1] if value else ""
     if re.fullmatch("[A-Z]", letter):
         return ord(letter) - ord("A")
     if letter.isdecimal() and int(letter) > 0:
         return int(letter) - 1
     raise InputError(
-        f"{folder}/reco2file_and_channel, recording {name}: wants a file and a channel such as A "
-        f"or 1, not {value!r}"
+        f"{folder}/reco2file_and_channel, recording {name}: must be a file and a channel such as "
+        f"A or 1, got {value!r}"
     )

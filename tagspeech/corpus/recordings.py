@@ -1,8 +1,8 @@
-"""Audio of a corpus as Lhotse recordings of one channel, whatever their sampling rate.
+"""Audio of a corpus as Lhotse recordings with one channel, at any sampling rate.
 
-Lhotse could name one channel of many in a manifest, but every group would read them all. So that
-channel, or the mean of all, is written to a file of its own, once; and so is what a command prints,
-which would be run again for every group.
+A Lhotse manifest can name one of several channels, but then each group would read all of them.
+Therefore a channel, or the mean of all, is written to a separate file once. So is the output of a
+command, which would otherwise run for each group.
 """
 
 from __future__ import annotations
@@ -32,59 +32,64 @@ BLOCK = 1 << 20  # samples of each channel held in memory
 
 
 def make_recordings(audio: Mapping[str, RecordingSource], folder: Path) -> dict[str, Recording]:
-    """The recordings by name, their files named from the root of the file system.
+    """Makes recordings with absolute paths, by name; logs the choice among several channels.
 
-    folder  where channels and outputs of commands are written, as NAME.wav
+    Args:
+        audio: Sources by name.
+        folder: Folder for channels and outputs of commands, as NAME.wav.
 
-    What is taken of files with several channels is logged. Raises `InputError` where files cannot
-    be read or lack the channel; all are looked at first.
+    Raises:
+        InputError: Files cannot be read or lack the channel; all are checked first.
     """
     found: dict[str, Recording] = {}
     problems: defaultdict[str, list[str]] = defaultdict(list)
     channels: dict[str, int] = {}
-    for name, one in tqdm(audio.items(), desc="recordings", unit=" recordings"):
+    for name, source in tqdm(audio.items(), desc="recordings", unit=" recordings"):
         try:
-            own_file = folder / f"{quote(name, safe='')}.wav"
-            found[name], channels[name] = _make_recording(name, one, own_file)
+            output = folder / f"{quote(name, safe='')}.wav"
+            found[name], channels[name] = _make_recording(name, source, output)
         except _Unusable as error:
-            problems[error.args[0]].append(error.args[1] if error.args[1:] else one.source)
+            problems[error.args[0]].append(error.args[1] if error.args[1:] else source.source)
     for reason, sources in problems.items():
         refuse(f"of {len(audio)} recordings {reason}", sources, "correct or remove them")
-    _say_channels(audio, channels)
+    _log_channels(audio, channels)
     return found
 
 
 def each_channel(
     audio: Mapping[str, RecordingSource], splits: Mapping[str, str]
 ) -> tuple[dict[str, RecordingSource], dict[str, str]]:
-    """Recordings and their splits, files with several channels as a recording for each channel.
+    """Recordings and their splits, with a recording for each channel of a file.
 
-    Recordings whose channel is given already stay as they are. Raises `InputError` for a command,
-    whose channels are not known before it runs, and for files that cannot be read.
+    Recordings whose channel is given do not change.
+
+    Raises:
+        InputError: A recording comes from a command, whose channels are unknown before it runs, or
+            a file cannot be read.
     """
     found: dict[str, RecordingSource] = {}
     split_of: dict[str, str] = {}
     counts: defaultdict[int, list[str]] = defaultdict(list)
-    one_of_many = {name: one for name, one in audio.items() if not isinstance(one.channel, int)}
+    open_choice = {n: source for n, source in audio.items() if not isinstance(source.channel, int)}
     refuse(
         "recordings come from commands: --channel each does not know their channels",
-        [name for name, one in one_of_many.items() if one.is_command],
+        [name for name, source in open_choice.items() if source.is_command],
         "name the channels in reco2file_and_channel",
     )
-    for name, one in audio.items():
-        count = 1
-        if name in one_of_many:
-            count = open_recording(Path(one.source)).num_channels
-        parts = {name: replace(one, channel=None) if name in one_of_many else one}
+    for name, source in audio.items():
+        parts, count = {name: source}, 1
+        if name in open_choice:
+            parts = {name: replace(source, channel=None)}
+            count = open_recording(Path(source.source)).num_channels
         if count > 1:
-            counts[count].append(one.source)
-            parts = {channel_id(name, n): replace(one, channel=n) for n in range(count)}
+            counts[count].append(source.source)
+            parts = {channel_id(name, n): replace(source, channel=n) for n in range(count)}
         refuse("recordings have two files", [id for id in parts if id in found], "rename one")
         found.update(parts)
         split_of.update({id: splits[name] for id in parts if name in splits})
     for count, sources in counts.items():
         log.warning(
-            "%d recordings have %d channels: each is a recording of its own, ID-ch0 to ID-ch%d "
+            "%d recordings have %d channels: each is a separate recording, ID-ch0 to ID-ch%d "
             "(the first: %s)",
             *(len(sources), count, count - 1, sources[0]),
         )
@@ -92,14 +97,14 @@ def each_channel(
 
 
 class _Unusable(Exception):
-    """What is wrong with one of many, and the file, where `Audio.source` does not say enough."""
+    """What is wrong with a recording, and details if its source does not say enough."""
 
 
-def _make_recording(name: str, audio: RecordingSource, own_file: Path) -> tuple[Recording, int]:
-    """The recording of one channel, and how many channels its source has."""
+def _make_recording(name: str, audio: RecordingSource, output: Path) -> tuple[Recording, int]:
+    """The recording with one channel, and the number of channels of its source."""
     path = Path(audio.source)
     if audio.is_command:
-        path = own_file
+        path = output
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             command = ["bash", "-o", "pipefail", "-c", audio.source]
             if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file).returncode:
@@ -113,56 +118,56 @@ def _make_recording(name: str, audio: RecordingSource, own_file: Path) -> tuple[
         count = recording.num_channels
         if count == 1 and (audio.channel in (0, None, MIX) or audio.mono_is_it):
             return recording, 1
-        channel = _taken(audio.channel, count)
+        channel = _choice(audio.channel, count)
         if isinstance(channel, int) and channel >= count:
             raise _Unusable(f"have no channel {channel} (the first channel is 0)")
-        write_channel(path, channel, own_file)
-        return open_recording(Path(os.path.abspath(own_file)), name), count
+        write_channel(path, channel, output)
+        return open_recording(Path(os.path.abspath(output)), name), count
     except AudioError as error:
         raise _Unusable("cannot be read as audio", f"{path}: {error.reason}") from error
     except soundfile.LibsndfileError as error:
         raise _Unusable("cannot be read as audio", f"{path}: it is damaged") from error
 
 
-def _taken(channel: int | str | None, count: int) -> int | str:
-    """What is taken of `count` channels where `channel` is asked for: a number, or the mix."""
+def _choice(channel: int | str | None, count: int) -> int | str:
+    """Resolves the default of `channel` for `count` channels: a number, or the mix."""
     if channel is None:
         return MIX if count == 2 else 0
     return channel
 
 
-def _say_channels(audio: Mapping[str, RecordingSource], channels: Mapping[str, int]) -> None:
-    """Logs what is taken of sources with several channels, a line for all that are alike."""
+def _log_channels(audio: Mapping[str, RecordingSource], channels: Mapping[str, int]) -> None:
+    """Logs the choice among several channels, one line per number of channels and choice."""
     alike: defaultdict[tuple[int, int | str | None], list[str]] = defaultdict(list)
     named: defaultdict[str, set[int | str | None]] = defaultdict(set)  # channels of each source
     for name, count in channels.items():
-        one = audio[name]
-        if count > 1 and one.mono_is_it:
-            named[one.source].add(one.channel)
+        source = audio[name]
+        if count > 1 and source.mono_is_it:
+            named[source.source].add(source.channel)
         elif count > 1:
-            alike[count, one.channel].append(one.source)
+            alike[count, source.channel].append(source.source)
     for (count, channel), sources in alike.items():
         array = ", one array" if channel is None and count > 2 else ""
-        taken = _taken(channel, count)
+        choice = _choice(channel, count)
         log.warning(
-            "%d recordings have %d channels%s: %s taken (the first: %s); --channel takes another "
+            "%d recordings have %d channels%s: using %s (the first: %s); --channel chooses another "
             "or each",
             *(len(sources), count, array),
-            "their mix is" if taken == MIX else f"channel {taken} of them is",
+            "their mix" if choice == MIX else f"channel {choice}",
             sources[0],
         )
     counts = {audio[name].source: count for name, count in channels.items()}
-    unheard = [source for source, taken in named.items() if len(taken) < counts[source]]
-    if unheard:
+    unused = [source for source, used in named.items() if len(used) < counts[source]]
+    if unused:
         log.warning(
-            "%d files have channels that no recording takes (the first: %s); name them in "
-            "reco2file_and_channel if they are to be heard",
-            *(len(unheard), unheard[0]),
+            "%d files have channels that no recording uses (the first: %s); name them in "
+            "reco2file_and_channel to use them",
+            *(len(unused), unused[0]),
         )
 
 
 def write_channel(path: Path, channel: int | str, output: Path) -> None:
-    """One channel as WAV, its samples unchanged; or the mean of all, which cannot clip ("mix")."""
+    """Writes one channel as WAV, samples unchanged, or with "mix" the mean, which cannot clip."""
     with soundfile.SoundFile(path) as file, atomic_path(output) as temporary:
         subtype = file.subtype if soundfile.check_format("WAV", file.subtype) else "FLOAT"
         dtype = "int32" if subtype.startswith("PCM") else "float64"

@@ -1,14 +1,14 @@
-"""What of a corpus is not used: a list with reasons, a table of it, and a limit.
+"""Unused parts of a corpus: a list with reasons, a table, and a limit.
 
     rejected.jsonl   {"split": "train", "reason": "it has no speaker", "seconds": 1.2, "id": ...}
     rejected.txt     count, seconds and share of each reason
 
-`seconds` are those of speech with words that are lost: 0 for a segment without words, and for a
-recording, whose segments have rows of their own.
+`seconds` is the lost speech with words: 0 for a segment without words and for a recording, whose
+segments have separate rows.
 
-The preparation of a published corpus leaves out more, without saying so: Lhotse's preparers give
-manifests of what they can use. `write_left_out` compares these with the annotation, which the
-recipe reads once more (`egs/*/local/left_out_*.py`).
+Lhotse's preparers of published corpora leave out what they cannot use without a message.
+`write_left_out` compares their manifests with the annotation, which the recipe reads again
+(`egs/*/local/left_out_*.py`).
 """
 
 from __future__ import annotations
@@ -30,30 +30,34 @@ log = logging.getLogger(__name__)
 
 Rejection = dict[str, Any]
 
-ROUNDING = 0.01  # seconds behind the end of a recording that say nothing
+ROUNDING = 0.01  # seconds past the end of a recording that rounding explains
 OUTSIDE = "it starts outside its recording"
-GOES_ON = "it goes on behind the end of its recording"  # only the rest of it is lost
+PAST_END = "it extends past the end of its recording"  # the part before the end is used
 
 
 def write_rows(path: Path, rows: Sequence[Rejection]) -> None:
-    """Writes a list of what is rejected, in one step."""
+    """Writes the list of rejections, atomically."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def write_rejected(path: Path, rows: Sequence[Rejection], *, kept: float, most: float) -> None:
-    """Writes `rows` to `path` and their table beside it, as .txt; logs it where there are any.
+    """Writes `rows` to `path` and their table next to it as .txt; logs the table if not empty.
 
-    kept  seconds of speech with words that are used
-    most  the largest share of all seconds that may be lost
+    Args:
+        path: The list, `rejected.jsonl`.
+        rows: Its rows.
+        kept: Seconds of used speech with words.
+        most: Maximum share of all seconds that may be lost.
 
-    Raises `InputError` where more is lost; both files are written then.
+    Raises:
+        InputError: More is lost. Both files are written before.
     """
     lost = sum(row["seconds"] for row in rows)
     text = table(rows, kept + lost)
     write_rows(path, rows)
     write_text(path.with_suffix(".txt"), text)
     if rows:
-        log.warning("rejected; each is listed in %s\n%s", path, text.rstrip("\n"))
+        log.warning("rejected; %s lists each\n%s", path, text.rstrip("\n"))
     if lost > most * (kept + lost):
         seconds = _sums(rows)
         _, reason = max(seconds, key=seconds.__getitem__)
@@ -65,7 +69,7 @@ def write_rejected(path: Path, rows: Sequence[Rejection], *, kept: float, most: 
 
 
 def table(rows: Sequence[Rejection], whole: float) -> str:
-    """A line for each reason of each split, those that cost most first; `whole` in seconds."""
+    """One line per split and reason, the most seconds first; `whole` is all speech in seconds."""
     counts = Counter((row["split"], row["reason"]) for row in rows)
     seconds = _sums(rows)
     ranked = sorted(seconds, key=lambda key: (-seconds[key], key))
@@ -80,7 +84,7 @@ def table(rows: Sequence[Rejection], whole: float) -> str:
 
 
 def _sums(rows: Sequence[Rejection]) -> Counter[tuple[str, str]]:
-    """The seconds of each reason of each split."""
+    """The seconds per split and reason."""
     seconds: Counter[tuple[str, str]] = Counter()
     for row in rows:
         seconds[row["split"], row["reason"]] += row["seconds"]
@@ -89,11 +93,15 @@ def _sums(rows: Sequence[Rejection]) -> Counter[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class AnnotatedSpeech:
-    """A word as an annotation has it, or a segment whose words have no times of their own.
+    """A word of an annotation, or a segment without word times.
 
-    segment  its name; "" where no segment holds the word
-    times    start and end in seconds; None where the annotation has none
-    text     may be empty
+    Attributes:
+        split: Name of the split.
+        recording: Id of the recording.
+        speaker: Speaker as in the manifests.
+        segment: Name of the segment; empty if the word is in none.
+        times: Start and end in seconds, or None.
+        text: Text; may be empty.
     """
 
     split: str
@@ -107,73 +115,76 @@ class AnnotatedSpeech:
 def write_left_out(
     spoken: Iterable[AnnotatedSpeech], manifests: Path, output: Path, *, missing: str
 ) -> None:
-    """Writes what is not in `manifests/SPLIT_supervisions.jsonl.gz`, with reasons, to `output`.
+    """Writes rows with reasons about speech that is not in the manifests.
 
-    Words of one segment that are left out together make one row. `missing` is the reason against
-    what belongs to a recording that has no manifest.
+    Args:
+        spoken: All speech of the annotation. Consecutive lost words of a segment become one row.
+        manifests: Folder of `SPLIT_{recordings,supervisions}.jsonl.gz`.
+        output: File for the rows.
+        missing: Reason for speech of recordings that the manifests lack.
     """
     everything = list(spoken)
-    taken: defaultdict[tuple[str, str, float], list[float]] = defaultdict(list)  # to ends
+    taken: defaultdict[tuple[str, str, float], list[float]] = defaultdict(list)  # end times
     ends: dict[str, float] = {}
-    for split in sorted({one.split for one in everything}):
+    for split in sorted({speech.split for speech in everything}):
         for recording in read_manifest(manifests / f"{split}_recordings.jsonl.gz"):
             ends[recording.id] = recording.duration
-        for one in read_manifest(manifests / f"{split}_supervisions.jsonl.gz"):
-            for item in (one.alignment or {}).get("word") or [one]:
-                taken[one.recording_id, one.speaker, round(item.start, 3)].append(item.end)
+        for segment in read_manifest(manifests / f"{split}_supervisions.jsonl.gz"):
+            for item in (segment.alignment or {}).get("word") or [segment]:
+                taken[segment.recording_id, segment.speaker, round(item.start, 3)].append(item.end)
 
-    def is_taken(one: AnnotatedSpeech, start: float, end: float) -> bool:
-        """Whether the manifests have it, perhaps only up to the end of the recording."""
-        found = taken.get((one.recording, one.speaker, round(start, 3)), ())
-        return any(abs(other - min(end, ends[one.recording])) < ROUNDING for other in found)
+    def is_taken(speech: AnnotatedSpeech, start: float, end: float) -> bool:
+        """Whether the manifests have it, at least up to the end of the recording."""
+        found = taken.get((speech.recording, speech.speaker, round(start, 3)), ())
+        return any(abs(other - min(end, ends[speech.recording])) < ROUNDING for other in found)
 
-    def loss(one: AnnotatedSpeech) -> tuple[str, float]:
-        """Why it is lost ("": it is not), and how many seconds of it."""
-        if one.recording not in ends:
+    def loss(speech: AnnotatedSpeech) -> tuple[str, float]:
+        """The reason (empty if nothing is lost) and the lost seconds."""
+        if speech.recording not in ends:
             reason = missing
-        elif one.times is None:
+        elif speech.times is None:
             reason = "it has no times"
-        elif is_taken(one, *one.times):
-            start, end = one.times
-            behind = end - max(start, ends[one.recording])
-            return (GOES_ON, behind) if behind > ROUNDING else ("", 0.0)
+        elif is_taken(speech, *speech.times):
+            start, end = speech.times
+            lost = end - max(start, ends[speech.recording])
+            return (PAST_END, lost) if lost > ROUNDING else ("", 0.0)
         else:
-            reason = _reason(one, *one.times, ends[one.recording])
-        return reason, max(0.0, one.times[1] - one.times[0]) if one.times else 0.0
+            reason = _reason(speech, *speech.times, ends[speech.recording])
+        return reason, max(0.0, speech.times[1] - speech.times[0]) if speech.times else 0.0
 
-    write_rows(output, list(_rows((one, *loss(one)) for one in everything)))
+    write_rows(output, list(_rows((speech, *loss(speech)) for speech in everything)))
 
 
-def _reason(one: AnnotatedSpeech, start: float, end: float, recording_end: float) -> str:
-    """Why the supervisions may lack it."""
+def _reason(speech: AnnotatedSpeech, start: float, end: float, recording_end: float) -> str:
+    """The most likely reason why the supervisions lack it."""
     if start >= recording_end:
         return OUTSIDE
-    if not one.text:
+    if not speech.text:
         return "it has no words"
     if end < start:
         return "it ends before it starts"
     if end == start:
         return "it lasts no time"
-    return "Lhotse leaves it out" if one.segment else "no segment holds it"
+    return "Lhotse leaves it out" if speech.segment else "no segment holds it"
 
 
-def _rows(judged: Iterable[tuple[AnnotatedSpeech, str, float]]) -> Iterator[Rejection]:
-    def together(item: tuple[AnnotatedSpeech, str, float]) -> tuple[str, ...]:
-        one, reason, _ = item
-        return one.split, one.recording, one.speaker, one.segment, reason
+def _rows(losses: Iterable[tuple[AnnotatedSpeech, str, float]]) -> Iterator[Rejection]:
+    def key(item: tuple[AnnotatedSpeech, str, float]) -> tuple[str, ...]:
+        speech, reason, _ = item
+        return speech.split, speech.recording, speech.speaker, speech.segment, reason
 
-    for (split, recording, speaker, segment, reason), items in groupby(judged, together):
+    for (split, recording, speaker, segment, reason), items in groupby(losses, key):
         if reason:
             lost = list(items)
-            times = [time for one, _, _ in lost for time in one.times or ()]
+            times = [time for speech, _, _ in lost for time in speech.times or ()]
             yield {
                 "split": split,
                 "reason": reason,
-                "seconds": round(sum(seconds for one, _, seconds in lost if one.text), 3),
+                "seconds": round(sum(seconds for speech, _, seconds in lost if speech.text), 3),
                 "id": segment,
                 "recording_id": recording,
                 "speaker": speaker,
                 "start": min(times, default=None),
                 "end": max(times, default=None),
-                "text": " ".join(one.text for one, _, _ in lost),
+                "text": " ".join(speech.text for speech, _, _ in lost),
             }

@@ -1,4 +1,4 @@
-"""Which recording is for training, which for development, which for the test: whole recordings."""
+"""Assigns whole recordings to the splits train, dev and test."""
 
 from __future__ import annotations
 
@@ -18,28 +18,31 @@ SPLITS = ("train", "dev", "test")
 
 
 def by_folder(audio: Mapping[str, RecordingSource]) -> dict[str, str]:
-    """The split of each recording is the folder it lies in. Raises `InputError` for any other."""
+    """The split of a recording is its folder. Raises `InputError` for other folders."""
     refuse(
         f"recordings are in none of the folders {', '.join(SPLITS)}",
-        [one.source for one in audio.values() if one.folder not in SPLITS],
+        [source.source for source in audio.values() if source.folder not in SPLITS],
         "move them, or split by lists or shares",
     )
-    return {name: one.folder for name, one in audio.items()}
+    return {name: source.folder for name, source in audio.items()}
 
 
 def by_lists(audio: Mapping[str, RecordingSource], folder: Path) -> dict[str, str]:
-    """`train.txt`, `dev.txt` and `test.txt` name recordings, one a line; the rest has no split.
+    """`train.txt`, `dev.txt` and `test.txt` in `folder` name recordings, one per line.
 
-    Raises `InputError` for a name without a recording or in two lists.
+    Recordings in no list are left out.
+
+    Raises:
+        InputError: A name has no recording or is in two lists.
     """
     splits: dict[str, str] = {}
     for split in SPLITS:
         path = folder / f"{split}.txt"
         names = [composed(line.strip()) for line in read_text(path).split("\n") if line.strip()]
         refuse(
-            f"names in {path} are those of no recording",
+            f"names in {path} are not names of recordings",
             [name for name in names if name not in audio],
-            "a recording is named as its file, without folder and extension",
+            "the name of a recording is that of its file without folder and extension",
         )
         refuse(
             f"names in {path} are in another list too",
@@ -55,14 +58,15 @@ def by_lists(audio: Mapping[str, RecordingSource], folder: Path) -> dict[str, st
 def by_shares(
     audio: Mapping[str, RecordingSource], shares: tuple[float, ...], seed: int
 ) -> dict[str, str]:
-    """Shares of the number of recordings, rounded, drawn with `seed`; at least one for each split.
+    """Draws shares of the number of recordings with `seed`, at least one recording per split.
 
-    Raises `InputError` where `shares` are not three that add up to 1, or recordings too few.
+    Raises:
+        InputError: `shares` are not three that add up to 1, or there are too few recordings.
     """
     if len(shares) != len(SPLITS) or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
-        raise InputError(f"shares are {shares}; wants three above 0 that add up to 1: 0.8,0.1,0.1")
+        raise InputError(f"shares must be three above 0 that add up to 1, got {shares}")
     if len(audio) < len(SPLITS):
-        raise InputError(f"{len(audio)} recordings cannot be shared out to {', '.join(SPLITS)}")
+        raise InputError(f"{len(audio)} recordings are too few for {', '.join(SPLITS)}")
     names = sorted(audio)
     random.Random(seed).shuffle(names)
     dev, test = (max(1, round(share * len(names))) for share in shares[1:])

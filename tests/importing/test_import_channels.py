@@ -42,8 +42,8 @@ def test_a_two_sided_call_is_mixed_and_a_line_says_so(
     for name, one in recordings(small).items():
         assert one.load_audio()[0] == pytest.approx(samples[name].mean(axis=1), abs=2**-15)
     assert (
-        f"3 recordings have 2 channels: their mix is taken (the first: {small}/audio/train/a.wav); "
-        "--channel takes another or each" in caplog.text
+        f"3 recordings have 2 channels: using their mix (the first: {small}/audio/train/a.wav); "
+        "--channel chooses another or each" in caplog.text
     )
 
 
@@ -61,12 +61,12 @@ def test_of_an_array_the_first_channel_is_taken(
     samples = sides(small, channels=4)
     take(small)
     assert np.array_equal(recordings(small)["a"].load_audio()[0], samples["a"][:, 0])
-    assert "3 recordings have 4 channels, one array: channel 0 of them is taken" in caplog.text
+    assert "3 recordings have 4 channels, one array: using channel 0" in caplog.text
     caplog.clear()
     take(small, channel="mix")
     mix = recordings(small)["a"].load_audio()[0]
     assert mix == pytest.approx(samples["a"].mean(axis=1), abs=2**-15)
-    assert "3 recordings have 4 channels: their mix is taken" in caplog.text
+    assert "3 recordings have 4 channels: using their mix" in caplog.text
 
 
 def test_a_channel_that_is_chosen_is_said_too(
@@ -75,7 +75,7 @@ def test_a_channel_that_is_chosen_is_said_too(
     samples = sides(small)
     take(small, channel=1)
     assert np.array_equal(recordings(small)["a"].load_audio()[0], samples["a"][:, 1])
-    assert "3 recordings have 2 channels: channel 1 of them is taken" in caplog.text
+    assert "3 recordings have 2 channels: using channel 1" in caplog.text
 
 
 @pytest.mark.parametrize("labels", [("A", "B"), ("1", "2"), ("0", "1")])
@@ -95,7 +95,7 @@ def test_each_channel_is_a_recording_with_the_segments_of_its_side(
     for name, one in recordings(small).items():
         side = samples[name[0]][:, int(name[-1])]
         assert np.array_equal(one.load_audio()[0], side)
-    assert "3 recordings have 2 channels: each is a recording of its own, ID-ch0 to ID-ch1" in (
+    assert "3 recordings have 2 channels: each is a separate recording, ID-ch0 to ID-ch1" in (
         caplog.text
     )
 
@@ -168,7 +168,7 @@ def test_a_kaldi_channel_that_nothing_names_is_said(
         (tmp_path / "data" / name).write_text(text)
     config = ImportConfig(kaldi=tmp_path / "data", wav_root=tmp_path, split_by="shares")
     import_corpus(tmp_path / "out", config)
-    assert "1 files have channels that no recording takes (the first: " in caplog.text
+    assert "1 files have channels that no recording uses (the first: " in caplog.text
     caplog.clear()
     (tmp_path / "data/reco2file_and_channel").write_text("a call A\nb call B\nc call A\n")
     import_corpus(tmp_path / "out", config)
@@ -186,8 +186,8 @@ def test_command_line(small: Path) -> None:
 
     code, said = say()
     assert code == 0
-    assert "3 recordings have 2 channels: their mix is taken" in said
-    assert "channel 1 of them is taken" in say("--channel", "1")[1]
+    assert "3 recordings have 2 channels: using their mix" in said
+    assert "using channel 1" in say("--channel", "1")[1]
     code, said = say("--channel", "left")
     assert code == 2
     assert "--channel: must be mix, each or a number from 0, got 'left'" in said

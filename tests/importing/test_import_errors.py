@@ -35,7 +35,7 @@ def test_segments_at_and_past_the_end(small: Path, caplog: pytest.LogCaptureFixt
     assert found["train"][-1].text == "long"
     assert found["train"][-1].end == 2.0
     assert rejected(small) == [("it starts outside its recording", "late")]
-    assert "1 segments reach past the end of their recording" in caplog.text
+    assert "1 segments extend past the end of their recording" in caplog.text
     with pytest.raises(InputError, match="1 segments are rejected, 1 of them because it starts"):
         take(small, max_rejected=0.12)
 
@@ -107,13 +107,13 @@ def json_gender(folder: Path) -> None:
         (no_audio, {}, "1 of 3 recordings cannot be read as audio (the first: "),
         (streamed, {}, "b.wav: its header says that it has no audio, yet 32000 bytes follow"),
         (cut_off, {}, "b.wav: it is cut off: its header says 2.00 s, 0.62 s are there"),
-        (two_alike, {}, "would both be recording a"),
+        (two_alike, {}, "are both named a"),
         (other_folder, {}, "1 recordings are in none of the folders train, dev, test"),
-        (other_format, {"words": "all.txt"}, "all.txt: its extension names none of stm, ctm"),
+        (other_format, {"words": "all.txt"}, "all.txt: its extension must be that of stm, ctm"),
         (other_format, {"words": "nowhere.stm"}, "nowhere.stm: No such file"),
-        (other_format, {"words": "audio"}, "audio: holds no file of stm, ctm"),
+        (other_format, {"words": "audio"}, "audio: has no file of stm, ctm"),
         (json_without, {"words": "all.json"}, "all.json, entry 1: must be an object with speaker"),
-        (json_without, {"words": ""}, "holds 1 files of seglst and 1 files of stm"),
+        (json_without, {"words": ""}, "has 1 files of seglst and 1 files of stm"),
         (
             json_gender,
             {"words": "all.json"},
@@ -122,7 +122,7 @@ def json_gender(folder: Path) -> None:
         (None, {"channel": 1}, "3 of 3 recordings have no channel 1"),
         (None, {"audio": "nowhere"}, "nowhere: no such folder"),
         (None, {"split_by": "lists"}, "together with --lists"),
-        (None, {"split_by": "shares", "shares": (0.8, 0.1)}, "wants three above 0"),
+        (None, {"split_by": "shares", "shares": (0.8, 0.1)}, "shares must be three above 0"),
         (None, {"kaldi": "audio"}, "not both"),
         (lambda folder: append(folder / "all.stm", "a 1 x 9 8 no\n"), {}, "all.stm, line 7: "),
     ],
@@ -143,5 +143,5 @@ def test_one_line_says_what_is_wrong(
 
 def test_ctm_wants_speakers(small: Path) -> None:
     (small / "all.ctm").write_text("a 1 0.1 0.2 yes\n")
-    with pytest.raises(InputError, match="CTM has no speakers; --speakers wants an RTTM"):
+    with pytest.raises(InputError, match="CTM has no speakers; give an RTTM"):
         take(small, words=small / "all.ctm")

@@ -60,7 +60,7 @@ def test_words_of_a_ctm_go_to_the_turns_of_an_rttm(
     assert [replace(one, words="", gender="u") for one in wanted] == [
         replace(one, words="") for one in found
     ]
-    assert "lie in turns of several speakers" in caplog.text
+    assert "are in turns of several speakers" in caplog.text
     all_words = [Counter(word for one in s for word in one.words.split()) for s in (wanted, found)]
     assert all_words[0] == all_words[1]
     alone = 0

@@ -43,7 +43,7 @@ def test_lists_choose_and_leave_out(small: Path, caplog: pytest.LogCaptureFixtur
     assert [found[split][0].recording_id for split in SPLITS] == ["c", "a", "b"]
     assert "1 recordings are in no list and left out" in caplog.text
     (small / "dev.txt").write_text("a\nb\nnobody\nnothing\n")
-    with pytest.raises(InputError, match=r"2 names in .*dev\.txt are those of no recording"):
+    with pytest.raises(InputError, match=r"2 names in .*dev\.txt are not names of recordings"):
         take(small, split_by="lists", lists=small)
     (small / "dev.txt").write_text("a\nb\nc\n")
     with pytest.raises(InputError, match=r"1 names in .*dev\.txt are in another list too .*: c\)"):
