@@ -202,12 +202,12 @@ function overview(session, view, length) {
   return strip;
 }
 
-// The segments of a long session as a list; one leads to its place and plays it.
+// The segments of a long session as a list; an entry scrolls to its segment and plays it.
 function index(session, all, view) {
   const list = make("ol", { class: "index" }), find = make("input", { type: "search" });
   const status = make("span", { role: "status" });
   const fill = () => {
-    const text = find.value.toLowerCase(), found = all.filter((one) => one.textContent.toLowerCase().includes(text));
+    const text = find.value.toLowerCase(), found = all.filter((segment) => segment.textContent.toLowerCase().includes(text));
     status.textContent = `${found.length} of ${all.length}`;
     list.replaceChildren(...found.map((segment) => {
       const speaker = segment.getAttribute("aria-label").split(",")[0];
