@@ -242,7 +242,7 @@ run_stage 6 "TagSpeech" \
   --inputs "$encoders"/embeddings/{train,dev}.jsonl.gz "${begin_with[@]}" \
   ${llm_folder:+"$llm_folder"} \
   --outputs "$model/config.json" "$model/model.safetensors" \
-  --sections language,features,semantic.stack,semantic.anchor_interval,semantic.tune_lr,voice.stack,voice.anchor_interval,voice.tune_lr,prompt,llm,target,loss,drop,train \
+  --sections language,features,semantic.projector,semantic.stack,semantic.anchor_interval,semantic.tune_lr,voice.projector,voice.stack,voice.anchor_interval,voice.tune_lr,prompt,llm,target,loss,drop,train \
   --options "processes=$processes" \
   --work "$exp/llm" "$exp/tagspeech" \
   -- train_tagspeech

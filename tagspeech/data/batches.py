@@ -5,7 +5,7 @@ Shape suffixes: B batch, T frames, F mel bins, D encoder channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import FeatureConfig, TrainConfig
 from tagspeech.corpus.manifests import read_manifest
+from tagspeech.data.features import EXTRA
 from tagspeech.errors import InputError
 
 LOG_FLOOR = -23.02585  # log(1e-10), what padding holds (REFERENCE, arithmetic)
@@ -71,12 +72,14 @@ class FeatureReader:
     Lhotse's Kaldi-compatible filter bank (REFERENCE, arithmetic); of a group with several channels
     their mean is heard.
 
-    whisper_bins  so many bins of Whisper's own features follow those of the filter bank, 100 frames
-                  a second too; each window of 30 s is scaled for itself, as Whisper wants it
-    workers       threads that read audio; 0: this one alone
+    extra    kind (a row of `data.features.EXTRA`) and bins of further features, which follow those
+             of the filter bank, 100 frames a second too (`Config.extra_features`)
+    workers  threads that read audio; 0: this one alone
     """
 
-    def __init__(self, config: FeatureConfig, whisper_bins: int = 0, workers: int = 0) -> None:
+    def __init__(
+        self, config: FeatureConfig, extra: Sequence[tuple[str, int]] = (), workers: int = 0
+    ) -> None:
         self.sampling_rate = config.sampling_rate
         self.fbank = Fbank(
             FbankConfig(sampling_rate=config.sampling_rate, num_mel_bins=config.num_mel_bins)
@@ -88,13 +91,7 @@ class FeatureReader:
             num_workers=workers,
             use_batch_extract=False,
         )
-        self.whisper: Any = None
-        if whisper_bins:
-            if config.sampling_rate != 16000:
-                raise InputError("features.sampling_rate: Whisper knows only 16000")
-            from transformers import WhisperFeatureExtractor  # takes seconds
-
-            self.whisper = WhisperFeatureExtractor(feature_size=whisper_bins)
+        self.extra = [EXTRA[kind](bins, config.sampling_rate) for kind, bins in extra]
 
     def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor]:
         groups = groups.resample(self.sampling_rate)
@@ -104,9 +101,9 @@ class FeatureReader:
             except (AudioLoadingError, DurationMismatchError, OSError) as error:
                 told = " ".join(str(error).split())  # Lhotse names the file
                 raise InputError(f"audio of a group cannot be read: {told}") from error
-        if not self.whisper:
+        if not self.extra:
             return features_BTF, lens_B
-        return self._with_whisper(
+        return self._with_extra(
             features_BTF, lens_B, [np.atleast_2d(cut.load_audio()).mean(axis=0) for cut in groups]
         )
 
@@ -118,26 +115,21 @@ class FeatureReader:
         ]
         lens_B = torch.tensor([len(one) for one in tensors])
         features_BTF = pad_sequence(tensors, batch_first=True, padding_value=LOG_FLOOR)
-        if not self.whisper:
+        if not self.extra:
             return features_BTF, lens_B
-        return self._with_whisper(features_BTF, lens_B, samples)
+        return self._with_extra(features_BTF, lens_B, samples)
 
-    def _with_whisper(
+    def _with_extra(
         self, features_BTF: Tensor, lens_B: Tensor, samples: list[NDArray[np.float32]]
     ) -> tuple[Tensor, Tensor]:
-        """Whisper's features behind those of the filter bank."""
-        own_BTF = features_BTF.new_zeros(*features_BTF.shape[:2], self.whisper.feature_size)
-        for item, (one, length) in enumerate(zip(samples, lens_B.tolist(), strict=True)):
-            windows = [
-                self.whisper(
-                    one[start : start + self.whisper.n_samples],
-                    sampling_rate=self.sampling_rate,
-                    return_tensors="pt",
-                ).input_features[0]
-                for start in range(0, len(one), self.whisper.n_samples)
-            ]
-            own_BTF[item, :length] = torch.cat(windows, dim=1).T[:length]
-        return torch.cat([features_BTF, own_BTF], dim=-1), lens_B
+        """The extra features after those of the filter bank."""
+        blocks = [features_BTF]
+        for extractor in self.extra:
+            block_BTF = features_BTF.new_zeros(*features_BTF.shape[:2], extractor.bins)
+            for item, (samples_T, length) in enumerate(zip(samples, lens_B.tolist(), strict=True)):
+                block_BTF[item, :length] = torch.as_tensor(extractor(samples_T))[:length]
+            blocks.append(block_BTF)
+        return torch.cat(blocks, dim=-1), lens_B
 
 
 def read_frames(groups: CutSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:

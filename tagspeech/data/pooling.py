@@ -13,12 +13,12 @@ import torch
 from lhotse import CutSet, SupervisionSegment
 from torch import Tensor
 
-from tagspeech.config import FRAMES_PER_SECOND
-
 MIN_AUDIO_SECONDS = 0.09  # seconds of audio that give an encoder its first frame
 
 
-def frame_units(groups: CutSet, num_frames: int, encode: Callable[[str], list[int]]) -> Tensor:
+def frame_units(
+    groups: CutSet, num_frames: int, frames_per_second: float, encode: Callable[[str], list[int]]
+) -> Tensor:
     """The units spoken at each encoder frame, (B, num_frames, 2), from the word times of Lhotse.
 
     First the unit of who of those talking began first, then that of who began next. A word's units
@@ -27,11 +27,11 @@ def frame_units(groups: CutSet, num_frames: int, encode: Callable[[str], list[in
     """
     units_BTS = torch.full((len(groups), num_frames, 2), -1)
     for item, cut in enumerate(groups):
-        units_TS = units_BTS[item, : round(cut.duration * FRAMES_PER_SECOND)]
+        units_TS = units_BTS[item, : round(cut.duration * frames_per_second)]
         units_TS[:] = 0
         talking_T = torch.zeros(len(units_TS), dtype=torch.long)
         for one in sorted(cut.supervisions, key=lambda one: one.start):
-            spoken_T = _segment_units(one, len(units_TS), encode)
+            spoken_T = _segment_units(one, len(units_TS), frames_per_second, encode)
             active_T = spoken_T != _SILENT
             for place in range(2):
                 here_T = active_T & (talking_T == place)
@@ -45,13 +45,16 @@ _SILENT = -2  # outside a segment
 
 
 def _segment_units(
-    segment: SupervisionSegment, num_frames: int, encode: Callable[[str], list[int]]
+    segment: SupervisionSegment,
+    num_frames: int,
+    frames_per_second: float,
+    encode: Callable[[str], list[int]],
 ) -> Tensor:
     """Unit of one segment at each frame, (num_frames,): 0 between words, -1 where unknown."""
 
     def frames(start: float, end: float) -> slice:
         return slice(
-            max(0, round(start * FRAMES_PER_SECOND)), max(0, round(end * FRAMES_PER_SECOND))
+            max(0, round(start * frames_per_second)), max(0, round(end * frames_per_second))
         )
 
     units_T = torch.full((num_frames,), _SILENT)
@@ -65,13 +68,15 @@ def _segment_units(
     return units_T
 
 
-def heard_alone(turns: Sequence[tuple[float, float, Hashable]]) -> list[list[int]]:
+def heard_alone(
+    turns: Sequence[tuple[float, float, Hashable]], frames_per_second: float
+) -> list[list[int]]:
     """The encoder frames in which each turn (start, end, speaker) is heard without other speakers.
 
     A turn that is overlapped throughout gives all its frames, one shorter than a frame none.
     """
     spans = [
-        range(max(0, round(start * FRAMES_PER_SECOND)), round(end * FRAMES_PER_SECOND))
+        range(max(0, round(start * frames_per_second)), round(end * frames_per_second))
         for start, end, _ in turns
     ]
     speakers: defaultdict[int, set[Hashable]] = defaultdict(set)
@@ -81,7 +86,7 @@ def heard_alone(turns: Sequence[tuple[float, float, Hashable]]) -> list[list[int
     return [[frame for frame in span if len(speakers[frame]) == 1] or list(span) for span in spans]
 
 
-def clean_regions(groups: CutSet) -> list[tuple[int, int, list[int]]]:
+def clean_regions(groups: CutSet, frames_per_second: float) -> list[tuple[int, int, list[int]]]:
     """Where each segment is heard alone: (item, supervision, frame indices), in order.
 
     Segments shorter than a frame are left out, and groups of which an encoder has no frame.
@@ -91,7 +96,9 @@ def clean_regions(groups: CutSet) -> list[tuple[int, int, list[int]]]:
         for item, cut in enumerate(groups)
         if cut.duration >= MIN_AUDIO_SECONDS
         for index, frames in enumerate(
-            heard_alone([(one.start, one.end, one.speaker) for one in cut.supervisions])
+            heard_alone(
+                [(one.start, one.end, one.speaker) for one in cut.supervisions], frames_per_second
+            )
         )
         if frames
     ]

@@ -1,6 +1,6 @@
 """Stage 5: what the frozen encoders say of every utterance group, stored with Lhotse.
 
-Each cut gets `semantic_frames` and `voice_frames` (25 Hz, those of a Whisper 50 Hz; half precision)
+Each cut gets `semantic_frames` and `voice_frames` (at the rates of the encoders; half precision)
 and each of its supervisions a `speaker_vector`: the mean voice frame where it is heard alone.
 """
 
@@ -19,17 +19,12 @@ from lhotse.cut import Cut
 from tqdm import tqdm
 
 from tagspeech.checkpoints.native import load_encoders
-from tagspeech.config import FRAMES_PER_SECOND, Config
+from tagspeech.config import Config
 from tagspeech.corpus.manifests import write_cuts
 from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups
 from tagspeech.data.pooling import clean_regions, pool_regions
-from tagspeech.encoders.whisper import (
-    WhisperStream,
-    build_semantic_encoder,
-    load_encoder_weights,
-    split_features,
-)
-from tagspeech.encoders.zipformer import Zipformer
+from tagspeech.encoders.build import build_encoder, split_features
+from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.errors import InputError
 from tagspeech.files import write_json
 from tagspeech.scoring.verification import equal_error_rate
@@ -39,14 +34,14 @@ log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 80.0
 NO_ENCODERS = "wants --semantic and --voice, both final.pt, or --init-from a trained model"
-E = TypeVar("E", Zipformer, WhisperStream, Zipformer | WhisperStream)
+E = TypeVar("E", bound=StreamEncoder)
 BLOCK = 4096  # bytes of the disk: the last one of a file is not full
 MOST_SEGMENTS = 3000  # whose voices are compared, each with each, for the equal error rate
 
 
 def load_encoder(encoder: E, path: Path) -> E:
     """Loads the trained weights of an encoder strictly, frozen and in eval mode."""
-    load_encoder_weights(encoder, path)
+    encoder.load_weights(path)
     return encoder.requires_grad_(False).eval()
 
 
@@ -66,15 +61,14 @@ def embed(
     `output/speakers.json` says how well speaker vectors tell speakers apart: for each split the
     equal error rate, over how many segments and speakers.
     """
-    semantic: Zipformer | WhisperStream
     if init_from:
         config, semantic, voice = load_encoders(init_from)
     elif semantic_path is None or voice_path is None:
         raise InputError(NO_ENCODERS)
     else:
-        semantic = load_encoder(build_semantic_encoder(config.semantic), semantic_path)
-        voice = load_encoder(Zipformer(config.voice.encoder), voice_path)
-    features = FeatureReader(config.features, config.semantic.whisper_bins)
+        semantic = load_encoder(build_encoder(config, "semantic"), semantic_path)
+        voice = load_encoder(build_encoder(config, "voice"), voice_path)
+    features = FeatureReader(config.features, config.extra_features)
     figures: dict[str, dict[str, float]] = {}
     groups_of = {split: read_groups(groups_dir / f"{split}.jsonl.gz") for split in splits}
     if rank() == 0:
@@ -103,8 +97,8 @@ def embed(
 
 def stored_bytes(config: Config, groups: CutSet) -> int:
     """How much disk the frames and speaker vectors of `groups` take, about: each has a file."""
-    semantic, voice = config.semantic, config.voice.encoder
-    values = semantic.frames_per_second * semantic.output_dim + FRAMES_PER_SECOND * voice.output_dim
+    streams = (config.semantic, config.voice)
+    values = sum(stream.frames_per_second * stream.output_dim for stream in streams)
     files = sum(2 + len(cut.supervisions) for cut in groups)
     return round(2 * values * sum(cut.duration for cut in groups)) + files * BLOCK
 
@@ -141,21 +135,21 @@ def _embed_batch(
     config: Config,
     batch: CutSet,
     features: FeatureReader,
-    semantic: Zipformer | WhisperStream,
-    voice: Zipformer,
+    semantic: StreamEncoder,
+    voice: StreamEncoder,
     writer: NumpyFilesWriter,
 ) -> list[Cut]:
     features_BTF, feature_lens_B = features(batch)
     semantic_BTF, voice_BTF = split_features(config, features_BTF)
     semantic_BTD, semantic_lens_B = semantic(semantic_BTF, feature_lens_B)
     voice_BTD, voice_lens_B = voice(voice_BTF, feature_lens_B)
-    regions = clean_regions(batch)
+    regions = clean_regions(batch, config.voice.frames_per_second)
     vectors_ND = pool_regions(voice_BTD, voice_lens_B, regions).half().numpy()
     cuts = list(batch)
     for item, cut in enumerate(cuts):
         for stream, frames_BTD, lens_B, rate in (
             ("semantic", semantic_BTD, semantic_lens_B, config.semantic.frames_per_second),
-            ("voice", voice_BTD, voice_lens_B, FRAMES_PER_SECOND),
+            ("voice", voice_BTD, voice_lens_B, config.voice.frames_per_second),
         ):
             frames_TD = frames_BTD[item, : lens_B[item]].half().numpy()
             stored = writer.store_array(
