@@ -22,7 +22,7 @@ from tagspeech.errors import InputError
 from tagspeech.llm.load import load_llm
 from tagspeech.model.anchors import ANCHORS, AnchorsBetweenFrames, AnchorSetup, EmbeddingRows
 from tagspeech.model.projector import PROJECTORS, Projector
-from tagspeech.model.tagspeech import TagSpeechModel
+from tagspeech.model.tagspeech import Frames, TagSpeechModel
 from tagspeech.training.tagspeech import train_tagspeech
 
 SETS = ("semantic.projector=conv", "semantic.stack=2", "voice.projector=conv")
@@ -87,18 +87,10 @@ def folder(tiny_base: Path, tiny_yaml: Path, tmp_path: Path) -> Path:
     return tmp_path / "new"
 
 
-def loss_of(model: TagSpeechModel, lengths: tuple[int, ...] = (200, 130)) -> list[Tensor]:
-    """The cross entropy of items of these lengths, in one batch, and of each alone."""
-    generator = torch.Generator().manual_seed(1)
-    features_BTF = torch.randn(len(lengths), max(lengths), 80, generator=generator)
-    targets = ["<text>\n</text>"] * len(lengths)
+def loss_of(model: TagSpeechModel) -> Tensor:
+    features_BTF = torch.randn(1, 200, 80, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        alone = [
-            model.loss(features_BTF[i : i + 1, :n], torch.tensor([n]), targets[:1]).terms["target"]
-            for i, n in enumerate(lengths)
-        ]
-        together = model.loss(features_BTF, torch.tensor(lengths), targets)
-        return [together.terms["target"], *alone]
+        return model.loss(features_BTF, torch.tensor([200]), ["<text>\n</text>"]).loss
 
 
 def test_new_parts_are_trained_saved_and_taken_over(
@@ -125,9 +117,18 @@ def test_new_parts_are_trained_saved_and_taken_over(
     assert fingerprint(before) != fingerprint(after)
 
 
-def test_a_projector_that_looks_around_does_not_see_the_padding(folder: Path) -> None:
-    together, *alone = loss_of(load_pretrained(TagSpeechModel, folder))
-    torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=1e-4, atol=1e-4)
+def test_a_projector_sees_zeros_after_the_end_of_an_item(folder: Path) -> None:
+    model = load_pretrained(TagSpeechModel, folder)
+    semantic, voice = model.config.semantic.output_dim, model.config.voice.output_dim
+    lens_B = torch.tensor([13])
+    frames = Frames(torch.randn(1, 20, semantic), lens_B, torch.randn(1, 20, voice), lens_B)
+    alone = Frames(frames.semantic[:, :13], lens_B, frames.voice[:, :13], lens_B)
+    with torch.no_grad():
+        ((semantic_PH, voice_PH),) = model.project(frames)
+        ((semantic_alone_PH, voice_alone_PH),) = model.project(alone)
+    assert (len(semantic_PH), len(voice_PH)) == (7, 4)
+    torch.testing.assert_close(semantic_PH, semantic_alone_PH)
+    torch.testing.assert_close(voice_PH, voice_alone_PH)
 
 
 @pytest.mark.parametrize("part", [*NEW_PARTS, "semantic_encoder", "llm"])
