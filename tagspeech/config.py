@@ -8,8 +8,10 @@ one file however long: it is the page on which users look them up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import typing
+from dataclasses import dataclass, field, fields
 
+from tagspeech.errors import InputError
 from tagspeech.ranges import Count, Finite, Natural, NonNegative, OrMinus1, Positive, Share
 
 
@@ -21,11 +23,30 @@ class FeatureConfig:
     num_mel_bins: Natural = 80
 
 
-FRAMES_PER_SECOND = 25.0  # of Zipformers
+class EncoderConfig:
+    """Base of the sections that describe an encoder; `encoders.build` has the class of each.
+
+    Attributes:
+        feature_kind: "fbank" for the filter bank of `features`, or a row of `data.features.EXTRA`.
+        feature_dim: Bins of these features.
+        output_dim: Channels of the encoder's output.
+        frames_per_second: Rate of the encoder's output.
+    """
+
+    feature_kind = "fbank"
+
+    if typing.TYPE_CHECKING:
+
+        @property
+        def feature_dim(self) -> int: ...
+        @property
+        def output_dim(self) -> int: ...
+        @property
+        def frames_per_second(self) -> float: ...
 
 
 @dataclass(frozen=True)
-class ZipformerConfig:
+class ZipformerConfig(EncoderConfig):
     """A non-causal Zipformer. A tuple of one value stands for all stacks.
 
     Dimensions are channels; `downsampling_factor` is relative to the 50 Hz of the front end.
@@ -51,9 +72,14 @@ class ZipformerConfig:
         """Channels of the encoder's output: those of the widest stack."""
         return max(self.encoder_dim)
 
+    @property
+    def frames_per_second(self) -> float:
+        """Rate of the encoder's output."""
+        return 50.0 / self.output_downsampling_factor
+
 
 @dataclass(frozen=True)
-class WhisperEncoderConfig:
+class WhisperEncoderConfig(EncoderConfig):
     """The encoder of a Whisper, in the words of its config.json; the default is whisper-small."""
 
     num_mel_bins: Natural = 80  # of its own features
@@ -61,6 +87,23 @@ class WhisperEncoderConfig:
     encoder_layers: Natural = 12
     encoder_attention_heads: Natural = 12
     encoder_ffn_dim: Natural = 3072
+
+    feature_kind = "whisper"
+
+    @property
+    def feature_dim(self) -> int:
+        """Bins of Whisper's own features."""
+        return self.num_mel_bins
+
+    @property
+    def output_dim(self) -> int:
+        """Channels of the encoder's output."""
+        return self.d_model
+
+    @property
+    def frames_per_second(self) -> float:
+        """Rate of the encoder's output."""
+        return 50.0
 
 
 @dataclass(frozen=True)
@@ -140,46 +183,73 @@ class SotConfig:
 
 
 @dataclass(frozen=True)
-class SemanticConfig:
-    """The semantic stream: encoder, its training, and its way into the LLM."""
+class StreamConfig:
+    """What both streams have: an encoder, and its way into the LLM.
+
+    A field whose type is another `EncoderConfig` names an encoder to use instead of `encoder`.
+    """
 
     encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
     stack: Natural = 4  # encoder frames per projected frame
     anchor_interval: Natural = 8  # projected frames between two anchors
-    tune_lr: NonNegative = (
-        0.0  # of the encoder in the training of TagSpeech; 0: frozen, as in the paper
-    )
-    sot: SotConfig = field(default_factory=SotConfig)
-    grow: bool = False  # the encoder has layers that parts.semantic_init lacks: they begin new
-    train: TrainConfig = field(default_factory=TrainConfig)
-    whisper: WhisperEncoderConfig | None = None  # frozen, in place of the Zipformer; 50 Hz
+    # Of the encoder in the training of TagSpeech; 0: frozen, as in the paper
+    tune_lr: NonNegative = 0.0
+    projector: str = "stack"  # a row of model.projector.PROJECTORS
+
+    # How the stream is trained. All other fields say what it is: a trained model keeps them.
+    TRAINING = ("tune_lr", "sot", "grow", "margin", "scale", "train")
+
+    @classmethod
+    def section_of(cls, encoder: type[EncoderConfig]) -> str:
+        """The field that configures encoders of this class."""
+        hints = typing.get_type_hints(cls).items()
+        return next(name for name, hint in hints if encoder in (hint, *typing.get_args(hint)))
+
+    @property
+    def encoder_section(self) -> str:
+        """The field of the encoder in use: the one that is set beside `encoder`, else `encoder`."""
+        values = {option.name: getattr(self, option.name) for option in fields(self)}
+        names = [name for name, value in values.items() if isinstance(value, EncoderConfig)]
+        if len(names) > 2:
+            raise InputError(f"{' and '.join(names[1:])}: only one of them can be set")
+        return max(names, key=lambda name: name != "encoder")
+
+    @property
+    def encoder_config(self) -> EncoderConfig:
+        """The section of the encoder in use."""
+        section: EncoderConfig = getattr(self, self.encoder_section)
+        return section
 
     @property
     def output_dim(self) -> int:
         """Channels of the encoder's output."""
-        return self.whisper.d_model if self.whisper else self.encoder.output_dim
+        return self.encoder_config.output_dim
 
     @property
     def frames_per_second(self) -> float:
         """Rate of the encoder's output."""
-        return 2 * FRAMES_PER_SECOND if self.whisper else FRAMES_PER_SECOND
+        return self.encoder_config.frames_per_second
 
     @property
-    def whisper_bins(self) -> int:
-        """Mel bins of Whisper's own features, 0 without a Whisper."""
-        return self.whisper.num_mel_bins if self.whisper else 0
+    def projected_frames_per_second(self) -> float:
+        """Rate of the projector's output."""
+        return self.frames_per_second / self.stack
 
 
 @dataclass(frozen=True)
-class VoiceConfig:
+class SemanticConfig(StreamConfig):
+    """The semantic stream: encoder, its training, and its way into the LLM."""
+
+    sot: SotConfig = field(default_factory=SotConfig)
+    grow: bool = False  # the encoder has layers that parts.semantic_init lacks: they begin new
+    train: TrainConfig = field(default_factory=TrainConfig)
+    whisper: WhisperEncoderConfig | None = None  # frozen, instead of the Zipformer; 50 Hz
+
+
+@dataclass(frozen=True)
+class VoiceConfig(StreamConfig):
     """The voice stream: encoder, its training, and its way into the LLM."""
 
-    encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
-    stack: Natural = 4
-    anchor_interval: Natural = 8
-    tune_lr: NonNegative = (
-        0.0  # of the encoder in the training of TagSpeech; 0: frozen, as in the paper
-    )
     margin: NonNegative = 0.2  # additive cosine margin of the speaker loss
     scale: Positive = 30.0
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -325,3 +395,10 @@ class Config:
     drop: DropConfig = field(default_factory=DropConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
+
+    @property
+    def extra_features(self) -> tuple[tuple[str, int], ...]:
+        """Kind and bins of the features that encoders need beside the filter bank."""
+        encoders = (self.semantic.encoder_config, self.voice.encoder_config)
+        needed = [(one.feature_kind, one.feature_dim) for one in encoders]
+        return tuple(dict.fromkeys(pair for pair in needed if pair[0] != "fbank"))

@@ -1,4 +1,4 @@
-"""Weights from files into modules: nothing that could run code is read, nothing is left out."""
+"""Weights from files into modules: strictly, and without running code that a file contains."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from tagspeech.errors import InputError
 
-# Training of others keeps its folders as paths beside the weights; Python 3.13 renamed their class.
+# Checkpoints of other trainers hold paths as well as weights; Python 3.13 renamed their class.
 _PATHS: list[Any] = [
     (pathlib.PosixPath, name) for name in ("pathlib.PosixPath", "pathlib._local.PosixPath")
 ]
-# What torch's reader of pickles raises at bytes that make no sense, or ask for what is not allowed.
+# What torch's unpickler raises for damaged files and for objects that it does not allow.
 _REFUSED = (
     *(pickle.UnpicklingError, EOFError, struct.error, LookupError, ValueError, TypeError),
     *(AttributeError, AssertionError),
@@ -27,10 +27,10 @@ _REFUSED = (
 
 
 def read_pt(path: Path) -> Any:
-    """What a `.pt` file holds: tensors, numbers, strings and paths in plain containers.
+    """The content of a `.pt` file: tensors, numbers, strings and paths in plain containers.
 
-    Raises `InputError` for a file that is damaged or holds other objects: to build those, reading
-    would have to run code that the file names.
+    Raises:
+        InputError: The file is damaged, or holds other objects, which would need to run code.
     """
     try:
         with torch.serialization.safe_globals(_PATHS):
@@ -38,7 +38,7 @@ def read_pt(path: Path) -> Any:
     except _REFUSED as error:
         raise InputError(
             f"{path}: is refused: it is damaged, or holds more than weights and would run code "
-            "when read; get it again from who made it"
+            "when read; download it again"
         ) from error
     except (OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
@@ -46,7 +46,7 @@ def read_pt(path: Path) -> Any:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name. Raises `InputError` where it is none."""
+    """The tensors of a safetensors file by name. Raises `InputError` if it cannot be read."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -54,19 +54,24 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def tensors_in(value: Any, path: Path, what: str) -> dict[str, Tensor]:
-    """`value` as tensors by name. Raises `InputError` where it is something else."""
-    if not isinstance(value, dict) or not all(torch.is_tensor(one) for one in value.values()):
+    """`value` as tensors by name. Raises `InputError` for anything else."""
+    if not isinstance(value, dict) or not all(map(torch.is_tensor, value.values())):
         raise InputError(f"{path}: {what} is not a dictionary of tensors")
     return value
 
 
 def read_model(path: Path) -> dict[str, Tensor]:
-    """The weights of a Zipformer, and of what is built on it, under icefall's names.
+    """The weights of a Zipformer and of the parts trained with it, under icefall's names.
 
-    `path` is a .safetensors, an icefall epoch-N.pt or pretrained.pt, whose entry "model" they are,
-    or a .pt of weights alone. Models of Auden have the encoder as a part: their
-    `encoder.encoder_embed...` is icefall's `encoder_embed...`. `model_batch_count`, the step of a
-    published training, is left out. Raises `InputError` where `path` holds anything else.
+    In models of Auden the encoder is a part: `encoder.encoder_embed...` is icefall's
+    `encoder_embed...`. `model_batch_count`, the step of a published training, is left out.
+
+    Args:
+        path: A .safetensors, an icefall epoch-N.pt or pretrained.pt, whose entry "model" has the
+            weights, or a .pt of weights alone.
+
+    Raises:
+        InputError: The file holds anything else.
     """
     if path.suffix == ".safetensors":
         state = read_safetensors(path)
@@ -86,23 +91,39 @@ def read_model(path: Path) -> dict[str, Tensor]:
 
 
 def copy_weights(
-    model: nn.Module, state: dict[str, Tensor], path: Path, parts: tuple[str, ...]
+    model: nn.Module,
+    state: dict[str, Tensor],
+    path: Path,
+    parts: tuple[str, ...] = ("",),
+    without: tuple[str, ...] = (),
 ) -> None:
-    """Copies `state` into those weights of `model` whose names begin with one of `parts`.
+    """Copies weights into a module, strictly; weights that are not named stay as they are.
 
-    The other weights stay as they are. Raises `InputError` naming file and weight for one that is
-    missing, unexpected or of another shape.
+    Args:
+        model: The module.
+        state: Weights by name.
+        path: Where they come from, for error messages.
+        parts: Prefixes of the weights of `model` that `state` must have.
+        without: Prefixes of weights among these that it must not have.
+
+    Raises:
+        InputError: A weight is missing, unexpected or of another shape.
     """
-    own = {name: one for name, one in model.state_dict().items() if name.startswith(parts)}
-    check_weights(own, state, path)
+    expected = {
+        name: weight
+        for name, weight in model.state_dict().items()
+        if name.startswith(parts) and not name.startswith(without)
+    }
+    check_weights(expected, state, path)
     model.load_state_dict(state, strict=False)
 
 
-def check_weights(own: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
-    """Raises `InputError` where `state`, read from `path`, has other names or shapes than `own`."""
-    for name in sorted(own.keys() ^ state.keys()):
-        raise InputError(f"{path}: {'lacks' if name in own else 'has unexpected'} weight {name}")
-    for name, weight in own.items():
+def check_weights(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
+    """Raises `InputError` if `state`, read from `path`, has other names or shapes."""
+    for name in sorted(expected.keys() ^ state.keys()):
+        verb = "lacks" if name in expected else "has unexpected"
+        raise InputError(f"{path}: {verb} weight {name}")
+    for name, weight in expected.items():
         if weight.shape != state[name].shape:
-            found, wanted = tuple(state[name].shape), tuple(weight.shape)
-            raise InputError(f"{path}: {name} has shape {found}, the configuration wants {wanted}")
+            found, shape = tuple(state[name].shape), tuple(weight.shape)
+            raise InputError(f"{path}: {name} has shape {found}, the configuration has {shape}")

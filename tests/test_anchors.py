@@ -17,7 +17,7 @@ from tagspeech.data.single_speaker import segments_alone
 from tagspeech.errors import InputError
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.prompt import encode_text
-from tagspeech.model.anchors import FORMS, sinusoids
+from tagspeech.model.anchors import ANCHORS, sinusoids
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.training.encoders import train_semantic
 
@@ -53,8 +53,7 @@ def test_anchors_are_rows_of_the_llm(
     expected = torch.cat([rows[0], ones_PH[:8], rows[1], ones_PH[8:], rows[2]])
     for stream_SH in streams(model):
         assert stream_SH.equal(expected)
-    times = (8, 0.16)
-    for place, frame in zip(model.anchors.frame_positions(11, *times), ones_PH, strict=True):
+    for place, frame in zip(model.voice_anchors.positions(11), ones_PH, strict=True):
         assert expected[place].equal(frame)
 
 
@@ -74,7 +73,7 @@ def test_sinusoids_tell_frames_apart_and_are_as_loud_as_numbers(tiny_config: Con
     assert sinusoids(5, 5).shape == (5, 5)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ANCHORS)
 def test_each_form_learns_and_is_saved(tiny_config: Config, tmp_path: Path, form: str) -> None:
     model = with_prompt(tiny_config, PromptConfig(anchors=form))
     model.train()
@@ -90,7 +89,7 @@ def test_each_form_learns_and_is_saved(tiny_config: Config, tmp_path: Path, form
 
 
 def test_unknown_form_is_named(tiny_config: Config) -> None:
-    with pytest.raises(InputError, match=r"prompt\.anchors: wants one of .*, found 'roman'"):
+    with pytest.raises(InputError, match=r"prompt\.anchors: must be one of .*, got 'roman'"):
         with_prompt(tiny_config, PromptConfig(anchors="roman"))
 
 
@@ -134,7 +133,7 @@ def test_encoder_off_the_shelf_stays_as_it_is(
     semantic = tiny_config.semantic
     still = replace(semantic, train=replace(semantic.train, max_steps=0))
     config = replace(tiny_config, semantic=still)
-    with pytest.raises(InputError, match=r"semantic\.train\.max_steps: is 0, and no"):
+    with pytest.raises(InputError, match=r"semantic\.train\.max_steps: must be above 0 without"):
         train_semantic(config, tiny_groups, tmp_path / "new")
     own = with_prompt(config, PromptConfig()).semantic_encoder.state_dict()
     torch.save({"model": own}, tmp_path / "init.pt")

@@ -14,7 +14,7 @@ from tagspeech.checkpoints.published import save_released
 from tagspeech.config import Config, ZipformerConfig
 from tagspeech.errors import InputError
 from tagspeech.llm.load import load_llm
-from tagspeech.model.projector import Projector
+from tagspeech.model.projector import StackProjector
 from tagspeech.model.tagspeech import TagSpeechModel
 
 
@@ -88,7 +88,7 @@ def test_projector_that_is_not_as_recorded_is_found_by_loading(
 ) -> None:
     model = make(config)
     hidden = model.llm.config.hidden_size
-    model.semantic_projector = Projector(config.semantic.output_dim, hidden, 2)
+    model.semantic_projector = StackProjector(replace(config.semantic, stack=2), hidden)
     message = refusal(model, tmp_path)
     assert message.startswith(f"{tmp_path / 'released'}: is not written: ")
     assert "projectors.pt: semantic_projector.linear1.weight has shape" in message

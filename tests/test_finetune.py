@@ -146,7 +146,7 @@ def test_adapters_that_do_not_fit_are_named(
         load_pretrained(TagSpeechModel, tmp_path / "saved")
     with pytest.raises(InputError, match=r"llm\.lora\.layers: nonsense"):
         start_from(load_config(tiny_yaml, [*LORA, "llm.lora.layers=nonsense"]), tiny_base / "model")
-    with pytest.raises(InputError, match=r"llm\.lora\.r: wants llm\.trainable: none"):
+    with pytest.raises(InputError, match=r"llm\.lora\.r: needs llm\.trainable: none"):
         start_from(load_config(tiny_yaml, ["llm.lora.r=2"]), tiny_base / "model")
 
 

@@ -309,7 +309,7 @@ def overlapped() -> CutSet:
 
 
 def test_a_segment_is_heard_alone_outside_the_others() -> None:
-    regions = clean_regions(overlapped())
+    regions = clean_regions(overlapped(), 25.0)
     assert [(item, index, frames[0], frames[-1]) for item, index, frames in regions] == [
         (0, 0, 0, 24),
         (0, 1, 50, 74),
@@ -319,7 +319,7 @@ def test_a_segment_is_heard_alone_outside_the_others() -> None:
 
 def test_frame_units_are_those_of_up_to_two_who_talk() -> None:
     units = {"w": [2], "x": [3], "y": [4, 5]}
-    found = frame_units(overlapped(), 110, lambda word: units[word])[0]
+    found = frame_units(overlapped(), 110, 25.0, lambda word: units[word])[0]
     first, second = found.T.tolist()
     assert first[:50] == [2] * 25 + [3] * 25
     assert second[:50] == [0] * 25 + [4] * 25  # both speak in the second half
@@ -328,7 +328,7 @@ def test_frame_units_are_those_of_up_to_two_who_talk() -> None:
     assert first[95:100] == second[50:75][:5] == [0] * 5
     assert first[100:] == second[100:] == [-1] * 10  # behind the group
     cut = MonoCut("three", 0.0, 1.0, 0, [supervision(i, 0.0, 1.0, str(i), "w") for i in range(3)])
-    found = frame_units(CutSet.from_cuts([cut]), 25, lambda word: units[word])
+    found = frame_units(CutSet.from_cuts([cut]), 25, 25.0, lambda word: units[word])
     assert (found == -1).all()
 
 

@@ -29,13 +29,20 @@ from tagspeech.config import (
     LLMConfig,
     SemanticConfig,
     VoiceConfig,
+    ZipformerConfig,
 )
 from tagspeech.errors import InputError
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.new import new_tokenizer
 from tagspeech.llm.prompt import Prompt, build_prompt, encode_text
-from tagspeech.model.anchors import anchor_layout, insert_anchors, row_positions
-from tagspeech.model.projector import Projector
+from tagspeech.model.anchors import (
+    Anchors,
+    AnchorSetup,
+    EmbeddingRows,
+    anchor_layout,
+    build_anchors,
+)
+from tagspeech.model.projector import StackProjector
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
@@ -63,6 +70,15 @@ def targets(tiny_segments: list[Segment]) -> list[str]:
 
 
 # Anchors and projectors
+
+
+def numeric(interval: int) -> Anchors:
+    setup = AnchorSetup(interval, 0.16, 0.01, 1, None, range(10))
+    return build_anchors("numeric", setup)
+
+
+def insert_numbers(frames_PH: Tensor, interval: int, digits_10H: Tensor) -> Tensor:
+    return numeric(interval).insert(frames_PH, EmbeddingRows(digits_10H, digits_10H.__getitem__))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +110,7 @@ def test_anchors_count_up_and_every_frame_stays(frames: int, interval: int) -> N
 @given(st.integers(0, 90), st.integers(1, 8))
 def test_stream_is_frames_and_digits_in_order(frames: int, interval: int) -> None:
     """Rows name themselves: frame n is n + 1, digit d is -1 - d; anchor 10 is two rows."""
-    stream_SH = insert_anchors(
+    stream_SH = insert_numbers(
         torch.arange(1.0, frames + 1)[:, None], interval, -torch.arange(1.0, 11)[:, None]
     )
     expected: list[float] = []
@@ -107,7 +123,7 @@ def test_stream_is_frames_and_digits_in_order(frames: int, interval: int) -> Non
 
 
 def test_anchor_ten_is_two_digits() -> None:
-    stream_SH = insert_anchors(torch.zeros(80, 1), 8, torch.arange(10.0)[:, None] + 100)
+    stream_SH = insert_numbers(torch.zeros(80, 1), 8, torch.arange(10.0)[:, None] + 100)
     # |9| 8 frames |1||0| 8 frames |1||1|
     expected = [109, *8 * [0], 101, 100, *8 * [0], 101, 101]
     assert stream_SH[-21:, 0].tolist() == expected
@@ -116,14 +132,15 @@ def test_anchor_ten_is_two_digits() -> None:
 @given(st.integers(0, 70), st.integers(1, 9))
 def test_positions_of_frames_in_a_stream(frames: int, interval: int) -> None:
     numbered_PH = torch.arange(frames, dtype=torch.float)[:, None]
-    stream_SH = insert_anchors(numbered_PH, interval, -torch.ones(10, 1))
-    positions = row_positions(frames, interval, lambda number, _: len(str(number)))
+    stream_SH = insert_numbers(numbered_PH, interval, -torch.ones(10, 1))
+    positions = numeric(interval).positions(frames)
     assert stream_SH[positions, 0].tolist() == list(range(frames))
     assert (stream_SH >= 0).sum() == frames
 
 
 def test_projector_stacks_frames_and_drops_the_rest() -> None:
-    projector = Projector(encoder_dim=2, hidden_size=3, stack=4)
+    encoder = ZipformerConfig(encoder_dim=(2,))
+    projector = StackProjector(VoiceConfig(encoder=encoder, stack=4), hidden_size=3)
     frames_BTD = torch.randn(1, 11, 2)
     projected_BPH = projector(frames_BTD)
     assert projected_BPH.shape == (1, 2, 3)
@@ -299,7 +316,7 @@ def test_frozen_parts_stay_in_eval_mode(
 
 def test_unknown_trainable_is_named(tiny_config: Config) -> None:
     config = replace(tiny_config, llm=replace(tiny_config.llm, trainable="some"))
-    with pytest.raises(InputError, match=r"llm\.trainable: wants none or full, found some"):
+    with pytest.raises(InputError, match=r"llm\.trainable: must be none or full, got some"):
         TagSpeechModel(config, *load_llm(config.llm))
 
 

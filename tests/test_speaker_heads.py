@@ -39,16 +39,21 @@ def model(tiny_model_folder: Path) -> TagSpeechModel:
 @pytest.fixture
 def heads(model: TagSpeechModel) -> SpeakerHeads:
     torch.manual_seed(1)
-    return SpeakerHeads(model.llm.config.hidden_size, model.config.voice.stack)
+    return SpeakerHeads(
+        model.llm.config.hidden_size, model.config.voice.projected_frames_per_second
+    )
 
 
 def test_labels_of_a_target() -> None:
-    heads = SpeakerHeads(8, stack=5, speakers=2)  # 0.2 s a frame
+    heads = SpeakerHeads(8, frames_per_second=5.0, speakers=2)
     activity_PK = heads.activity_of(TARGET, 15)
     talking = [[int(frame) for frame in one.nonzero()] for one in activity_PK.T]
     assert talking == [[2, 3, 4, 5, 6, 7, 12, 13], [6, 7, 8, 9]]
     assert speakers_of_lines(TARGET) == [0, 1, 0]
-    assert SpeakerHeads(8, stack=5, speakers=1).activity_of(TARGET, 15).shape == (15, 1)
+    assert SpeakerHeads(8, frames_per_second=5.0, speakers=1).activity_of(TARGET, 15).shape == (
+        15,
+        1,
+    )
 
 
 def test_states_behind_the_ranges(model: TagSpeechModel) -> None:

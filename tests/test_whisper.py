@@ -19,7 +19,7 @@ from tagspeech.config import Config, FeatureConfig, WhisperEncoderConfig
 from tagspeech.config_file import load_config
 from tagspeech.data.batches import FeatureReader, read_frames, read_groups
 from tagspeech.encoders.voice import VoiceModel
-from tagspeech.encoders.whisper import WhisperStream, load_encoder_weights
+from tagspeech.encoders.whisper import WhisperStream
 from tagspeech.errors import InputError
 from tagspeech.training.checkpoint import save
 from tagspeech.training.embed import embed
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stream(folder: Path) -> WhisperStream:
     stream = WhisperStream(WhisperEncoderConfig(**SIZES))
-    load_encoder_weights(stream, folder / "model.safetensors")
+    stream.load_weights(folder / "model.safetensors")
     return stream.eval()
 
 
@@ -71,9 +71,9 @@ def noise(seconds: float) -> np.ndarray:
 def test_frames_are_those_of_whisper(bins: int, seconds: float, tmp_path: Path) -> None:
     whisper = make(tmp_path, bins)
     stream = WhisperStream(WhisperEncoderConfig(num_mel_bins=bins, **SIZES)).eval()
-    load_encoder_weights(stream, tmp_path / "model.safetensors")
+    stream.load_weights(tmp_path / "model.safetensors")
     audio = noise(seconds)
-    features_BTF, lens_B = FeatureReader(FeatureConfig(), bins).of_samples([audio])
+    features_BTF, lens_B = FeatureReader(FeatureConfig(), [("whisper", bins)]).of_samples([audio])
     assert features_BTF.shape == (1, round(seconds * 100), 80 + bins)
     frames_BTD, frame_lens_B = stream(features_BTF[..., 80:], lens_B)
     assert frame_lens_B.tolist() == [round(seconds * 50)]
@@ -85,7 +85,7 @@ def test_frames_are_those_of_whisper(bins: int, seconds: float, tmp_path: Path) 
 
 @torch.no_grad()
 def test_a_long_group_is_heard_to_its_end_in_windows(stream: WhisperStream) -> None:
-    reader = FeatureReader(FeatureConfig(), 80)
+    reader = FeatureReader(FeatureConfig(), [("whisper", 80)])
     long, short = noise(70.0), noise(3.0)
 
     def frames(*audio: np.ndarray) -> list[Tensor]:
@@ -137,7 +137,9 @@ def test_all_stages_with_a_whisper(
     for name, weight in model.semantic_encoder.state_dict().items():
         assert weight.equal(whisper[f"model.{name}"]), name
     audio = [noise(3.0), noise(31.0)]
-    streams = model.streams(*FeatureReader(config.features, 80).of_samples(audio))
+    streams = model.streams(
+        *FeatureReader(config.features, config.extra_features).of_samples(audio)
+    )
     assert streams.semantic_lens.tolist() == [
         18 + 4,
         193 + 26 + 17,
@@ -156,8 +158,8 @@ def test_what_a_whisper_cannot_be(
     config = load_config(tiny_yaml, ["semantic.whisper={d_model: 16}"])
     with pytest.raises(InputError, match=r"semantic\.whisper: is not trained here"):
         train_semantic(config, groups, tmp_path / "run")
-    with pytest.raises(InputError, match=r"features\.sampling_rate must be 16000 for Whisper"):
-        FeatureReader(FeatureConfig(sampling_rate=8000), 80)
+    with pytest.raises(InputError, match=r"features\.sampling_rate: must be 16000 for a Whisper"):
+        FeatureReader(FeatureConfig(sampling_rate=8000), [("whisper", 80)])
 
 
 def test_wrong_weights_are_named(folder: Path, stream: WhisperStream, tmp_path: Path) -> None:
@@ -171,4 +173,4 @@ def test_wrong_weights_are_named(folder: Path, stream: WhisperStream, tmp_path: 
         changed = {key: one for key, one in {**weights, **change}.items() if one is not None}
         save_file(changed, tmp_path / "model.safetensors")
         with pytest.raises(InputError, match=words):
-            load_encoder_weights(stream, tmp_path / "model.safetensors")
+            stream.load_weights(tmp_path / "model.safetensors")

@@ -1,11 +1,12 @@
 """A trained model as a folder: `config.json`, `model.safetensors`, the LLM by name or in `llm/`.
 
-The layout of the published checkpoints (`checkpoints.published`) is read as well; config.json tells
+The layout of the published checkpoints (`checkpoints.published`) is read as well; config.json says
 which of the two a folder has.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from dataclasses import replace
@@ -25,27 +26,27 @@ from tagspeech.checkpoints.published import (
 from tagspeech.config import Config, LLMConfig, LoraConfig, PartsConfig
 from tagspeech.config_file import from_tree, to_tree
 from tagspeech.dependencies import NOT_OF_A_MODEL, copy_keys, of_model
-from tagspeech.encoders.whisper import WhisperStream, build_semantic_encoder
-from tagspeech.encoders.zipformer import Zipformer
+from tagspeech.encoders.build import build_encoder
+from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.lora import add_lora, base_state, load_lora, save_lora
-from tagspeech.model.anchors import Anchors
-from tagspeech.model.tagspeech import TagSpeechModel
+from tagspeech.model.tagspeech import LLM_PREFIX, TagSpeechModel
 from tagspeech.weights import copy_weights, read_safetensors
 
 log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=TagSpeechModel)
-OWN_LLM = "./llm"  # the LLM lies in the model's own folder
-ADAPTER = "adapter"  # what of the LLM was trained, where that is LoRA
+OWN_LLM = "./llm"  # name of an LLM that lies in the model's folder
+ADAPTER = "adapter"  # folder of the LLM's LoRA adapters
+SAMPLES = 256  # values of each tensor of the LLM in a fingerprint
 
 
 def names_llm(llm: LLMConfig) -> bool:
-    """Whether a saved model only names its LLM: a frozen one that is on the Hub."""
-    here = llm.name == OWN_LLM or Path(llm.name).is_dir()
-    return llm.trainable == "none" and not here
+    """Whether a saved model only names its LLM: a frozen one from the Hub."""
+    local = llm.name == OWN_LLM or Path(llm.name).is_dir()
+    return llm.trainable == "none" and not local
 
 
 def save_pretrained(
@@ -53,10 +54,13 @@ def save_pretrained(
 ) -> None:
     """Writes what `load_pretrained` reads, in one step.
 
-    A frozen LLM from the Hub is named by name and revision; any other lies in `llm/`. Adapters lie
-    in `adapter/`, in peft's layout.
+    A frozen LLM from the Hub is named by name and revision; any other is written to `llm/`.
+    Adapters are written to `adapter/`, in peft's layout.
 
-    llm_state  weights of the LLM, where this process has only its share of them
+    Args:
+        model: All its weights but the LLM's are written to model.safetensors.
+        folder: The folder to write.
+        llm_state: Weights of the LLM, if this process has only its share of them.
     """
     llm = model.config.llm
     named = names_llm(llm)
@@ -65,11 +69,7 @@ def save_pretrained(
         llm=llm if named else replace(llm, name=OWN_LLM, revision=None),
         parts=PartsConfig(),  # they are in the model
     )
-    weights = {
-        name: weight.contiguous()
-        for name, weight in model.state_dict().items()
-        if not name.startswith("llm.")
-    }
+    weights = {name: weight.contiguous() for name, weight in model.state_without_llm().items()}
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         save_file(weights, temporary / "model.safetensors")
@@ -92,64 +92,89 @@ def load_pretrained(
     *,
     offline: bool = False,
 ) -> M:
-    """A `model_class` in eval mode from a folder in our layout or in the released one.
+    """A model in eval mode from a folder in our layout or in the released one.
 
-    dtype    of the LLM, which is nearly all of the weights; encoders and projectors are float32
-    offline  an LLM that the folder only names is taken from the Hub's cache
+    Args:
+        model_class: `TagSpeechModel` or a subclass.
+        folder: The model's folder.
+        dtype: Of the LLM, which has nearly all of the weights; everything else is float32.
+        offline: Whether an LLM that the folder only names must be in the Hub's cache.
 
-    Raises `InputError` naming file and tensor for anything missing, unexpected or of wrong shape.
+    Raises:
+        InputError: A weight is missing, unexpected or of another shape.
     """
     tree, config = _read_config(folder)
+    return _load(model_class, folder, tree, config, dtype, offline)
+
+
+def _load(
+    model_class: type[M],
+    folder: Path,
+    tree: dict[str, Any],
+    config: Config,
+    dtype: torch.dtype,
+    offline: bool = False,
+) -> M:
+    """The model in `folder`, whose config.json is `tree`, with configuration `config`."""
     if is_released(tree):
         return load_released(model_class, folder, config, tree, dtype)
-    path = folder / config.llm.name if config.llm.name == OWN_LLM else config.llm.name
-    llm, tokenizer = load_llm(replace(config.llm, name=str(path)), dtype, offline=offline)
+    llm, tokenizer = load_llm(_with_path(config.llm, folder), dtype, offline=offline)
     if config.llm.lora.r:
         llm = load_lora(llm, config.llm, folder / ADAPTER)
     model = model_class(config, llm, tokenizer)
     weights = folder / "model.safetensors"
-    copy_weights(model, read_safetensors(weights), weights, ("semantic_", "voice_"))
+    copy_weights(model, read_safetensors(weights), weights, without=(LLM_PREFIX,))
     return model.eval()
 
 
+def _with_path(llm: LLMConfig, folder: Path) -> LLMConfig:
+    """The section of an LLM with its path if it lies in the model's folder."""
+    return replace(llm, name=str(folder / "llm")) if llm.name == OWN_LLM else llm
+
+
 def _read_config(folder: Path) -> tuple[dict[str, Any], Config]:
-    """What `config.json` says, and the configuration that it means, in either layout."""
-    where = folder / "config.json"
-    tree = read_json(where)
+    """The content of `config.json` and the configuration that it stands for, in either layout."""
+    path = folder / "config.json"
+    tree = read_json(path)
     if not isinstance(tree, dict) or tree.get("model_type") != "tagspeech":
-        raise InputError(f"{where}: model_type is not tagspeech")
+        raise InputError(f"{path}: model_type is not tagspeech")
     if is_released(tree):
         return tree, released_config(folder, tree)
-    own = {key: value for key, value in tree.items() if key != "model_type"}
-    return tree, from_tree(Config, own, str(where))
+    sections = {key: value for key, value in tree.items() if key != "model_type"}
+    return tree, from_tree(Config, sections, str(path))
 
 
 def start_from(config: Config, folder: Path, dtype: torch.dtype = torch.float32) -> TagSpeechModel:
-    """A model for training that begins with all weights of the one in `folder`, in any layout.
+    """A model for training that starts with all weights of the one in `folder`, in any layout.
 
     What it is comes from `folder`: all that `dependencies.NOT_OF_A_MODEL` does not name, such as
     features, encoders, projectors, anchors, LLM. How it is trained, and what of it, comes from
-    `config`, new adapters of the LLM included; `dtype` is that of the LLM. A warning names what
-    `config` says otherwise. Raises `InputError` where `folder` has adapters of another kind.
+    `config`, new adapters of the LLM included. A warning names the values of `config` that differ.
+
+    Args:
+        config: The configuration of the training.
+        folder: A trained model.
+        dtype: Of the LLM.
+
+    Raises:
+        InputError: `folder` has adapters of another kind than `config`.
     """
-    model = load_pretrained(TagSpeechModel, folder, dtype)
-    own = model.config
-    name = str(folder / "llm") if own.llm.name == OWN_LLM else own.llm.name
+    tree, trained = _read_config(folder)
     lora = config.llm.lora
-    if own.llm.lora not in (LoraConfig(), lora):
+    if trained.llm.lora not in (LoraConfig(), lora):
         raise InputError(
-            f"llm.lora: {folder} has adapters of r {own.llm.lora.r}, with other settings than the "
-            "configuration; take them over, or write them into the LLM: tagspeech export merged"
+            f"llm.lora: {folder} has adapters of r {trained.llm.lora.r}, with other settings than "
+            "the configuration; use its settings, or merge them: tagspeech export merged"
         )
-    if lora.r and not own.llm.lora.r:
+    trained = replace(trained, llm=_with_path(trained.llm, folder))
+    _warn_of_other_values(config, trained, folder)
+    merged = copy_keys(NOT_OF_A_MODEL, to_tree(config), to_tree(trained))
+    config = from_tree(Config, merged, str(folder))
+    known_adapters = replace(config.llm, lora=trained.llm.lora)
+    model = _load(TagSpeechModel, folder, tree, replace(config, llm=known_adapters), dtype)
+    if lora.r and not trained.llm.lora.r:
         model.llm = add_lora(model.llm, config.llm)
-    own = replace(own, llm=replace(own.llm, name=name))
-    _warn_of_other_values(config, own, folder)
-    merged = copy_keys(NOT_OF_A_MODEL, to_tree(config), to_tree(own))
-    model.config = from_tree(Config, merged, str(folder))
-    # Anchors in the form of times lie on the grid of the target text, which is learnt anew.
-    grid = config.target.time_grid
-    model.anchors = Anchors(own.prompt.anchors, model.tokenizer, model.prompt, grid)
+    model.config = config
     model.freeze()
     return model
 
@@ -169,36 +194,59 @@ def _warn_of_other_values(config: Config, own: Config, folder: Path) -> None:
         )
 
 
-def load_encoders(folder: Path) -> tuple[Config, Zipformer | WhisperStream, Zipformer]:
+def load_encoders(folder: Path) -> tuple[Config, StreamEncoder, StreamEncoder]:
     """The configuration of a trained model, its semantic and its voice encoder; not its LLM.
 
-    In eval mode and frozen. Raises `InputError` like `load_pretrained`.
+    The encoders are frozen and in eval mode. Raises `InputError` as `load_pretrained` does.
     """
     tree, config = _read_config(folder)
-    semantic, voice = build_semantic_encoder(config.semantic), Zipformer(config.voice.encoder)
+    semantic, voice = build_encoder(config, "semantic"), build_encoder(config, "voice")
     if is_released(tree):
         load_released_encoders(folder, semantic, voice)
     else:
         path = folder / "model.safetensors"
         weights = read_safetensors(path)
         for part, encoder in (("semantic_encoder.", semantic), ("voice_encoder.", voice)):
-            own = {key[len(part) :]: one for key, one in weights.items() if key.startswith(part)}
-            copy_weights(encoder, own, path, ("",))
+            state = {
+                name.removeprefix(part): weight
+                for name, weight in weights.items()
+                if name.startswith(part)
+            }
+            copy_weights(encoder, state, path)
     for encoder in (semantic, voice):
         encoder.requires_grad_(False).eval()
     return config, semantic, voice
 
 
+def fingerprint(model: TagSpeechModel) -> str:
+    """SHA-256 of what decides a model's output: its shape and its weights.
+
+    Of each tensor of the LLM itself, which may have billions of values, `SAMPLES` evenly spaced
+    values enter: training changes nearly all of them. Adapters and all other parts enter whole.
+    """
+    config = model.config
+    shape = {k: v for k, v in of_model(to_tree(config)).items() if not k.startswith("llm.")}
+    digest = hashlib.sha256(json.dumps([shape, to_tree(config.target)], sort_keys=True).encode())
+    for name, weight in model.state_dict().items():
+        values = weight.detach().flatten()
+        if name.startswith(LLM_PREFIX) and ".lora_" not in name:
+            values = values[:: max(1, len(values) // SAMPLES)]
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(values.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def merge_lora(model: TagSpeechModel) -> None:
-    """Writes the adapters of the LLM into its weights, in place."""
+    """Adds the adapters of the LLM to its weights, in place."""
     if not model.config.llm.lora.r:
         raise InputError("llm.lora.r: is 0; the model has no adapters to merge")
     model.llm = model.llm.merge_and_unload(safe_merge=True)
-    llm = replace(model.config.llm, lora=LoraConfig(), trainable="full")  # no longer as named
+    llm = replace(model.config.llm, lora=LoraConfig(), trainable="full")  # not as on the Hub
     model.config = replace(model.config, llm=llm)
 
 
 def _card(model: TagSpeechModel) -> str:
+    """The README.md of a saved model."""
     config = model.config
     return (
         "# TagSpeech model\n\nTranscribes conversations: who spoke, when, and what they said "

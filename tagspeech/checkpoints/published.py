@@ -6,7 +6,7 @@
     voice_encoder/        likewise
     llm/                  a Hugging Face causal LM, in half precision
     projectors.pt         {semantic,voice}_projector.{linear1,linear2}.{weight,bias}
-    digit_embeddings.pt   optional: the LLM's own rows of the ten digits
+    digit_embeddings.pt   optional: the LLM's embeddings of the ten digits
 
 Language, time grid and decoding have no place in it.
 """
@@ -30,11 +30,13 @@ from tagspeech.config import (
     DecodeConfig,
     LLMConfig,
     SemanticConfig,
+    StreamConfig,
     VoiceConfig,
     ZipformerConfig,
 )
 from tagspeech.config_file import from_tree
-from tagspeech.encoders.zipformer import Zipformer, load_zipformer, zipformer_config_from_released
+from tagspeech.encoders.stream import StreamEncoder
+from tagspeech.encoders.zipformer import zipformer_config_from_released
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json, write_json
 from tagspeech.llm.load import load_llm
@@ -46,8 +48,10 @@ M = TypeVar("M", bound=TagSpeechModel)
 AUDIO_TOKEN = "<|AUDIO|>"
 PROJECTORS = ("semantic_projector.", "voice_projector.")
 _ENCODERS = {"semantic_encoder": "audio_encoder", "voice_encoder": "voice_encoder"}
-# A group of 80 s needs some 2,400 tokens; the layout itself has no limit.
+# A group of 80 s needs about 2,400 tokens; the layout itself has no limit.
 _DECODE = DecodeConfig(max_new_tokens=3000)
+# Fields of a stream that the layout holds, or that have no effect on a trained model
+_STREAM_FIELDS = ("encoder", "stack", "anchor_interval", *StreamConfig.TRAINING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,7 @@ class ReleasedConfig:
     tag_audio_boundary: bool = False
 
 
-# What llm/config.json says itself, what only their training reads, and what transformers adds.
+# Keys that repeat llm/config.json, that only the authors' training reads, or of transformers.
 _WITHOUT_EFFECT = {
     *("model_type", "llm_config", "max_length", "use_flash_attn", "exclude_from_checkpoint"),
     *("audio_encoder_projector_ds_rate", "architectures", "dtype", "torch_dtype"),
@@ -81,22 +85,24 @@ def is_released(tree: dict[str, Any]) -> bool:
 def load_released(
     model_class: type[M], folder: Path, config: Config, tree: dict[str, Any], dtype: torch.dtype
 ) -> M:
-    """A `model_class` in eval mode from a folder in the released layout; `tree` is its config.json.
+    """A model in eval mode from a folder in the released layout.
 
-    config  what `released_config` makes of it
+    Args:
+        model_class: `TagSpeechModel` or a subclass.
+        folder: The model's folder.
+        config: The model's configuration; see `released_config`.
+        tree: The content of config.json.
+        dtype: Of the LLM; encoders and projectors are float32.
 
-    dtype   of the LLM; encoders and projectors are float32
-
-    Raises `InputError` naming file and tensor for anything missing, unexpected or of wrong shape.
+    Raises:
+        InputError: A weight is missing, unexpected or of another shape.
     """
     if not (folder / "llm").is_dir():
-        raise InputError(
-            f"{folder / 'llm'}: is missing; it holds the LLM; download the model whole"
-        )
+        raise InputError(f"{folder / 'llm'}: is missing; it has the LLM; download the whole model")
     llm, tokenizer = load_llm(config.llm, dtype, tokenizer_folder=str(folder))
     placeholder = tree.get("audio_token", AUDIO_TOKEN)
     if placeholder not in tokenizer.get_added_vocab():
-        raise InputError(f"{folder}: its tokenizer lacks {placeholder}; is it another model's?")
+        raise InputError(f"{folder}: its tokenizer lacks {placeholder}; it may be of another model")
     model = model_class(config, llm, tokenizer)
     load_released_encoders(folder, model.semantic_encoder, model.voice_encoder)
     load_projectors(model, folder / "projectors.pt")
@@ -106,18 +112,20 @@ def load_released(
     return model.eval()
 
 
-def load_released_encoders(folder: Path, semantic: Any, voice: Zipformer) -> None:
+def load_released_encoders(folder: Path, semantic: StreamEncoder, voice: StreamEncoder) -> None:
     """Copies the encoders of a folder in the released layout into two Zipformers."""
     for encoder, name in zip((semantic, voice), _ENCODERS.values(), strict=True):
-        load_zipformer(encoder, folder / name / "model.safetensors")
+        encoder.load_weights(folder / name / "model.safetensors")
 
 
 def load_projectors(model: TagSpeechModel, path: Path) -> None:
     """Copies the projectors of a projectors.pt, or of a released trainer checkpoint, into `model`.
 
-    A trainer checkpoint holds them as "model", beside the state of the optimiser, and as
-    "model_avg", their mean since training began, which is not taken. Raises `InputError` naming
-    file and tensor, and refuses a file that would run code.
+    A trainer checkpoint has them as "model", next to the state of the optimizer, and as
+    "model_avg", their mean over the training, which is not used.
+
+    Raises:
+        InputError: A weight is missing, unexpected or of another shape, or the file would run code.
     """
     state = read_pt(path)
     if isinstance(state, dict) and "model" in state:
@@ -126,7 +134,7 @@ def load_projectors(model: TagSpeechModel, path: Path) -> None:
 
 
 def released_config(folder: Path, tree: dict[str, Any]) -> Config:
-    """The configuration that a config.json of the released layout means."""
+    """The configuration that a config.json of the released layout stands for."""
     where = folder / "config.json"
     known = {key: value for key, value in tree.items() if key not in _WITHOUT_EFFECT}
     for field in dataclasses.fields(ReleasedConfig):
@@ -140,9 +148,9 @@ def released_config(folder: Path, tree: dict[str, Any]) -> Config:
     for name in ("audio_encoder", "voice_encoder"):
         tree = getattr(released, f"{name}_config")
         encoders.append(zipformer_config_from_released(tree, f"{where}: {name}_config"))
-        own = folder / name / "config.json"
-        if zipformer_config_from_released(read_json(own), str(own)) != encoders[-1]:
-            raise InputError(f"{own}: differs from {name}_config in {where}")
+        path = folder / name / "config.json"
+        if zipformer_config_from_released(read_json(path), str(path)) != encoders[-1]:
+            raise InputError(f"{path}: differs from {name}_config in {where}")
     return Config(
         semantic=SemanticConfig(
             encoder=encoders[0],
@@ -160,6 +168,7 @@ def released_config(folder: Path, tree: dict[str, Any]) -> Config:
 
 
 def _digits_of(model: TagSpeechModel) -> dict[str, Any]:
+    """The content of digit_embeddings.pt."""
     return {
         "tokens": list("0123456789"),
         "token_ids": model.prompt.digits,
@@ -168,13 +177,14 @@ def _digits_of(model: TagSpeechModel) -> dict[str, Any]:
 
 
 def _check_digits(model: TagSpeechModel, path: Path) -> None:
-    found, own = read_pt(path), _digits_of(model)
+    """Raises `InputError` unless a digit_embeddings.pt has the LLM's rows."""
+    found, expected = read_pt(path), _digits_of(model)
     if not isinstance(found, dict) or not torch.is_tensor(found.get("embeddings")):
         raise InputError(f"{path}: has no tensor 'embeddings'")
     for key in ("tokens", "token_ids"):
-        if found.get(key) != own[key]:
-            raise InputError(f"{path}: {key} is not that of the tokenizer, {own[key]}")
-    rows_10H: Tensor = own["embeddings"]
+        if found.get(key) != expected[key]:
+            raise InputError(f"{path}: {key} is not that of the tokenizer, {expected[key]}")
+    rows_10H: Tensor = expected["embeddings"]
     if not torch.equal(found["embeddings"].to(rows_10H), rows_10H):
         raise InputError(f"{path}: embeddings are not the rows of the LLM in {path.parent / 'llm'}")
 
@@ -189,8 +199,10 @@ def save_released(model: TagSpeechModel, folder: Path) -> None:
     config = model.config
     if config.llm.lora.r:
         raise InputError("llm.lora: the released layout has no adapters; first: export merged")
-    if config.semantic.whisper:
-        raise InputError("semantic.whisper: the released layout knows only Zipformers")
+    if config.semantic.encoder_section != "encoder":
+        raise InputError(
+            f"semantic.{config.semantic.encoder_section}: the released layout knows only Zipformers"
+        )
     check_names(model)
     encoders = {
         name: _encoder_tree(getattr(config, stream).encoder, stream)
@@ -218,7 +230,7 @@ def save_released(model: TagSpeechModel, folder: Path) -> None:
         for part, name in _ENCODERS.items():
             save_file(getattr(model, part).state_dict(), temporary / name / "model.safetensors")
         weights = model.state_dict().items()
-        projectors = {name: one.cpu() for name, one in weights if name.startswith(PROJECTORS)}
+        projectors = {name: weight.cpu() for name, weight in weights if name.startswith(PROJECTORS)}
         torch.save(projectors, temporary / "projectors.pt")
         digits = _digits_of(model)
         digits["embeddings"] = digits["embeddings"].half()
@@ -231,24 +243,25 @@ def save_released(model: TagSpeechModel, folder: Path) -> None:
 
 
 def _halved(llm: Any) -> dict[str, Tensor]:
-    """The LLM's weights in float16, tied ones once. Raises `InputError` for one that overflows."""
+    """The LLM's weights in float16, tied ones once. Raises `InputError` if one overflows."""
     once = {name for name, _ in chain(llm.named_parameters(), llm.named_buffers())}
-    halved = {name: one.half() for name, one in llm.state_dict().items() if name in once}
+    halved = {name: weight.half() for name, weight in llm.state_dict().items() if name in once}
     for name, weight in halved.items():
         if not weight.isfinite().all():
-            raise InputError(f"LLM: {name} has values beyond float16, which the layout wants")
+            raise InputError(f"LLM: {name} has values beyond float16, which the layout uses")
     return halved
 
 
 def _encoder_tree(config: ZipformerConfig, stream: str) -> dict[str, Any]:
+    """The config.json of an encoder."""
     if config.embed_channels != ZipformerConfig.embed_channels:
         channels = ", ".join(map(str, ZipformerConfig.embed_channels))
         raise InputError(
-            f"{stream}.encoder.embed_channels: the released layout knows only {channels}"
+            f"{stream}.encoder.embed_channels: the released layout has only {channels}"
         )
     tree = dataclasses.asdict(config)
     del tree["embed_channels"]
-    # Beside what we know: keys that a Zipformer of theirs wants, for a non-causal encoder.
+    # The other keys are those that the authors' code needs for a non-causal encoder.
     return {
         **tree,
         "model_type": "zipformer",
@@ -264,6 +277,7 @@ def _encoder_tree(config: ZipformerConfig, stream: str) -> dict[str, Any]:
 def _config_tree(
     config: Config, encoders: dict[str, dict[str, Any]], llm: dict[str, Any]
 ) -> dict[str, Any]:
+    """The config.json of a model."""
     released = ReleasedConfig(
         audio_encoder_config=encoders["audio_encoder"],
         voice_encoder_config=encoders["voice_encoder"],
@@ -276,15 +290,15 @@ def _config_tree(
         "model_type": "tagspeech",
         **dataclasses.asdict(released),
         "llm_config": llm,
-        "max_length": 4096,  # their training cuts targets there
+        "max_length": 4096,  # the authors' training cuts targets there
     }
 
 
 def _with_audio_token(model: TagSpeechModel) -> tuple[Any, Any]:
-    """LLM and tokenizer, copied where `AUDIO_TOKEN` must be added to them.
+    """LLM and tokenizer, copied if `AUDIO_TOKEN` must be added to them.
 
-    A new row of the LLM is that of the first turn marker, which the LLM never writes: what it
-    writes greedily stays the same.
+    The new row of the LLM is that of the first turn marker, which the LLM never writes, so greedy
+    output stays the same.
     """
     tokenizer = copy.deepcopy(model.tokenizer)
     tokenizer.add_tokens([AUDIO_TOKEN], special_tokens=True)

@@ -1,53 +1,55 @@
-"""What was trained before, as the configuration names it: found, tried, and written down.
+"""Pretrained parts, as the configuration names them: found, loaded once, and recorded.
 
-The record, a JSON file, holds for each part its name and revision, the commit on the Hub that this
-was, the SHA-256 of each of its files and, for an encoder, its shape. Another run with this record
-takes the same commit, so that it needs no network, and tries again only what has changed.
+The record, a JSON file, has for each part its name and revision, its commit on the Hub, the SHA-256
+of each file and, for an encoder, its shape. Another run with this record takes the same commit, so
+that it needs no network, and loads again only what has changed.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tagspeech.config import Config, PartConfig, SemanticConfig, VoiceConfig, WhisperEncoderConfig
-from tagspeech.config_file import from_tree, to_tree
+from tagspeech.config import Config, PartConfig, StreamConfig, ZipformerConfig
+from tagspeech.config_file import to_tree
 from tagspeech.errors import InputError
 from tagspeech.files import read_json, sha256_of, write_json
 
-# Files of a model, the first that is there: as Auden, transformers and icefall name them.
+# Names of a model's weights, in order of preference: those of Auden, transformers and icefall.
 WEIGHTS = (
     *("pretrained.safetensors", "model.safetensors", "pretrained.pt", "model.pt"),
     "exp/pretrained.pt",
 )
 UNITS = ("bpe.model", "data/lang_bpe_500/bpe.model")
 _LLM_SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja")
-# Where the config.json of a model of Auden says what its encoder is; an encoder's own says it all.
-_ENCODER_CONFIGS = ("encoder_config", "speech_encoder_config", "audio_encoder_config")
 
 Entry = dict[str, Any]  # of the record
 
 
 def find_parts(config: Config, record: Path, *, offline: bool = False) -> dict[str, str]:
-    """Finds the parts that `config` names, downloads those that are not here, tries new ones.
+    """Finds the parts that `config` names, downloads missing ones, and loads new encoders once.
 
-    Gives the path of each file by its name in `parts`, and what the configuration must say by key:
-    `llm.name` and `llm.revision`; `semantic.encoder`, `semantic.whisper` and `voice.encoder`, as
-    JSON, where a config.json beside the weights tells them.
+    Args:
+        config: Its sections `parts` and `llm` name the parts.
+        record: The record, read and written.
+        offline: Whether to use only the Hub's cache on this machine.
 
-    offline  only the Hub's cache on this machine is looked at
+    Returns:
+        The path of each file by its name in `parts`, and settings of the configuration by key:
+        `llm.name` and `llm.revision`, and the section of an encoder, as JSON, if the config.json
+        next to its weights describes it.
 
-    Raises `InputError` that names the part for a wrong name, for want of a network or a file, for
-    weights that do not fit, and for want of k2 where stage 3 will need it: before any long work.
+    Raises:
+        InputError: A part does not exist, cannot be downloaded or does not fit, or stage 3 will
+            need k2, which is missing. All of this comes up before any long work.
     """
     before: dict[str, Entry] = read_json(record) if record.exists() else {}
     found: dict[str, Entry] = {}
     settings: dict[str, str] = {}
     for stream in ("semantic", "voice"):
-        # A trained encoder takes the place of training: what that would start from is not needed.
+        # With a trained encoder there is no training, and no need for what it would start from.
         trained = f"{stream}_encoder"
         is_trained = bool(getattr(config.parts, trained).name)
         for name in (trained,) if is_trained else (f"{stream}_units", f"{stream}_init"):
@@ -59,12 +61,14 @@ def find_parts(config: Config, record: Path, *, offline: bool = False) -> dict[s
         name = trained if is_trained else f"{stream}_init"
         if name in found:
             units = settings.get(f"{stream}_units")
-            own: SemanticConfig | VoiceConfig = getattr(config, stream)
-            told = _try_encoder(found[name], before.get(name, {}), settings[name], units, own)
-            settings.update({f"{stream}.{key}": json.dumps(tree) for key, tree in told.items()})
+            shape = _try_encoder(
+                *(found[name], before.get(name, {}), settings[name], units),
+                *(stream, getattr(config, stream)),
+            )
+            settings.update({f"{stream}.{key}": json.dumps(tree) for key, tree in shape.items()})
         elif f"{stream}_units" in found:
             raise InputError(
-                "parts.semantic_units: are those of parts.semantic_init, which is none"
+                "parts.semantic_units: belong to parts.semantic_init, which is not set"
             )
     if config.semantic.sot.loss != "ctc" and not config.parts.semantic_encoder.name:
         from tagspeech.encoders.transducer import check_loss  # takes seconds
@@ -81,32 +85,33 @@ def find_parts(config: Config, record: Path, *, offline: bool = False) -> dict[s
 
 def _find_file(what: str, part: PartConfig, before: Entry, offline: bool) -> tuple[Path, Entry]:
     """The file of a part, and its entry of the record."""
-    names = (part.file,) if part.file else UNITS if what == "semantic_units" else WEIGHTS
+    is_units = what == "semantic_units"
+    names = (part.file,) if part.file else UNITS if is_units else WEIGHTS
     where = f"parts.{what}"
     wanted = [*names, *(str(PurePosixPath(name).with_name("config.json")) for name in names)]
     place, commit = _fetch(where, part.name, part.revision, before, offline, wanted)
     path = place
     if place.is_dir():
-        there = [place / name for name in names if (place / name).is_file()]
-        if not there:
+        present = [place / name for name in names if (place / name).is_file()]
+        if not present:
             raise InputError(
-                f"{where}: {part.name}: has no {' nor '.join(names)}; {where}.file names another"
+                f"{where}: {part.name}: has no {' nor '.join(names)}; {where}.file can name another"
             )
-        path = there[0]
+        path = present[0]
     elif part.file:
         raise InputError(f"{where}: {part.name}: is a file itself; leave {where}.file empty")
     files = {path.name: path}
-    if what != "semantic_units" and (path.parent / "config.json").is_file():
+    if not is_units and (path.parent / "config.json").is_file():
         files["config.json"] = path.parent / "config.json"
     return path, _entry(part.name, part.revision, commit, files, before)
 
 
 def _find_llm(config: Config, before: Entry, offline: bool) -> Entry:
-    """The entry of the LLM, whose folder is looked through where it is new."""
+    """The entry of the LLM, whose folder is checked if it is new."""
     name, revision = config.llm.name, config.llm.revision
     folder, commit = _fetch("llm.name", name, revision, before, offline, None)
     if not folder.is_dir():
-        raise InputError(f"llm.name: {name}: is a file; wants the folder of an LLM")
+        raise InputError(f"llm.name: {name}: is a file; must be the folder of an LLM")
     files = {path.name: path for path in folder.iterdir() if path.suffix in _LLM_SUFFIXES}
     entry = _entry(name, revision, commit, files, before)
     if entry != before:
@@ -124,7 +129,7 @@ def _fetch(
     offline: bool,
     files: Sequence[str] | None,
 ) -> tuple[Path, str | None]:
-    """The file or folder of a part, and its commit if it comes from the Hub."""
+    """The file or folder of a part, and its commit if it is on the Hub."""
     place = Path(name)
     if place.exists() and revision is None:
         return place, None
@@ -144,7 +149,7 @@ def _fetch(
 def _entry(
     name: str, revision: str | None, commit: str | None, files: dict[str, Path], before: Entry
 ) -> Entry:
-    """The entry of a part; a file of the same size and time as before is not read again."""
+    """The entry of a part; a file with the same size and time as before is not read again."""
     old: dict[str, Entry] = before.get("files", {})
     rows = {}
     for key, path in sorted(files.items()):
@@ -157,31 +162,28 @@ def _entry(
 
 
 def _try_encoder(
-    entry: Entry,
-    before: Entry,
-    path: str,
-    units: str | None,
-    own: SemanticConfig | VoiceConfig,
+    entry: Entry, before: Entry, path: str, units: str | None, name: str, stream: StreamConfig
 ) -> Entry:
-    """What config.json beside an encoder tells of its shape, added to its entry.
+    """The shape of an encoder by the config.json next to it, which is added to its entry.
 
-    Where something is new, the encoder is loaded.
+    If anything is new, the encoder is loaded.
 
-    units  sentencepiece model of its CTC output, or None
-    own    the shape in the configuration, for weights without a config.json
+    Args:
+        entry: The entry of the encoder.
+        before: Its entry in the record, if any.
+        path: The weights.
+        units: The sentencepiece model of its CTC output, if any.
+        name: "semantic" or "voice".
+        stream: The stream's section, for weights without a config.json.
     """
-    known = {
-        "encoder": to_tree(own.encoder),
-        "whisper": to_tree(own.whisper)
-        if isinstance(own, SemanticConfig) and own.whisper
-        else None,
+    entry["tried_with"] = {
+        stream.encoder_section: to_tree(stream.encoder_config),
         "units": units and sha256_of(Path(units)),
     }
-    entry["tried_with"] = known
     if entry != {key: value for key, value in before.items() if key != "shape"}:
         beside = Path(path).parent / "config.json"
         tree = read_json(beside) if "config.json" in entry["files"] else {}
-        entry["shape"] = _load(Path(path), tree, str(beside), units, own)
+        entry["shape"] = _load(Path(path), tree, str(beside), units, name, stream)
     else:
         entry["shape"] = before["shape"]
     shape: Entry = entry["shape"]
@@ -189,35 +191,35 @@ def _try_encoder(
 
 
 def _load(
-    path: Path, tree: Entry, where: str, units: str | None, own: SemanticConfig | VoiceConfig
+    path: Path, tree: Entry, where: str, units: str | None, name: str, stream: StreamConfig
 ) -> Entry:
-    """Loads an encoder; gives the sections of the configuration that its config.json replaces."""
+    """Loads an encoder; returns the section of the configuration that its config.json replaces."""
     from tagspeech.data.units import given_units
+    from tagspeech.encoders.build import ENCODERS
     from tagspeech.encoders.sot import SotModel
-    from tagspeech.encoders.whisper import WhisperStream, load_encoder_weights
-    from tagspeech.encoders.zipformer import zipformer_config_from_released
 
-    whisper = own.whisper if isinstance(own, SemanticConfig) else None
-    if tree.get("model_type") == "whisper":
-        if not isinstance(own, SemanticConfig):
-            raise InputError(f"{where}: is a Whisper, which only the semantic stream can have")
-        fields = [field.name for field in dataclasses.fields(WhisperEncoderConfig)]
-        values = {name: tree[name] for name in fields if name in tree}
-        whisper = from_tree(WhisperEncoderConfig, values, where)
-        load_encoder_weights(WhisperStream(whisper), path)
-        return {"whisper": to_tree(whisper)}
-    if whisper:
-        load_encoder_weights(WhisperStream(whisper), path)
-        return {}
-    shape = own.encoder
-    if tree:
-        for key in _ENCODER_CONFIGS:
-            tree = tree.get(key, tree)
-        found = zipformer_config_from_released(tree, where)
-        shape = dataclasses.replace(found, dropout=shape.dropout)
-    count = len(given_units(Path(units))) if units else 1
-    model = SotModel(shape, count)
-    load_encoder_weights(model, path)
+    kinds = {
+        table: {kind.model_type: kind for kind in encoders.values()}
+        for table, encoders in ENCODERS.items()
+    }
+    model_type = str(tree.get("model_type"))
+    for table, known in kinds.items():
+        if model_type in known and model_type not in kinds[name]:
+            raise InputError(
+                f"{where}: is a {model_type} encoder, which only the {table} stream can have"
+            )
+    current = stream.encoder_config
+    encoder_class = kinds[name].get(model_type, ENCODERS[name][type(current)])
+    shape = encoder_class.config_from(tree, where, current) if tree else current
+    section = stream.section_of(type(shape))
+    if section != stream.encoder_section != "encoder":
+        raise InputError(
+            f"{where}: is a {model_type} encoder, but {name}.{stream.encoder_section} is set"
+        )
+    encoder_class(shape).load_weights(path)
     if units:
-        model.load_ctc_output(path, count)
-    return {"encoder": to_tree(shape)} if tree else {}
+        if not isinstance(shape, ZipformerConfig):
+            raise InputError("parts.semantic_units: are only for a Zipformer, which is trained")
+        count = len(given_units(Path(units)))
+        SotModel(shape, count).load_ctc_output(path, count)
+    return {section: to_tree(shape)} if tree else {}

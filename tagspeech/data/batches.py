@@ -5,7 +5,7 @@ Shape suffixes: B batch, T frames, F mel bins, D encoder channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import FeatureConfig, TrainConfig
 from tagspeech.corpus.manifests import read_manifest
+from tagspeech.data.features import EXTRA
 from tagspeech.errors import InputError
 
 LOG_FLOOR = -23.02585  # log(1e-10), the value of padding (docs/released-format.md)
@@ -72,12 +73,14 @@ class FeatureReader:
 
     Args:
         config: Sampling rate and number of mel bins.
-        whisper_bins: Number of bins of Whisper features to append, also at 100 frames per second.
-            Each window of 30 s is normalized separately, as in Whisper.
+        extra: Kind (a row of `data.features.EXTRA`) and bins of further features, which follow
+            those of the filter bank, also at 100 frames per second (`Config.extra_features`).
         workers: Threads that read audio; 0 reads in the calling thread.
     """
 
-    def __init__(self, config: FeatureConfig, whisper_bins: int = 0, workers: int = 0) -> None:
+    def __init__(
+        self, config: FeatureConfig, extra: Sequence[tuple[str, int]] = (), workers: int = 0
+    ) -> None:
         self.sampling_rate = config.sampling_rate
         self.fbank = Fbank(
             FbankConfig(sampling_rate=config.sampling_rate, num_mel_bins=config.num_mel_bins)
@@ -89,15 +92,7 @@ class FeatureReader:
             num_workers=workers,
             use_batch_extract=False,
         )
-        self.whisper: Any = None
-        if whisper_bins:
-            if config.sampling_rate != 16000:
-                raise InputError(
-                    f"features.sampling_rate must be 16000 for Whisper, got {config.sampling_rate}"
-                )
-            from transformers import WhisperFeatureExtractor  # takes seconds
-
-            self.whisper = WhisperFeatureExtractor(feature_size=whisper_bins)
+        self.extra = [EXTRA[kind](bins, config.sampling_rate) for kind, bins in extra]
 
     def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor]:
         """Features (B, T, F) of groups, and lengths (B,)."""
@@ -108,9 +103,9 @@ class FeatureReader:
             except (AudioLoadingError, DurationMismatchError, OSError) as error:
                 reason = " ".join(str(error).split())  # includes the name of the file
                 raise InputError(f"audio of a group cannot be read: {reason}") from error
-        if not self.whisper:
+        if not self.extra:
             return features_BTF, lens_B
-        return self._with_whisper(
+        return self._with_extra(
             features_BTF, lens_B, [np.atleast_2d(cut.load_audio()).mean(axis=0) for cut in groups]
         )
 
@@ -122,26 +117,21 @@ class FeatureReader:
         ]
         lens_B = torch.tensor([len(features_TF) for features_TF in features])
         features_BTF = pad_sequence(features, batch_first=True, padding_value=LOG_FLOOR)
-        if not self.whisper:
+        if not self.extra:
             return features_BTF, lens_B
-        return self._with_whisper(features_BTF, lens_B, samples)
+        return self._with_extra(features_BTF, lens_B, samples)
 
-    def _with_whisper(
+    def _with_extra(
         self, features_BTF: Tensor, lens_B: Tensor, samples: list[NDArray[np.float32]]
     ) -> tuple[Tensor, Tensor]:
-        """Appends Whisper's features to those of the filter bank."""
-        whisper_BTF = features_BTF.new_zeros(*features_BTF.shape[:2], self.whisper.feature_size)
-        for item, (audio, length) in enumerate(zip(samples, lens_B.tolist(), strict=True)):
-            windows = [
-                self.whisper(
-                    audio[start : start + self.whisper.n_samples],
-                    sampling_rate=self.sampling_rate,
-                    return_tensors="pt",
-                ).input_features[0]
-                for start in range(0, len(audio), self.whisper.n_samples)
-            ]
-            whisper_BTF[item, :length] = torch.cat(windows, dim=1).T[:length]
-        return torch.cat([features_BTF, whisper_BTF], dim=-1), lens_B
+        """Appends the extra features to those of the filter bank."""
+        blocks = [features_BTF]
+        for extractor in self.extra:
+            block_BTF = features_BTF.new_zeros(*features_BTF.shape[:2], extractor.bins)
+            for item, (samples_T, length) in enumerate(zip(samples, lens_B.tolist(), strict=True)):
+                block_BTF[item, :length] = torch.as_tensor(extractor(samples_T))[:length]
+            blocks.append(block_BTF)
+        return torch.cat(blocks, dim=-1), lens_B
 
 
 def read_frames(groups: CutSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -13,13 +13,13 @@ import torch
 from lhotse import CutSet, SupervisionSegment
 from torch import Tensor
 
-from tagspeech.config import FRAMES_PER_SECOND
-
 MIN_AUDIO_SECONDS = 0.09  # audio that an encoder needs for its first frame
 
 
-def frame_units(groups: CutSet, num_frames: int, encode: Callable[[str], list[int]]) -> Tensor:
-    """The units spoken at each encoder frame, (B, num_frames, 2), from Lhotse's word times.
+def frame_units(
+    groups: CutSet, num_frames: int, frames_per_second: float, encode: Callable[[str], list[int]]
+) -> Tensor:
+    """The units spoken at each encoder frame, (B, num_frames, 2), from the word times of Lhotse.
 
     Of two active segments, the one that started first comes first. The units of a word share its
     time evenly; silence is unit 0. Ignored frames are -1: those of three or more segments, after
@@ -27,11 +27,11 @@ def frame_units(groups: CutSet, num_frames: int, encode: Callable[[str], list[in
     """
     units_BTS = torch.full((len(groups), num_frames, 2), -1)
     for item, cut in enumerate(groups):
-        units_TS = units_BTS[item, : round(cut.duration * FRAMES_PER_SECOND)]
+        units_TS = units_BTS[item, : round(cut.duration * frames_per_second)]
         units_TS[:] = 0
         active_segments_T = torch.zeros(len(units_TS), dtype=torch.long)
         for segment in sorted(cut.supervisions, key=lambda segment: segment.start):
-            spoken_T = _segment_units(segment, len(units_TS), encode)
+            spoken_T = _segment_units(segment, len(units_TS), frames_per_second, encode)
             active_T = spoken_T != _SILENT
             for place in range(2):
                 here_T = active_T & (active_segments_T == place)
@@ -45,13 +45,16 @@ _SILENT = -2  # outside a segment
 
 
 def _segment_units(
-    segment: SupervisionSegment, num_frames: int, encode: Callable[[str], list[int]]
+    segment: SupervisionSegment,
+    num_frames: int,
+    frames_per_second: float,
+    encode: Callable[[str], list[int]],
 ) -> Tensor:
     """The units of one segment, (num_frames,): 0 between words, -1 without word times."""
 
     def frames(start: float, end: float) -> slice:
         return slice(
-            max(0, round(start * FRAMES_PER_SECOND)), max(0, round(end * FRAMES_PER_SECOND))
+            max(0, round(start * frames_per_second)), max(0, round(end * frames_per_second))
         )
 
     units_T = torch.full((num_frames,), _SILENT)
@@ -65,13 +68,15 @@ def _segment_units(
     return units_T
 
 
-def frames_alone(turns: Sequence[tuple[float, float, Hashable]]) -> list[list[int]]:
+def frames_alone(
+    turns: Sequence[tuple[float, float, Hashable]], frames_per_second: float
+) -> list[list[int]]:
     """The encoder frames in which each turn (start, end, speaker) has no other speaker.
 
     A turn that is overlapped throughout has all its frames, one shorter than a frame has none.
     """
     spans = [
-        range(max(0, round(start * FRAMES_PER_SECOND)), round(end * FRAMES_PER_SECOND))
+        range(max(0, round(start * frames_per_second)), round(end * frames_per_second))
         for start, end, _ in turns
     ]
     speakers: defaultdict[int, set[Hashable]] = defaultdict(set)
@@ -81,7 +86,7 @@ def frames_alone(turns: Sequence[tuple[float, float, Hashable]]) -> list[list[in
     return [[frame for frame in span if len(speakers[frame]) == 1] or list(span) for span in spans]
 
 
-def clean_regions(groups: CutSet) -> list[tuple[int, int, list[int]]]:
+def clean_regions(groups: CutSet, frames_per_second: float) -> list[tuple[int, int, list[int]]]:
     """The frames without overlap of each segment: (item, supervision, frame indices).
 
     Segments shorter than a frame are left out, as are groups too short for an encoder frame.
@@ -91,7 +96,7 @@ def clean_regions(groups: CutSet) -> list[tuple[int, int, list[int]]]:
         for item, cut in enumerate(groups)
         if cut.duration >= MIN_AUDIO_SECONDS
         for index, frames in enumerate(
-            frames_alone([(s.start, s.end, s.speaker) for s in cut.supervisions])
+            frames_alone([(s.start, s.end, s.speaker) for s in cut.supervisions], frames_per_second)
         )
         if frames
     ]

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tagspeech.config import ZipformerConfig
+from tagspeech.config import EncoderConfig, ZipformerConfig
 from tagspeech.config_file import from_tree
+from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.encoders.zipformer_attention import relative_positions
 from tagspeech.encoders.zipformer_layers import Bypass, FrontEnd, ZipformerLayer
 from tagspeech.errors import InputError
@@ -38,11 +39,13 @@ _WITHOUT_EFFECT = {
     "torch_dtype",
     "transformers_version",
 }
-_ENCODER = ("encoder_embed.", "encoder.")  # how the names of a Zipformer's weights begin
-# Those of what icefall and Auden train with one.
+# Keys under which the config.json of a model of Auden describes its encoder.
+_ENCODER_CONFIGS = ("encoder_config", "speech_encoder_config", "audio_encoder_config")
+_ENCODER = ("encoder_embed.", "encoder.")  # prefixes of a Zipformer's weights
+# Prefixes of the decoders that icefall and Auden train with a Zipformer.
 _DECODERS = ("ctc_output.", "decoder.", "joiner.", "simple_am_proj.", "simple_lm_proj.")
 _LAYER = re.compile(r"encoder\.encoders\.\d+\.(encoder\.)?layers\.\d+\.")
-_NEW_LAYER_SCALE = 0.1  # how much of a layer behind trained ones is heard when it is new
+_NEW_LAYER_SCALE = 0.1  # share of a new layer's output when it is added to trained ones
 _ONLY = {"model_type": "zipformer", "causal": False, "tag_audio_boundary": False}
 
 
@@ -139,18 +142,22 @@ class ZipformerStacks(nn.Module):
         return self.downsample_output(_newest_channels(outputs), valid_BT)
 
 
-class Zipformer(nn.Module):
-    """Log-mel features to an encoding of 25 frames a second."""
+class Zipformer(StreamEncoder):
+    """Log-mel features to an encoding of 25 frames a second.
+
+    Raises:
+        InputError: A field has neither 1 value nor one for each stack, a kernel is even, or the
+            output is not at 25 Hz.
+    """
+
+    model_type = "zipformer"
 
     def __init__(self, config: ZipformerConfig) -> None:
-        """Raises `InputError` where a field has neither 1 value nor one for each stack, where a
-        kernel is even, and where the output is not at 25 Hz."""
-        super().__init__()
+        super().__init__(config)
         if config.output_downsampling_factor != 2:
             raise InputError("encoder.output_downsampling_factor: only 2 (25 Hz) is supported")
         if any(kernel % 2 == 0 for kernel in config.cnn_module_kernel):
             raise InputError("encoder.cnn_module_kernel: has an even value; give odd ones")
-        self.config = config
         dim = _per_stack(config, "encoder_dim")[0]
         self.encoder_embed = FrontEnd(
             config.feature_dim, config.embed_channels, dim, config.dropout
@@ -172,6 +179,19 @@ class Zipformer(nn.Module):
         valid_BT = frame_mask(embedded_lens(feature_lens_B), num_frames)
         x_BTD = self.encoder_embed(features_BTF[:, :num_features], valid_BT)
         return self.encoder(x_BTD, valid_BT)[:, : encoded_lens(num_features)], lens_B
+
+    def load_weights(self, path: Path) -> None:
+        """Copies the encoder in a file; see `load_zipformer`."""
+        load_zipformer(self, path)
+
+    @classmethod
+    def config_from(cls, tree: dict[str, Any], where: str, current: EncoderConfig) -> EncoderConfig:
+        """The section that the config.json of a Zipformer, or of a model with one, stands for."""
+        for key in _ENCODER_CONFIGS:
+            tree = tree.get(key, tree)
+        found = zipformer_config_from_released(tree, where)
+        dropout = getattr(current, "dropout", found.dropout)
+        return dataclasses.replace(found, dropout=dropout)
 
 
 def _per_stack(config: ZipformerConfig, field: str) -> tuple[int, ...]:

@@ -19,7 +19,6 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tagspeech.config import FRAMES_PER_SECOND
 from tagspeech.data.pooling import frames_alone, pool_regions
 from tagspeech.segments import Segment
 
@@ -27,7 +26,9 @@ OVERLAP = 0.25  # share of the shorter segment; segments that overlap more have 
 FARTHEST = 2.0  # cosine distance of opposite vectors
 
 
-def voice_vectors(segments: Sequence[Segment], voice_TD: Tensor) -> Tensor:
+def voice_vectors(
+    segments: Sequence[Segment], voice_TD: Tensor, frames_per_second: float
+) -> Tensor:
     """The mean voice frame of each segment where no other segment overlaps it.
 
     The LLM's times may lie anywhere: those beyond the end of the audio are cut to it. A segment
@@ -35,21 +36,24 @@ def voice_vectors(segments: Sequence[Segment], voice_TD: Tensor) -> Tensor:
 
     Args:
         segments: Times in seconds from the first frame.
-        voice_TD: Voice frames at 25 Hz, T > 0.
+        voice_TD: Voice frames, T > 0.
+        frames_per_second: Their rate.
 
     Returns:
         One vector for each segment, (N, D).
     """
-    end = len(voice_TD) / FRAMES_PER_SECOND
+    end = len(voice_TD) / frames_per_second
     turns = [(min(s.start, end), min(s.end, end), n) for n, s in enumerate(segments)]
     regions = [
-        (0, n, frames or [int(segments[n].start * FRAMES_PER_SECOND)])
-        for n, frames in enumerate(frames_alone(turns))
+        (0, n, frames or [int(segments[n].start * frames_per_second)])
+        for n, frames in enumerate(frames_alone(turns, frames_per_second))
     ]
     return pool_regions(voice_TD[None], torch.tensor([len(voice_TD)]), regions)
 
 
-def cluster_voices(segments: Sequence[Segment], voice_TD: Tensor, threshold: float) -> list[str]:
+def cluster_voices(
+    segments: Sequence[Segment], voice_TD: Tensor, frames_per_second: float, threshold: float
+) -> list[str]:
     """The speaker of each segment by average-linkage clustering of voices.
 
     Nobody talks over themselves: segments that clearly overlap are as far apart as possible,
@@ -58,7 +62,8 @@ def cluster_voices(segments: Sequence[Segment], voice_TD: Tensor, threshold: flo
 
     Args:
         segments: Segments of one session.
-        voice_TD: Voice frames of the session at 25 Hz, without padding.
+        voice_TD: Voice frames of the session, without padding.
+        frames_per_second: Their rate.
         threshold: Clusters are merged while their mean cosine distance (0 to 2) is at most this.
 
     Returns:
@@ -66,7 +71,7 @@ def cluster_voices(segments: Sequence[Segment], voice_TD: Tensor, threshold: flo
     """
     if len(segments) < 2 or not len(voice_TD):
         return ["1"] * len(segments)
-    unit_ND = normalize(voice_vectors(segments, voice_TD).float()).cpu().numpy()
+    unit_ND = normalize(voice_vectors(segments, voice_TD, frames_per_second).float()).cpu().numpy()
     distance_NN = np.maximum(1 - unit_ND @ unit_ND.T, 0)  # rounding gives less than 0
     distance_NN[_overlapping(segments)] = FARTHEST
     pairs = np.triu_indices(len(segments), 1)

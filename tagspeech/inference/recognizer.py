@@ -5,7 +5,6 @@ Shape suffixes: B batch, T samples or frames, F mel bins, N segments, D encoder 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tagspeech.audio.sources import Audio, Span, is_audible
+from tagspeech.checkpoints.native import fingerprint
 from tagspeech.data.batches import FeatureReader
 from tagspeech.inference.clustering import cluster_voices, voice_vectors, with_speakers
 from tagspeech.inference.confidence import parse_output
@@ -102,7 +102,7 @@ class Recognizer:
         config = model.config
         self.model = model
         self.options = (options or TranscribeOptions()).resolved(config.decode)
-        self.reader = FeatureReader(config.features, config.semantic.whisper_bins)
+        self.reader = FeatureReader(config.features, config.extra_features)
 
     def recognize(self, windows: Iterable[Window]) -> Iterator[WindowResult]:
         """The result of each window, in order.
@@ -141,12 +141,8 @@ class Recognizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the projectors, which are small and which every training changes."""
-        digest = hashlib.sha256()
-        for projector in (self.model.semantic_projector, self.model.voice_projector):
-            for weight in projector.parameters():
-                digest.update(weight.detach().float().cpu().numpy().tobytes())
-        return digest.hexdigest()
+        """The fingerprint of the model."""
+        return fingerprint(self.model)
 
     def _batches(self, windows: Iterable[Window]) -> Iterator[list[Window]]:
         """Windows in order, as many together as the options allow."""
@@ -194,11 +190,13 @@ class Recognizer:
     def _result(self, span: Span, hypothesis: Hypothesis) -> WindowResult:
         """The segments of a window with their speakers and voices, rounded as a journal is."""
         segments, voice_TD = hypothesis.parsed.segments, hypothesis.voice_TD
+        rate = self.model.config.voice.frames_per_second
         if self.options.speakers == "voice":
             threshold = self.model.config.decode.speaker_threshold
-            segments = with_speakers(segments, cluster_voices(segments, voice_TD, threshold))
+            speakers = cluster_voices(segments, voice_TD, rate, threshold)
+            segments = with_speakers(segments, speakers)
         if segments and len(voice_TD):
-            vectors_ND = normalize(voice_vectors(segments, voice_TD).float()).cpu().numpy()
+            vectors_ND = normalize(voice_vectors(segments, voice_TD, rate).float()).cpu().numpy()
         else:
             vectors_ND = np.zeros((len(segments), 1), dtype=np.float32)
         moved = tuple(segment.moved(span.start) for segment in segments)

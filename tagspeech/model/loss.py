@@ -1,12 +1,12 @@
-"""What TagSpeech learns by: the cross entropy of the target text, and terms beside it.
+"""The training loss: the cross entropy of the target text, and further terms.
 
-`model.speaker_heads` has those terms that need weights of their own.
+`model.speaker_heads` has the terms that need weights of their own.
 
-The cross entropy is computed without the logits of all target tokens at once. A vocabulary of
-151,936 makes 600 kB of logits for each position, and softmax and its gradient as much again. Chunks
-of positions go one after the other, each to its loss and at once back to the gradient of its hidden
-states: its logits become its gradient in place, and the product with the vocabulary is computed
-twice in all. Recomputing the logits in the backward pass would make it three times.
+The cross entropy is computed without the logits of all target tokens at once: with a vocabulary of
+151,936 the logits of each position take 600 kB, and softmax and its gradient as much again. Chunks
+of positions go one after the other to their loss and back to the gradient of their hidden states;
+logits become their gradient in place. The product with the vocabulary is computed twice in all;
+recomputing the logits in the backward pass would make it three times.
 
 Shape suffixes: B batch, P projected frames, N scored positions, M those of a chunk, H hidden size,
 V vocabulary.
@@ -32,11 +32,12 @@ IGNORED = -100  # the label of a token that is not scored
 class LossOutput(NamedTuple):
     """Loss of a batch.
 
-    loss        mean cross entropy over the scored tokens of the whole batch, plus weighted terms
-    correct     share of scored tokens whose greedy guess is right
-    tokens      number of scored tokens
-    terms       each unweighted term by name, the cross entropy as "target"
-    logits      (N, V) at the scored positions of all items in order; None if not asked for
+    Attributes:
+        loss: Mean cross entropy over the scored tokens of the whole batch, plus weighted terms.
+        correct: Share of scored tokens whose greedy prediction is right.
+        tokens: Number of scored tokens.
+        terms: Each unweighted term by name, the cross entropy as "target".
+        logits: (N, V) at the scored positions of all items in order, or None.
     """
 
     loss: Tensor
@@ -53,11 +54,14 @@ def total_loss(
     ids: Sequence[Sequence[int]],
     others: dict[str, Tensor],
 ) -> LossOutput:
-    """The cross entropy of target ids given hidden states, plus `others` with their weights.
+    """The cross entropy of target ids given hidden states, plus weighted terms.
 
-    head    the LLM's output embedding
-    ids     of each item's target; their positions lie behind each other in `hidden_NH`
-    others  unweighted terms, each by its name in `LossConfig`
+    Args:
+        config: Has the weights of the terms.
+        head: The LLM's output embedding.
+        hidden_NH: States at the scored positions of all items in order.
+        ids: Target ids of each item.
+        others: Unweighted terms, each by its name in `LossConfig`.
     """
     labels_N = torch.tensor(list(chain.from_iterable(ids)), device=hidden_NH.device)
     total, right = target_cross_entropy(head, hidden_NH, labels_N)
@@ -71,13 +75,20 @@ def total_loss(
 def semantic_ctc(
     llm: Any, tokenizer: Any, prompt: Prompt, projected: list[Tensor], targets: Sequence[str]
 ) -> tuple[Tensor, int]:
-    """CTC of the words through the LLM's own output embedding on projected semantic frames.
+    """CTC of the words on projected semantic frames, through the LLM's output embedding.
 
-    Mean over the words' tokens, and their number. It tells the projector early which frame means
-    which word (loss.semantic_ctc). The blank is the end of the turn; a target too long for its
-    frames adds nothing.
+    It teaches the projector early which frame belongs to which word (loss.semantic_ctc). The blank
+    is the end of the turn. A target too long for its frames has loss 0.
 
-    projected  (P, H) of each item
+    Args:
+        llm: The LLM.
+        tokenizer: Its tokenizer.
+        prompt: Has the end of the turn.
+        projected: Semantic frames of each item, (P, H).
+        targets: Target text of each item.
+
+    Returns:
+        The mean over the words' tokens, and their number.
     """
     words = [
         " ".join(line.partition(">")[2] for line in target.splitlines() if line[:1].isdigit())
@@ -85,8 +96,8 @@ def semantic_ctc(
     ]
     ids = [encode_text(tokenizer, text) for text in words]
     tokens = max(1, sum(map(len, ids)))
-    lens_B = torch.tensor([len(one) for one in projected])
-    if not lens_B.any():  # torch refuses a batch without any frame
+    lens_B = torch.tensor(list(map(len, projected)))
+    if not lens_B.any():  # torch refuses a batch without frames
         return projected[0].sum(), tokens
     output = llm.get_output_embeddings()
     logits_BPV = output(pad_sequence(projected, batch_first=True).to(output.weight.dtype))
@@ -94,7 +105,7 @@ def semantic_ctc(
         logits_BPV.float().log_softmax(-1).transpose(0, 1),
         torch.tensor(list(chain.from_iterable(ids)), dtype=torch.long, device=logits_BPV.device),
         lens_B,
-        torch.tensor([len(one) for one in ids]),
+        torch.tensor(list(map(len, ids))),
         blank=prompt.ending[0],
         reduction="sum",
         zero_infinity=True,
@@ -102,18 +113,21 @@ def semantic_ctc(
     return loss / tokens, tokens
 
 
-CHUNK = 2**25  # logits at a time: 128 MiB in float32, some 200 positions of 151,936
+CHUNK = 2**25  # logits at a time: 128 MiB in float32, about 200 positions of 151,936
 
 
 def target_cross_entropy(
     head: Any, hidden_NH: Tensor, labels_N: Tensor, chunk: int = CHUNK
 ) -> tuple[Tensor, Tensor]:
-    """Summed cross entropy of `labels_N`, and how many of them are the likeliest token.
+    """Summed cross entropy of `labels_N`, and how many of them are the most likely token.
 
-    head   the LLM's output embedding, (M, H) to (M, V); it learns where its weights want gradients
-    chunk  logits at a time
+    Args:
+        head: The LLM's output embedding, (M, H) to (M, V).
+        hidden_NH: States at the scored positions.
+        labels_N: Token ids.
+        chunk: Logits at a time.
     """
-    weights = [one for one in head.parameters() if one.requires_grad]
+    weights = [weight for weight in head.parameters() if weight.requires_grad]
     if torch.is_grad_enabled() and (hidden_NH.requires_grad or weights):
         loss, correct = _ChunkedLoss.apply(head, labels_N, chunk, hidden_NH, *weights)
         return loss, correct
@@ -122,7 +136,7 @@ def target_cross_entropy(
 
 
 class _ChunkedLoss(torch.autograd.Function):
-    """Gradients are those of the forward pass, times what comes back to the loss."""
+    """Gradients are computed in the forward pass, and scaled in the backward pass."""
 
     @staticmethod
     def forward(
@@ -136,7 +150,7 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, None, *(one * gradient for one in ctx.saved_tensors)
+        return None, None, None, *(saved * gradient for saved in ctx.saved_tensors)
 
 
 def _in_chunks(
@@ -146,13 +160,13 @@ def _in_chunks(
     hidden_NH: Tensor,
     weights: tuple[Tensor, ...] | None,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Summed loss, number of right guesses, gradients of `hidden_NH` and `weights`.
+    """Summed loss, number of right predictions, gradients of `hidden_NH` and `weights`.
 
-    weights  None: no gradients at all
+    No gradients are computed if `weights` is None.
     """
     loss = torch.zeros((), device=hidden_NH.device)
     correct = torch.zeros((), dtype=torch.long, device=hidden_NH.device)
-    sums = [torch.zeros_like(one) for one in (hidden_NH, *(weights or ()))]
+    sums = [torch.zeros_like(tensor) for tensor in (hidden_NH, *(weights or ()))]
     rows = max(1, chunk // head.weight.shape[0])
     for start in range(0, len(labels_N), rows):
         labels_M1 = labels_N[start : start + rows, None]
@@ -160,18 +174,20 @@ def _in_chunks(
         with torch.set_grad_enabled(weights is not None):
             raw_MV = head(hidden_MH.requires_grad_(weights is not None))
         logits_MV = raw_MV.detach().float()
-        wanted_M1 = logits_MV.gather(1, labels_M1)
+        target_M1 = logits_MV.gather(1, labels_M1)
         best_M1, guess_M1 = logits_MV.max(1, keepdim=True)
         scores_MV = logits_MV.sub_(best_M1).exp_()  # in place of the logits
         total_M1 = scores_MV.sum(1, keepdim=True)
-        loss += (total_M1.log() + best_M1 - wanted_M1).sum()
+        loss += (total_M1.log() + best_M1 - target_M1).sum()
         correct += (guess_M1 == labels_M1).sum()
         if weights is None:
             continue
         gradient_MV = scores_MV.div_(total_M1)
         gradient_MV.scatter_add_(1, labels_M1, gradient_MV.new_full(labels_M1.shape, -1.0))
-        own = torch.autograd.grad(raw_MV, (hidden_MH, *weights), gradient_MV.to(raw_MV.dtype))
-        sums[0][start : start + rows] = own[0]
-        for total, one in zip(sums[1:], own[1:], strict=True):
-            total += one
+        of_hidden, *of_weights = torch.autograd.grad(
+            raw_MV, (hidden_MH, *weights), gradient_MV.to(raw_MV.dtype)
+        )
+        sums[0][start : start + rows] = of_hidden
+        for total, gradient in zip(sums[1:], of_weights, strict=True):
+            total += gradient
     return loss, correct, sums

@@ -1,7 +1,7 @@
-"""The projector of one stream.
+"""The projectors: encoder frames to frames in the LLM's hidden size.
 
-Shape suffixes: B batch, T encoder frames (25 Hz), P projected frames (6.25 Hz), D encoder channels,
-H hidden size of the LLM.
+Shape suffixes: B batch, T encoder frames, P projected frames, D encoder channels, H hidden size of
+the LLM.
 """
 
 from __future__ import annotations
@@ -9,17 +9,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tagspeech.config import StreamConfig
+from tagspeech.errors import InputError
+
 
 class Projector(nn.Module):
-    """Stack `stack` frames, Linear, ReLU, Linear (docs/paper.md): (B, T, D) -> (B, P, H).
+    """Base of the projectors: one projected frame for every `config.stack` encoder frames.
 
-    P = T // stack: frames of a last, incomplete stack are dropped.
+    `forward` maps frames (B, T, D) to (B, P, H). Frames after the end of an item are zero.
+
+    Args:
+        config: The stream's section; a projector reads its own fields there.
+        hidden_size: H.
     """
 
-    def __init__(self, encoder_dim: int, hidden_size: int, stack: int) -> None:
+    def __init__(self, config: StreamConfig, hidden_size: int) -> None:
         super().__init__()
-        self.stack = stack
-        self.linear1 = nn.Linear(encoder_dim * stack, hidden_size)
+        self.stack = config.stack
+
+    def output_lens(self, frame_lens_B: Tensor) -> Tensor:
+        """Valid projected frames of items with so many encoder frames, both (B,)."""
+        return frame_lens_B // self.stack
+
+
+class StackProjector(Projector):
+    """Stack frames, Linear, ReLU, Linear; an incomplete stack is cut (arXiv 2601.06896)."""
+
+    def __init__(self, config: StreamConfig, hidden_size: int) -> None:
+        super().__init__(config, hidden_size)
+        self.linear1 = nn.Linear(config.output_dim * config.stack, hidden_size)
         self.linear2 = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, frames_BTD: Tensor) -> Tensor:
@@ -27,3 +45,27 @@ class Projector(nn.Module):
         count = frames // self.stack
         stacked = frames_BTD[:, : count * self.stack].reshape(batch, count, channels * self.stack)
         return self.linear2(torch.relu(self.linear1(stacked)))
+
+
+PROJECTORS: dict[str, type[Projector]] = {"stack": StackProjector}
+
+
+def build_projector(config: StreamConfig, hidden_size: int) -> Projector:
+    """The projector that the section of a stream names.
+
+    Raises:
+        InputError: `projector` is not a row of `PROJECTORS`.
+        ValueError: The projector has another rate than one frame for every `stack` frames, from
+            which the times of anchors are computed.
+    """
+    if config.projector not in PROJECTORS:
+        choices = ", ".join(PROJECTORS)
+        raise InputError(f"projector: must be one of {choices}, got {config.projector!r}")
+    projector = PROJECTORS[config.projector](config, hidden_size)
+    frames = 1000
+    length = int(projector.output_lens(torch.tensor([frames * config.stack])))
+    if abs(length - frames) > 0.02 * frames:
+        raise ValueError(
+            f"projector {config.projector}: gives {length} frames for {frames} times {config.stack}"
+        )
+    return projector

@@ -1,11 +1,11 @@
 """Auxiliary outputs that make the LLM bind times to voices; they exist in training only.
 
-Asked of the LLM's states: who talks at each voice frame, speakers in order of first appearance, and
-who speaks a line, at the `>` behind its range. Both are in the target text already, but there the
-LLM has to have them ready for tokens that come a hundred positions later.
+From the LLM's states they predict who talks at each voice frame, with speakers in order of first
+appearance, and who speaks a line, at the `>` after its range. The target text has both already, but
+there the LLM needs them for tokens that come a hundred positions later.
 
-Shape suffixes: L positions of the LLM's input, N positions asked, P projected voice
-frames, K speakers, H hidden size of the LLM.
+Shape suffixes: L positions of the LLM's input, N predictions, P projected voice frames, K speakers,
+H hidden size of the LLM.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tagspeech.config import FRAMES_PER_SECOND
 from tagspeech.serialize import parse_target
 
 
 class SpeakerHeads(nn.Module):
-    """Linear outputs for the first `speakers` speakers; those beyond are not asked for.
+    """Linear outputs for the first `speakers` speakers; later ones are not predicted.
 
-    stack  encoder frames in a projected voice frame
+    Args:
+        hidden_size: H.
+        frames_per_second: Rate of the projected voice frames.
+        speakers: K.
     """
 
-    def __init__(self, hidden_size: int, stack: int, speakers: int = 4) -> None:
+    def __init__(self, hidden_size: int, frames_per_second: float, speakers: int = 4) -> None:
         super().__init__()
-        self.frames_per_second = FRAMES_PER_SECOND / stack
+        self.frames_per_second = frames_per_second
         self.speakers = speakers
         self.activity = nn.Sequential(nn.LayerNorm(hidden_size), nn.Linear(hidden_size, speakers))
         self.line = nn.Linear(hidden_size, speakers)
@@ -42,12 +44,15 @@ class SpeakerHeads(nn.Module):
         targets: Sequence[str],
         tokenizer: Any,
     ) -> dict[str, Tensor]:
-        """The losses "speaker_activity" (binary cross entropy a frame and speaker, of
-        `states`) and "line_speaker" (cross entropy a line, of `hidden`).
+        """The losses "speaker_activity" and "line_speaker".
 
-        states, hidden  of each item, (L, H)
-        voice_places   where in the input the voice frames of each item stand
-        target_starts  where its target begins
+        Args:
+            states: States of each item for the binary cross entropy per frame and speaker, (L, H).
+            hidden: States of each item for the cross entropy per line, (L, H).
+            voice_places: Positions of each item's voice frames in the input.
+            target_starts: Position of the state before each item's target.
+            targets: Target texts.
+            tokenizer: The LLM's.
         """
         frames, activity, lines, speakers = [], [], [], []
         for item, target in enumerate(targets):
@@ -60,16 +65,16 @@ class SpeakerHeads(nn.Module):
                 if number < self.speakers:
                     lines.append(hidden[item][target_starts[item] + token])
                     speakers.append(number)
-        asked_NK = self.activity(torch.cat(frames).float()).float()
-        losses = {"speaker_activity": asked_NK.sum() * 0.0, "line_speaker": asked_NK.sum() * 0.0}
-        if len(asked_NK):
+        logits_NK = self.activity(torch.cat(frames).float()).float()
+        losses = {"speaker_activity": logits_NK.sum() * 0.0, "line_speaker": logits_NK.sum() * 0.0}
+        if len(logits_NK):
             losses["speaker_activity"] = nn.functional.binary_cross_entropy_with_logits(
-                asked_NK, torch.cat(activity).to(asked_NK.device)
+                logits_NK, torch.cat(activity).to(logits_NK.device)
             )
         if lines:
             losses["line_speaker"] = nn.functional.cross_entropy(
                 self.line(torch.stack(lines).float()).float(),
-                torch.tensor(speakers, device=asked_NK.device),
+                torch.tensor(speakers, device=logits_NK.device),
             )
         return losses
 
@@ -92,7 +97,7 @@ def speakers_of_lines(target: str) -> list[int]:
 
 
 def ends_of_ranges(target: str) -> list[int]:
-    """Where in the target text the `>` behind the range of each line stands, in characters."""
+    """The characters of the target text at which the `>` after the range of each line is."""
     ends, place = [], 0
     for line in target.split("\n"):
         if line == "</text>":
@@ -104,7 +109,7 @@ def ends_of_ranges(target: str) -> list[int]:
 
 
 def token_at(tokenizer: Any, text: str, places: Sequence[int]) -> list[int]:
-    """The number of the token that holds the character at each of `places` of `text`."""
+    """The index of the token that has the character at each of `places` of `text`."""
     spans = tokenizer(
         text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
     )["offset_mapping"]

@@ -16,22 +16,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from tagspeech.config import FRAMES_PER_SECOND, Config
-from tagspeech.encoders.whisper import build_semantic_encoder, split_features
-from tagspeech.encoders.zipformer import Zipformer
+from tagspeech.config import Config, StreamConfig
+from tagspeech.encoders.build import build_encoder, split_features
 from tagspeech.errors import InputError
 from tagspeech.llm.packing import checkpoint_layers, run_layers
 from tagspeech.llm.prompt import build_prompt, encode_text
-from tagspeech.model.anchors import Anchors
+from tagspeech.model.anchors import Anchors, AnchorSetup, EmbeddingRows, build_anchors
 from tagspeech.model.loss import IGNORED, LossOutput, semantic_ctc, total_loss
-from tagspeech.model.projector import Projector
+from tagspeech.model.projector import Projector, build_projector
 
-# Projected streams of each item to those that the LLM gets, and which items get anchors
+LLM_PREFIX = "llm."  # of the names of the LLM's weights in a state dict
+# The projected streams of each item to those that the LLM reads, and which items get anchors
 Drops = Callable[[list[tuple[Tensor, Tensor]]], tuple[list[tuple[Tensor, Tensor]], list[bool]]]
 
 
 class Frames(NamedTuple):
-    """Output of the two encoders, 25 Hz (Whisper: 50): (B, T, D) each, valid lengths (B,)."""
+    """Output of the two encoders: (B, T, D) each, valid lengths (B,)."""
 
     semantic: Tensor
     semantic_lens: Tensor
@@ -40,7 +40,7 @@ class Frames(NamedTuple):
 
 
 class Streams(NamedTuple):
-    """What enters the LLM, anchors included: (B, S, H) each, zero after the lengths (B,)."""
+    """Input streams of the LLM, anchors included: (B, S, H) each, zero after the lengths (B,)."""
 
     semantic: Tensor
     semantic_lens: Tensor
@@ -49,12 +49,15 @@ class Streams(NamedTuple):
 
 
 class TagSpeechModel(nn.Module):
-    """The model as an ordinary `nn.Module`; what is frozen stays in eval mode.
+    """The model as an ordinary `nn.Module`; frozen parts stay in eval mode.
 
-    In the paper only the projectors learn; `llm.trainable`, `llm.lora` and `tune_lr` add more.
+    In the paper only the projectors are trained; `llm.trainable`, `llm.lora` and `tune_lr` add to
+    them. All weights that are not the LLM's are saved and loaded with the model.
 
-    llm        any Hugging Face causal LM
-    tokenizer  its tokenizer
+    Args:
+        config: Names the parts.
+        llm: Any Hugging Face causal LM.
+        tokenizer: Its tokenizer.
     """
 
     def __init__(self, config: Config, llm: Any, tokenizer: Any) -> None:
@@ -62,23 +65,40 @@ class TagSpeechModel(nn.Module):
         self.config = config
         self.tokenizer = tokenizer
         self.prompt = build_prompt(tokenizer, config.prompt.voice)
-        grid = config.target.time_grid
-        self.anchors = Anchors(config.prompt.anchors, tokenizer, self.prompt, grid)
-        self.semantic_encoder = build_semantic_encoder(config.semantic)
-        self.voice_encoder = Zipformer(config.voice.encoder)
-        hidden = llm.config.hidden_size
-        self.semantic_projector = Projector(
-            config.semantic.output_dim, hidden, config.semantic.stack
-        )
-        self.voice_projector = Projector(
-            config.voice.encoder.output_dim, hidden, config.voice.stack
-        )
+        self.semantic_encoder = build_encoder(config, "semantic")
+        self.voice_encoder = build_encoder(config, "voice")
+        hidden_size = llm.config.hidden_size
+        self.semantic_projector = build_projector(config.semantic, hidden_size)
+        self.voice_projector = build_projector(config.voice, hidden_size)
+        self.semantic_anchors = self._anchors(config.semantic, hidden_size)
+        self.voice_anchors = self._anchors(config.voice, hidden_size)
         self.llm = llm
         self.freeze()
         self.train(False)
 
+    def _anchors(self, stream: StreamConfig, hidden_size: int) -> Anchors:
+        setup = AnchorSetup(
+            interval=stream.anchor_interval,
+            frame_seconds=stream.stack / stream.frames_per_second,
+            time_grid=self.config.target.time_grid,
+            hidden_size=hidden_size,
+            tokenizer=self.tokenizer,
+            digits=self.prompt.digits,
+        )
+        return build_anchors(self.config.prompt.anchors, setup)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoders compute."""
+        return next(self.semantic_encoder.parameters()).device
+
+    def state_without_llm(self) -> dict[str, Tensor]:
+        """The weights of all parts but the LLM: what a saved model always holds."""
+        weights = self.state_dict().items()
+        return {name: weight for name, weight in weights if not name.startswith(LLM_PREFIX)}
+
     def frozen_parts(self) -> list[nn.Module]:
-        """What never learns here: encoders without `tune_lr`, the LLM unless told otherwise."""
+        """Parts that are not trained: encoders without `tune_lr`, the LLM unless configured."""
         config = self.config
         frozen: list[nn.Module] = []
         if not config.semantic.tune_lr:
@@ -86,15 +106,17 @@ class TagSpeechModel(nn.Module):
         if not config.voice.tune_lr:
             frozen.append(self.voice_encoder)
         if config.llm.trainable not in ("none", "full"):
-            raise InputError(f"llm.trainable: wants none or full, found {config.llm.trainable}")
+            raise InputError(f"llm.trainable: must be none or full, got {config.llm.trainable}")
         if config.llm.lora.r and config.llm.trainable == "full":
-            raise InputError("llm.lora.r: wants llm.trainable: none; the LLM itself stays frozen")
+            raise InputError(
+                "llm.lora.r: needs llm.trainable: none; adapters are for an LLM that stays frozen"
+            )
         if config.llm.trainable == "none" and not config.llm.lora.r:
             frozen.append(self.llm)
         return frozen
 
     def freeze(self) -> None:
-        """Gradients for what the configuration says learns, for nothing else."""
+        """Turns on gradients for what the configuration trains, and off for everything else."""
         self.requires_grad_(True)
         for frozen in self.frozen_parts():
             frozen.requires_grad_(False)
@@ -103,7 +125,7 @@ class TagSpeechModel(nn.Module):
                 weight.requires_grad_(".lora_" in name)
 
     def train(self, mode: bool = True) -> TagSpeechModel:
-        """Train mode for what learns; frozen parts stay in eval mode."""
+        """Train mode for what is trained; frozen parts stay in eval mode."""
         super().train(mode)
         for frozen in self.frozen_parts():
             frozen.eval()
@@ -112,11 +134,10 @@ class TagSpeechModel(nn.Module):
         return self
 
     def encode(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Frames:
-        """Both encoders over features (B, T, F), 100 frames a second, on any device."""
+        """Runs both encoders on features (B, T, F), 100 frames a second, from any device."""
         learn = torch.is_grad_enabled()
-        device = self.semantic_projector.linear1.weight.device
-        features_BTF, feature_lens_B = features_BTF.to(device), feature_lens_B.to(device)
-        semantic_BTF, voice_BTF = split_features(self.config, features_BTF)
+        feature_lens_B = feature_lens_B.to(self.device)
+        semantic_BTF, voice_BTF = split_features(self.config, features_BTF.to(self.device))
         with torch.set_grad_enabled(learn and self.config.semantic.tune_lr > 0):
             semantic = self.semantic_encoder(semantic_BTF, feature_lens_B)
         with torch.set_grad_enabled(learn and self.config.voice.tune_lr > 0):
@@ -124,35 +145,29 @@ class TagSpeechModel(nn.Module):
         return Frames(*semantic, *voice)
 
     def project(self, frames: Frames) -> list[tuple[Tensor, Tensor]]:
-        """Projected frames of both streams, each (P, H), item by item; no anchors yet.
+        """Projected frames of both streams of each item, (P, H) each, without anchors.
 
-        Without a voice stream (prompt.voice) that of each item is empty.
+        Without a voice stream (prompt.voice) the second is empty.
         """
-        semantic_BPH = self.semantic_projector(frames.semantic)
-        voice_BPH = self.voice_projector(frames.voice)
-        semantic_lens = (frames.semantic_lens // self.config.semantic.stack).tolist()
-        voice_lens = (frames.voice_lens // self.config.voice.stack).tolist()
-        has_voice = self.config.prompt.voice
-        return [
-            (semantic_BPH[item, :semantic_len], voice_BPH[item, : voice_len * has_voice])
-            for item, (semantic_len, voice_len) in enumerate(
-                zip(semantic_lens, voice_lens, strict=True)
-            )
-        ]
+        semantic = _project(self.semantic_projector, frames.semantic, frames.semantic_lens)
+        voice = _project(self.voice_projector, frames.voice, frames.voice_lens)
+        kept = None if self.config.prompt.voice else 0
+        return [(s_PH, v_PH[:kept]) for s_PH, v_PH in zip(semantic, voice, strict=True)]
 
     def add_anchors(
         self, projected: list[tuple[Tensor, Tensor]], anchored: Sequence[bool] | None = None
     ) -> list[tuple[Tensor, Tensor]]:
-        """Both streams of each item with anchors (prompt.anchors), each (S, H).
+        """Both streams of each item with anchors (prompt.anchors), (S, H) each.
 
-        anchored  which items get anchors; None: all
+        Args:
+            projected: Both streams of each item, (P, H) each.
+            anchored: Which items get anchors; None: all.
         """
-        rows = (self.embed(self.prompt.digits), self.embed)
-        semantic, voice = self._anchor_times()
+        rows = EmbeddingRows(self.embed(self.prompt.digits), self.embed)
         return [
             (
-                self.anchors.insert(semantic_PH, *semantic, *rows),
-                self.anchors.insert(voice_PH, *voice, *rows),
+                self.semantic_anchors.insert(semantic_PH, rows),
+                self.voice_anchors.insert(voice_PH, rows),
             )
             if has_anchors
             else (semantic_PH, voice_PH)
@@ -161,21 +176,15 @@ class TagSpeechModel(nn.Module):
             )
         ]
 
-    def _anchor_times(self) -> list[tuple[int, float]]:
-        """Of both streams: projected frames between two anchors, seconds of a projected frame."""
-        semantic, voice = self.config.semantic, self.config.voice
-        rates = ((semantic, semantic.frames_per_second), (voice, FRAMES_PER_SECOND))
-        return [(stream.anchor_interval, stream.stack / rate) for stream, rate in rates]
-
     def streams(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Streams:
-        """The two streams as the LLM gets them, anchors included."""
+        """The two input streams of the LLM, anchors included."""
         pairs = self.add_anchors(self.project(self.encode(features_BTF, feature_lens_B)))
-        semantic, voice = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        semantic, voice = map(list, zip(*pairs, strict=True))
         return Streams(
             pad_sequence(semantic, batch_first=True),
-            torch.tensor([len(one) for one in semantic]),
+            torch.tensor([len(stream_SH) for stream_SH in semantic]),
             pad_sequence(voice, batch_first=True),
-            torch.tensor([len(one) for one in voice]),
+            torch.tensor([len(stream_SH) for stream_SH in voice]),
         )
 
     def embed(self, ids: Sequence[int]) -> Tensor:
@@ -184,7 +193,7 @@ class TagSpeechModel(nn.Module):
         return table(torch.tensor(ids, dtype=torch.long, device=table.weight.device))
 
     def prompts(self, pairs: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        """The embedded prompt of each item, streams in place: (L, H) each."""
+        """The embedded prompt of each item with its streams in place, (L, H) each."""
         before, between, after = map(
             self.embed, (self.prompt.before, self.prompt.between, self.prompt.after)
         )
@@ -194,7 +203,7 @@ class TagSpeechModel(nn.Module):
         ]
 
     def target_ids(self, target: str) -> list[int]:
-        """Token ids the LLM learns to write for a target text, the end of the turn included."""
+        """Token ids that the LLM learns to write for a target text, with the end of the turn."""
         return encode_text(self.tokenizer, target) + self.prompt.ending
 
     def loss(
@@ -225,27 +234,32 @@ class TagSpeechModel(nn.Module):
         (docs/released-format.md). The vocabulary projection is applied at scored positions only,
         chunk by chunk.
 
-        given   token ids that the LLM reads up to each token in place of those of `targets`, and
-        labels  those it has to write then, IGNORED where nothing is asked
-        drops   leaves some streams empty, and says which items get anchors
-        heads   further terms of the loss, asked of the LLM's states (`model.speaker_heads`)
+
+        Args:
+            frames: Output of the encoders.
+            targets: Target text of each item.
+            return_logits: Whether the output has the logits.
+            given: Token ids that the LLM reads instead of those of `targets`.
+            labels: Token ids that it must write then; IGNORED is not scored.
+            drops: Empties streams, and says which items get anchors.
+            heads: Further terms of the loss, from the LLM's states (`SpeakerHeads`).
         """
         projected = self.project(frames)
-        heard, anchored = drops(projected) if drops else (projected, None)
-        pairs = self.add_anchors(heard, anchored)
+        kept, anchored = drops(projected) if drops else (projected, None)
+        pairs = self.add_anchors(kept, anchored)
         prompts = self.prompts(pairs)
         labels = labels or [self.target_ids(text) for text in targets]
-        scored = [[place for place, label in enumerate(one) if label != IGNORED] for one in labels]
         inputs = [
-            torch.cat([prompt, self.embed(one[:-1])])
-            for prompt, one in zip(prompts, given or labels, strict=True)
+            torch.cat([prompt, self.embed(ids[:-1])])
+            for prompt, ids in zip(prompts, given or labels, strict=True)
         ]
         layer = self.config.loss.speaker_layer if heads else -1
         hidden, states = run_layers(self.llm.get_decoder(), inputs, self.config.llm, layer)
+        scored = [[n for n, label in enumerate(ids) if label != IGNORED] for ids in labels]
         hidden_NH = torch.cat(
             [
-                own[len(prompt) - 1 :][places]
-                for own, prompt, places in zip(hidden, prompts, scored, strict=True)
+                item_LH[len(prompt) - 1 :][places]
+                for item_LH, prompt, places in zip(hidden, prompts, scored, strict=True)
             ]
         )
         head = self.llm.get_output_embeddings()
@@ -257,23 +271,32 @@ class TagSpeechModel(nn.Module):
             )
         if heads:
             places = [
-                self.voice_places(len(semantic), len(voice), len(own))
-                for (semantic, voice), (_, own) in zip(pairs, heard, strict=True)
+                self.voice_places(len(semantic_SH), len(voice_SH), len(voice_PH))
+                for (semantic_SH, voice_SH), (_, voice_PH) in zip(pairs, kept, strict=True)
             ]
-            others |= heads(
-                states, hidden, places, list(map(len, prompts)), targets, self.tokenizer
-            )
-        ids = [[label for label in one if label != IGNORED] for one in labels]
+            starts = list(map(len, prompts))
+            others |= heads(states, hidden, places, starts, targets, self.tokenizer)
+        ids = [[label for label in item if label != IGNORED] for item in labels]
         output = total_loss(self.config.loss, head, hidden_NH, ids, others)
         return output._replace(logits=head(hidden_NH).float()) if return_logits else output
 
     def voice_places(self, semantic: int, voice: int, frames: int) -> list[int]:
-        """Where in an LLM's input each of `frames` voice frames stands.
+        """The positions of an item's projected voice frames in the LLM's input.
 
-        semantic, voice  lengths of the streams, with anchors or without
+        Args:
+            semantic: Length of the semantic stream, with or without anchors.
+            voice: Length of the voice stream, likewise.
+            frames: Number of voice frames.
         """
         start = len(self.prompt.before) + semantic + len(self.prompt.between)
-        _, times = self._anchor_times()
-        bare = voice == frames
-        own = range(frames) if bare else self.anchors.frame_positions(frames, *times)
-        return [start + place for place in own]
+        no_anchors = voice == frames
+        positions = range(frames) if no_anchors else self.voice_anchors.positions(frames)
+        return [start + position for position in positions]
+
+
+def _project(projector: Projector, frames_BTD: Tensor, lens_B: Tensor) -> list[Tensor]:
+    """Projected frames (P, H) of each item; the projector sees zeros after an item's end."""
+    after_BT = torch.arange(frames_BTD.shape[1], device=lens_B.device) >= lens_B[:, None]
+    projected_BPH = projector(frames_BTD.masked_fill(after_BT.to(frames_BTD.device)[..., None], 0))
+    lens = projector.output_lens(lens_B).tolist()
+    return [item_PH[:length] for item_PH, length in zip(projected_BPH, lens, strict=True)]

@@ -224,7 +224,7 @@ def _anchor_seconds(experiment: Path) -> float | None:
     if not path.exists():
         return None
     semantic = from_tree(SemanticConfig, read_json(path)["semantic"], f"{path}: semantic")
-    return semantic.anchor_interval * semantic.stack / semantic.frames_per_second
+    return semantic.anchor_interval / semantic.projected_frames_per_second
 
 
 def _add_audio(rows: list[dict[str, Any]], groups_path: Path, embed: int, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Stage 5: stores the frames of the frozen encoders for every utterance group, with Lhotse.
 
-Each cut gets `semantic_frames` and `voice_frames` in half precision, at 25 Hz (Whisper: 50 Hz).
+Each cut gets `semantic_frames` and `voice_frames` in half precision, at the rate of its
+encoder.
 Each supervision gets a `speaker_vector`, the mean voice frame where nobody else speaks.
 """
 
@@ -19,17 +20,12 @@ from lhotse.cut import Cut
 from tqdm import tqdm
 
 from tagspeech.checkpoints.native import load_encoders
-from tagspeech.config import FRAMES_PER_SECOND, Config
+from tagspeech.config import Config
 from tagspeech.corpus.manifests import write_cuts
 from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups
 from tagspeech.data.pooling import clean_regions, pool_regions
-from tagspeech.encoders.whisper import (
-    WhisperStream,
-    build_semantic_encoder,
-    load_encoder_weights,
-    split_features,
-)
-from tagspeech.encoders.zipformer import Zipformer
+from tagspeech.encoders.build import build_encoder, split_features
+from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.errors import InputError
 from tagspeech.files import write_json
 from tagspeech.scoring.verification import equal_error_rate
@@ -39,14 +35,14 @@ log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 80.0
 NO_ENCODERS = "needs --semantic and --voice, both final.pt, or --init-from a trained model"
-E = TypeVar("E", Zipformer, WhisperStream, Zipformer | WhisperStream)
+E = TypeVar("E", bound=StreamEncoder)
 BLOCK = 4096  # bytes; a file takes whole blocks on disk
 MAX_EER_SEGMENTS = 3000  # segments compared in pairs for the equal error rate
 
 
 def load_encoder(encoder: E, path: Path) -> E:
     """Loads weights strictly and returns the encoder frozen, in eval mode."""
-    load_encoder_weights(encoder, path)
+    encoder.load_weights(path)
     return encoder.requires_grad_(False).eval()
 
 
@@ -68,15 +64,14 @@ def embed(
         splits: Names of groups files in `groups_dir`.
         init_from: Folder of a trained model; its encoders replace both paths.
     """
-    semantic: Zipformer | WhisperStream
     if init_from:
         config, semantic, voice = load_encoders(init_from)
     elif semantic_path is None or voice_path is None:
         raise InputError(NO_ENCODERS)
     else:
-        semantic = load_encoder(build_semantic_encoder(config.semantic), semantic_path)
-        voice = load_encoder(Zipformer(config.voice.encoder), voice_path)
-    features = FeatureReader(config.features, config.semantic.whisper_bins)
+        semantic = load_encoder(build_encoder(config, "semantic"), semantic_path)
+        voice = load_encoder(build_encoder(config, "voice"), voice_path)
+    features = FeatureReader(config.features, config.extra_features)
     figures: dict[str, dict[str, float]] = {}
     groups_of = {split: read_groups(groups_dir / f"{split}.jsonl.gz") for split in splits}
     if rank() == 0:
@@ -105,8 +100,8 @@ def embed(
 
 def stored_bytes(config: Config, groups: CutSet) -> int:
     """Estimates the disk space of the frames and speaker vectors of `groups`, a file each."""
-    semantic, voice = config.semantic, config.voice.encoder
-    values = semantic.frames_per_second * semantic.output_dim + FRAMES_PER_SECOND * voice.output_dim
+    streams = (config.semantic, config.voice)
+    values = sum(stream.frames_per_second * stream.output_dim for stream in streams)
     files = sum(2 + len(cut.supervisions) for cut in groups)
     return round(2 * values * sum(cut.duration for cut in groups)) + files * BLOCK
 
@@ -141,21 +136,21 @@ def _embed_batch(
     config: Config,
     batch: CutSet,
     features: FeatureReader,
-    semantic: Zipformer | WhisperStream,
-    voice: Zipformer,
+    semantic: StreamEncoder,
+    voice: StreamEncoder,
     writer: NumpyFilesWriter,
 ) -> list[Cut]:
     features_BTF, feature_lens_B = features(batch)
     semantic_BTF, voice_BTF = split_features(config, features_BTF)
     semantic_BTD, semantic_lens_B = semantic(semantic_BTF, feature_lens_B)
     voice_BTD, voice_lens_B = voice(voice_BTF, feature_lens_B)
-    regions = clean_regions(batch)
+    regions = clean_regions(batch, config.voice.frames_per_second)
     vectors_ND = pool_regions(voice_BTD, voice_lens_B, regions).half().numpy()
     cuts = list(batch)
     for item, cut in enumerate(cuts):
         for stream, frames_BTD, lens_B, rate in (
             ("semantic", semantic_BTD, semantic_lens_B, config.semantic.frames_per_second),
-            ("voice", voice_BTD, voice_lens_B, FRAMES_PER_SECOND),
+            ("voice", voice_BTD, voice_lens_B, config.voice.frames_per_second),
         ):
             frames_TD = frames_BTD[item, : lens_B[item]].half().numpy()
             stored = writer.store_array(

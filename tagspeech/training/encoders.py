@@ -16,7 +16,7 @@ from lhotse.cut import Cut
 from lhotse.dataset import SpecAugment
 from torch import Tensor
 
-from tagspeech.config import FRAMES_PER_SECOND, Config
+from tagspeech.config import Config, StreamConfig
 from tagspeech.corpus.groups import group_segments
 from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups, training_groups
 from tagspeech.data.overlay import Overlay
@@ -60,6 +60,7 @@ class SotTask:
 
     def __init__(self, config: Config, groups: CutSet, dev: CutSet, units_path: Path) -> None:
         self.train = config.semantic.train
+        self.frames_per_second = config.semantic.frames_per_second
         sot = config.semantic.sot
         self.alignment = sot.alignment
         self.groups, self.dev = groups, dev
@@ -76,7 +77,7 @@ class SotTask:
 
     def positions(self, group: Cut) -> int:
         """Encoder frames."""
-        return round(FRAMES_PER_SECOND * group.duration)
+        return round(self.frames_per_second * group.duration)
 
     def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
         """Reads features, some of two overlaid groups (`semantic.sot.overlay`)."""
@@ -92,7 +93,9 @@ class SotTask:
         encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
         loss, figures = self.model.losses(encoded_BTD, encoded_lens_B, units, step)
         if self.alignment:
-            units_BTS = frame_units(batch.groups, encoded_BTD.shape[1], self.units.encode)
+            units_BTS = frame_units(
+                *(batch.groups, encoded_BTD.shape[1], self.frames_per_second, self.units.encode)
+            )
             alignment = self.model.alignment_loss(encoded_BTD, units_BTS.to(encoded_BTD.device))
             figures["alignment"] = alignment.detach()
             loss = loss + self.alignment * alignment
@@ -116,6 +119,7 @@ class VoiceTask:
         self, config: Config, groups: CutSet, dev: CutSet, speakers: Sequence[str]
     ) -> None:
         self.train = config.voice.train
+        self.frames_per_second = config.voice.frames_per_second
         self.groups, self.dev = groups, dev
         self.speakers = {name: index for index, name in enumerate(speakers)}
         self.model = VoiceModel(config.voice, len(speakers))
@@ -126,7 +130,7 @@ class VoiceTask:
 
     def positions(self, group: Cut) -> int:
         """Encoder frames."""
-        return round(FRAMES_PER_SECOND * group.duration)
+        return round(self.frames_per_second * group.duration)
 
     def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
         """Reads features."""
@@ -138,7 +142,7 @@ class VoiceTask:
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
         encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
-        regions = clean_regions(groups)
+        regions = clean_regions(groups, self.frames_per_second)
         supervisions = [groups[item].supervisions[index] for item, index, _ in regions]
         return pool_regions(encoded_BTD, encoded_lens_B, regions), supervisions
 
@@ -191,8 +195,7 @@ def train_semantic(
         InputError: If files do not match each other, the configuration or the text.
     """
     check_loss(config.semantic.sot)
-    if config.semantic.whisper:
-        raise InputError("semantic.whisper: is not trained here; set parts.semantic_encoder")
+    _check_trained_here("semantic", config.semantic)
     train = config.semantic.train
     stored = read_groups(groups_dir / "train.jsonl.gz")
     serialized = config.semantic.sot.serialized
@@ -223,6 +226,14 @@ def train_semantic(
         save(output / "final.pt", {"model": task.model.state_dict()})
 
 
+def _check_trained_here(name: str, stream: StreamConfig) -> None:
+    """Raises `InputError` unless the encoder in use is the Zipformer, the only one trained here."""
+    if stream.encoder_section != "encoder":
+        raise InputError(
+            f"{name}.{stream.encoder_section}: is not trained here; name parts.{name}_encoder"
+        )
+
+
 def _grow_units(given: Path, transcripts: Sequence[str], output: Path) -> None:
     """Adds the speaker-change token to `given`; another language raises `InputError`."""
     grow_units(given, output)
@@ -242,6 +253,7 @@ def train_voice(config: Config, groups_dir: Path, output: Path, init: Path | Non
     Args:
         init: Encoder weights to start from; new if None.
     """
+    _check_trained_here("voice", config.voice)
     train = config.voice.train
     groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), train)
     dev = read_groups(groups_dir / "dev.jsonl.gz")

@@ -12,7 +12,7 @@ from lhotse.dataset import SpecAugment
 from torch import Tensor
 
 from tagspeech.checkpoints.native import names_llm, save_pretrained, start_from
-from tagspeech.config import FRAMES_PER_SECOND, AugmentConfig, Config
+from tagspeech.config import AugmentConfig, Config
 from tagspeech.corpus.groups import group_segments, group_targets
 from tagspeech.data.batches import (
     FeatureReader,
@@ -21,7 +21,6 @@ from tagspeech.data.batches import (
     read_groups,
     training_groups,
 )
-from tagspeech.encoders.whisper import load_encoder_weights
 from tagspeech.errors import InputError
 from tagspeech.inference.generate import generate_texts
 from tagspeech.llm.load import load_llm
@@ -66,8 +65,8 @@ class TagSpeechTask:
         self.drops, self.heads = StreamDrops(config.drop), heads
         self.features: FeatureReader | None = None
         if config.train.from_audio or config.semantic.tune_lr or config.voice.tune_lr:
-            bins, workers = config.semantic.whisper_bins, spare_processors()
-            self.features = FeatureReader(config.features, bins, workers)
+            extra, workers = config.extra_features, spare_processors()
+            self.features = FeatureReader(config.features, extra, workers)
         elif config.train.augment != AugmentConfig():
             raise InputError(
                 "train.augment: needs train.from_audio: true; stored frames are no audio"
@@ -79,12 +78,10 @@ class TagSpeechTask:
 
     def positions(self, group: Cut) -> int:
         """LLM positions of both streams and the target; approximate, as an anchor counts as one."""
-        semantic, voice = self.config.semantic, self.config.voice
-        streams = semantic.frames_per_second / semantic.stack * (
-            1 + 1 / semantic.anchor_interval
-        ) + FRAMES_PER_SECOND / voice.stack * (
-            1 + 1 / voice.anchor_interval
-        )  # positions per second
+        streams = sum(  # positions a second
+            stream.projected_frames_per_second * (1 + 1 / stream.anchor_interval)
+            for stream in (self.config.semantic, self.config.voice)
+        )
         target = to_target(group_segments(group), self.config.target.time_grid)
         return round(streams * group.duration) + len(self.model.target_ids(target))
 
@@ -213,11 +210,11 @@ def train_tagspeech(
         if config.llm.lora.r:
             llm = add_lora(llm, config.llm)
         model = TagSpeechModel(config, llm, tokenizer)
-        load_encoder_weights(model.semantic_encoder, semantic_path)
-        load_encoder_weights(model.voice_encoder, voice_path)
+        model.semantic_encoder.load_weights(semantic_path)
+        model.voice_encoder.load_weights(voice_path)
     heads = None
     if config.loss.speaker_activity or config.loss.line_speaker:
-        heads = SpeakerHeads(model.llm.config.hidden_size, config.voice.stack)
+        heads = SpeakerHeads(model.llm.config.hidden_size, config.voice.projected_frames_per_second)
         model.add_module("speaker_heads", heads)  # trained and checkpointed with the model
     if config.llm.shard:
         shard_llm(model.llm, device(), world_size())
