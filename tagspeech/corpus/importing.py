@@ -35,26 +35,19 @@ END_TOLERANCE = 0.001  # seconds past the end of a recording that rounding expla
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """Location and division of a corpus; either `audio` and `words`, or `kaldi`.
+    """Where a corpus is and how it is divided; either `audio` and `words`, or `kaldi`.
 
-    Attributes:
-        audio: As in `tagspeech.corpus.layouts.read_files`.
-        words: The same.
-        speakers: The same.
-        kaldi: A Kaldi data directory.
-        wav_root: Folder of relative paths in wav.scp.
-        genders: Lines of a speaker and m or f, for speakers without gender in the segments.
-        local_speakers: Names are unique only within a recording; NAME becomes RECORDING-NAME.
-        channel: Of audio with several channels: a number from 0; "mix" for their mean; "each" for a
-            recording per channel; None for the mix of two or the first of more (an array).
-        split_by: "folder": `audio` or `kaldi` has folders train, dev, test. "lists": train.txt,
-            dev.txt, test.txt in `lists` name recordings, one per line. "shares": `shares` of the
-            number of recordings, drawn with `seed`.
-        lists: See `split_by`.
-        shares: The same.
-        seed: The same.
-        skip_unmatched: Leaves out recordings without segments and segments without a recording.
-        max_rejected: Maximum share of segments that may be rejected.
+    audio, words, speakers  as `tagspeech.corpus.layouts.read_files` takes them
+    kaldi, wav_root  a Kaldi data directory, and what relative paths in wav.scp are relative to
+    genders          lines of a speaker and m or f, for those whose gender the segments do not tell
+    local_speakers   a name means somebody else in each recording: it becomes RECORDING-NAME
+    channel          of audio that has several: a number from 0; mix: their mean; each: every one as
+                     a recording of its own; None: the mix of two, the first of more (an array)
+    split_by         folder: `audio` or `kaldi` has folders train, dev, test
+                     lists: train.txt, dev.txt, test.txt in `lists` name recordings, one a line
+                     shares: of the number of recordings, drawn with `seed`
+    skip_unmatched   leaves out recordings without segments, and segments without a recording
+    max_rejected     the largest share of segments that may be rejected
     """
 
     audio: Path | None = None
