@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings of all tests."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from tagspeech.segments import Segment
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# One thread: the same bits on every machine, and no fight with the processes beside us.
+# One thread: the same bits on every machine, and no contention between parallel tests.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# Tests started in the background ignore SIGINT; what they stop by it must not inherit that.
+# Tests in the background ignore SIGINT; processes that they interrupt must not inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The same examples in every run: a red test must be red for everybody.
+# The same examples in every run: a failure must be reproducible.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-# What takes longest begins, so that no processor is idle at the end.
+# The longest tests start first, so that no processor is idle at the end.
 LONGEST = ("test_recipe_stages", "test_run_sh", "test_template", "test_training", "test_replicas")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files of `LONGEST` first; all else stays in order."""
+    """Moves the files of `LONGEST` to the front."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture
 def spent() -> Callable[[], float]:
-    """Asks for the seconds of processor that processes took which the test ran to their end: the
-    clock would tell what else the machine does."""
+    """Returns the CPU seconds of child processes that the test has waited for, unlike a clock
+    independent of the load of the machine."""
 
     def seconds() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -59,17 +59,16 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with reference vectors and recordings that are too large for the repository.
+    """The folder of reference vectors and recordings that are too large for the repository.
 
-    It lies beside the repository, or where TAGSPEECH_SHARED says; tests that need it are skipped,
-    visibly, where it is absent.
+    It is next to the repository or at TAGSPEECH_SHARED. Without it, tests that need it are skipped.
     """
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent: no reference vectors to compare with")
     return SHARED
 
 
-# A TagSpeech of some ten thousand weights, trained for a few steps: nothing learns, all runs.
+# A TagSpeech of about ten thousand weights, trained for a few steps: all runs, nothing learns.
 TINY_YAML = """\
 semantic:
   encoder: &encoder
@@ -105,7 +104,7 @@ decode: {max_new_tokens: 30, max_duration: 20}
 
 @pytest.fixture(scope="session")
 def tiny_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tagspeech.yaml with which every stage takes a second."""
+    """A tagspeech.yaml with which each stage takes about a second."""
     path = tmp_path_factory.mktemp("config") / "tagspeech.yaml"
     path.write_text(TINY_YAML)
     return path
@@ -155,7 +154,7 @@ def tiny_segments() -> list[Segment]:
 def tiny_config(
     tmp_path_factory: pytest.TempPathFactory, tiny_yaml: Path, tiny_segments: list[Segment]
 ) -> Config:
-    """The configuration of `tiny_yaml`, with a new LLM in its place."""
+    """The configuration of `tiny_yaml` with a new LLM."""
     from tagspeech.llm.new import make_llm
     from tagspeech.serialize import to_target
 
@@ -184,7 +183,7 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Con
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory, tiny_groups: Path, tiny_yaml: Path) -> Path:
-    """A folder with a model of random weights, `model`, and `embeddings` by its encoders."""
+    """A folder with `model`, which has random weights, and `embeddings` of its encoders."""
     import torch
 
     from tagspeech.checkpoints.native import save_pretrained

@@ -1,4 +1,4 @@
-"""Utterance groups, and what of them enters a batch."""
+"""Utterance groups and batches."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def groups_of(
 
 
 def rejected(folder: Path) -> list[tuple[str, str, float]]:
-    """What the list says: whom, why, and the seconds of speech that are lost."""
+    """The id, reason and lost seconds of speech of each row in the list."""
     rows = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
     return [(row["id"], row["reason"], row["seconds"]) for row in rows]
 
 
-def test_groups_have_stable_ids_normalised_text_and_word_times_of_their_own(tmp_path: Path) -> None:
+def test_groups_have_stable_ids_normalized_text_and_relative_word_times(tmp_path: Path) -> None:
     groups = groups_of(
         tmp_path,
         [
@@ -88,7 +88,7 @@ def test_groups_have_stable_ids_normalised_text_and_word_times_of_their_own(tmp_
     assert words == [("Hello,", 0.0), ("there!", pytest.approx(0.5)), ("Yes", pytest.approx(0.8))]
 
 
-def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
+def test_rejected_segments_are_listed_with_reasons(tmp_path: Path) -> None:
     groups = groups_of(
         tmp_path,
         [
@@ -113,7 +113,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
 def test_each_segment_is_moved_into_its_group_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time to make the groups of a meeting grows with its length, not with the square of it."""
+    """The time for the groups of a meeting is linear in its length, not quadratic."""
     moved: list[str] = []
     with_offset = SupervisionSegment.with_offset
 
@@ -149,8 +149,8 @@ def test_a_recording_without_usable_segments_has_no_group(
 
 
 @pytest.mark.parametrize("name", ["../../../x", "a/b", "..", "a\nb", ""])
-def test_a_recording_id_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
-    """Files are named after recordings: such a name would lead out of their folder."""
+def test_recording_id_must_be_a_file_name(tmp_path: Path, name: str) -> None:
+    """Files are named after recordings; such a name would be outside of their folder."""
     recording = Recording(name, [], 16000, 160000, 10.0)
     segment = replace(supervision(1, 1.0, 1.0, "a", "hello"), recording_id=name)
     with pytest.raises(InputError) as error:
@@ -163,7 +163,7 @@ def test_a_recording_id_that_is_no_file_name_is_refused(tmp_path: Path, name: st
 
 
 def some_are_bad() -> list[SupervisionSegment]:
-    """8 s of speech in reach, 2 s of it outside; and 2 s without words there."""
+    """8 s of speech, 2 s of it outside of the recording, and 2 s without words there."""
     return [
         supervision(1, 0.0, 6.0, "a", "good"),
         supervision(2, 11.0, 1.5, "a", "outside"),
@@ -172,7 +172,7 @@ def some_are_bad() -> list[SupervisionSegment]:
     ]
 
 
-def test_rejects_are_added_up_in_a_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_rejections_are_summed_in_a_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     row = {"split": "test", "reason": "no segment holds it", "seconds": 2.0, "id": "w"}
     (tmp_path / "left_out.jsonl").write_text(json.dumps(row) + "\n")
     groups_of(tmp_path, some_are_bad(), left_out=tmp_path / "left_out.jsonl")
@@ -191,7 +191,7 @@ def test_rejects_are_added_up_in_a_table(tmp_path: Path, caplog: pytest.LogCaptu
     assert table.rstrip() in caplog.text
 
 
-def test_too_many_rejects_are_an_error_and_listed(tmp_path: Path) -> None:
+def test_too_many_rejections_are_an_error_and_listed(tmp_path: Path) -> None:
     assert len(groups_of(tmp_path, some_are_bad(), max_rejected=0.25)) == 1
     (tmp_path / "rejected.txt").unlink()
     with pytest.raises(InputError) as error:
@@ -205,14 +205,14 @@ def test_too_many_rejects_are_an_error_and_listed(tmp_path: Path) -> None:
 
 
 def recorded(folder: Path, audio: NDArray[np.float32], samples: int) -> Recording:
-    """A recording of `audio` (samples, channels) whose manifest promises `samples`."""
+    """A recording of `audio` (samples, channels) whose manifest says `samples`."""
     soundfile.write(folder / "meeting.wav", audio, 16000, subtype="FLOAT")
     channels = list(range(audio.shape[1]))
     source = AudioSource("file", channels, str(folder / "meeting.wav"))
     return Recording("meeting", [source], 16000, samples, samples / 16000, channels)
 
 
-def test_audio_shorter_than_its_manifest_ends_where_it_ends(tmp_path: Path) -> None:
+def test_recording_ends_with_its_audio_if_the_manifest_is_longer(tmp_path: Path) -> None:
     recording = recorded(tmp_path, np.full((128000, 1), 0.1, np.float32), samples=160000)
     groups = groups_of(
         tmp_path,
@@ -232,7 +232,7 @@ def test_audio_shorter_than_its_manifest_ends_where_it_ends(tmp_path: Path) -> N
     assert all(cut.load_audio().shape == (1, 16000) for cut in groups)
 
 
-def test_a_recording_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_recording_is_named(tmp_path: Path) -> None:
     recording = recorded(tmp_path, np.zeros((160000, 1), np.float32), samples=160000)
     (tmp_path / "meeting.wav").write_bytes(b"no audio")
     with pytest.raises(InputError, match=r"meeting\.wav: cannot be read"):
@@ -244,14 +244,14 @@ def two_channels(folder: Path) -> Recording:
     return recorded(folder, audio, samples=160000)
 
 
-def test_a_group_hears_the_channel_of_its_supervisions(tmp_path: Path) -> None:
+def test_group_has_the_channel_of_its_supervisions(tmp_path: Path) -> None:
     one = replace(supervision(1, 1.0, 1.0, "a", "hello"), channel=1)
     (group,) = groups_of(tmp_path, [one], two_channels(tmp_path))
     assert group.load_audio() == pytest.approx(np.full((1, 16000), 0.5))
     assert [segment.words for segment in group_segments(group)] == ["hello"]
 
 
-def test_several_channels_are_heard_as_their_mean(tmp_path: Path) -> None:
+def test_several_channels_are_averaged(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).standard_normal((160000, 2)).astype(np.float32) / 10
     both = replace(supervision(1, 1.0, 1.0, "a", "hello"), channel=[0, 1])
     groups = groups_of(tmp_path, [both], recorded(tmp_path, noise, samples=160000))
@@ -276,8 +276,8 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
         )
 
 
-def test_groups_of_a_real_meeting_are_those_of_lhotse(tmp_path: Path, shared: Path) -> None:
-    """ES2011a of AMI: real segments over a silent recording of the right length."""
+def test_groups_of_a_real_meeting_equal_those_of_lhotse(tmp_path: Path, shared: Path) -> None:
+    """ES2011a of AMI: real segments with a silent recording of the right length."""
     supervisions = SupervisionSet.from_file(shared / "data/ami/ES2011a_sups.jsonl.gz")
     seconds = np.ceil(max(one.end for one in supervisions))
     audio = np.zeros((int(seconds * 16000), 1), np.float32)
@@ -308,7 +308,7 @@ def overlapped() -> CutSet:
     return CutSet.from_cuts([cut])
 
 
-def test_a_segment_is_heard_alone_outside_the_others() -> None:
+def test_clean_regions_exclude_overlap() -> None:
     regions = clean_regions(overlapped(), 25.0)
     assert [(item, index, frames[0], frames[-1]) for item, index, frames in regions] == [
         (0, 0, 0, 24),
@@ -317,16 +317,16 @@ def test_a_segment_is_heard_alone_outside_the_others() -> None:
     ]
 
 
-def test_frame_units_are_those_of_up_to_two_who_talk() -> None:
+def test_frame_units_of_up_to_two_segments() -> None:
     units = {"w": [2], "x": [3], "y": [4, 5]}
     found = frame_units(overlapped(), 110, 25.0, lambda word: units[word])[0]
     first, second = found.T.tolist()
     assert first[:50] == [2] * 25 + [3] * 25
     assert second[:50] == [0] * 25 + [4] * 25  # both speak in the second half
-    assert first[50:75] == [5] * 25  # he goes on alone with the rest of y
+    assert first[50:75] == [5] * 25  # only b speaks, the rest of y
     assert first[75:95] == [-1] * 20  # no word times
     assert first[95:100] == second[50:75][:5] == [0] * 5
-    assert first[100:] == second[100:] == [-1] * 10  # behind the group
+    assert first[100:] == second[100:] == [-1] * 10  # after the end of the group
     cut = MonoCut("three", 0.0, 1.0, 0, [supervision(i, 0.0, 1.0, str(i), "w") for i in range(3)])
     found = frame_units(CutSet.from_cuts([cut]), 25, 25.0, lambda word: units[word])
     assert (found == -1).all()
@@ -355,7 +355,7 @@ def test_overlay_adds_another_speaker_inside_a_group(tiny_groups: Path) -> None:
     assert not torch.equal(plain[0], mixed[0])
 
 
-def test_batches_by_duration_hold_all_within_the_limit(tiny_groups: Path) -> None:
+def test_batches_by_duration_contain_all_groups_within_the_limit(tiny_groups: Path) -> None:
     groups = read_groups(tiny_groups / "train.jsonl.gz")
     batches = list(batches_by_duration(groups, 30.0))
     assert sum(map(len, batches)) == len(groups)

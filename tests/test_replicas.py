@@ -1,4 +1,4 @@
-"""Replicas of published corpora: Lhotse's own preparers read them, and their faults do no harm."""
+"""Replicas of published corpora: Lhotse's preparers read them, and their faults do no harm."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def of_recording(part: Any, name: str) -> tuple[Recording, list[SupervisionSegme
 
 
 def own_overlaps(supervisions: list[SupervisionSegment]) -> int:
-    """How often a speaker begins before he has ended."""
+    """How often a speaker starts before the end of their previous segment."""
     return sum(
         one.speaker == later.speaker and later.start < one.end - 1e-6
         for one, later in itertools.combinations(supervisions, 2)
@@ -85,7 +85,7 @@ def own_overlaps(supervisions: list[SupervisionSegment]) -> int:
 
 
 def check_sound(recording: Recording, supervisions: list[SupervisionSegment]) -> None:
-    """Every channel is louder while somebody speaks than before anybody does."""
+    """Checks that every channel is louder during speech than before the first speech."""
     audio = recording.load_audio()
     assert audio.shape == (recording.num_channels, recording.num_samples)
     before = audio[:, : 16000 // 2]
@@ -98,7 +98,7 @@ def check_sound(recording: Recording, supervisions: list[SupervisionSegment]) ->
 # AMI
 
 
-def test_ami_meetings_lie_in_the_same_split_of_all_partitions() -> None:
+def test_ami_meetings_are_in_the_same_split_of_all_partitions() -> None:
     for plan, partition in itertools.product(AMI, PARTITIONS):
         assert plan.name in PARTITIONS[partition][plan.split]
     assert {plan.split for plan in AMI} == set(SPLITS)
@@ -126,7 +126,7 @@ def test_lhotse_prepares_ami(ami_prepared: tuple[str, Any]) -> None:
     assert same_people <= {one.speaker for one in supervisions}
 
 
-def test_lhotse_meets_the_faults_of_ami(ami_replica: Path, ami_prepared: tuple[str, Any]) -> None:
+def test_lhotse_handles_the_faults_of_ami(ami_replica: Path, ami_prepared: tuple[str, Any]) -> None:
     mic, manifests = ami_prepared
 
     def meeting(fault: str) -> tuple[Recording, list[SupervisionSegment]]:
@@ -159,7 +159,7 @@ def test_lhotse_meets_the_faults_of_ami(ami_replica: Path, ami_prepared: tuple[s
         check_sound(*meeting("sample-count"))
 
 
-def test_ami_words_are_all_there_although_a_speaker_overlaps_himself(ami_replica: Path) -> None:
+def test_ami_keeps_all_words_if_a_speaker_overlaps_themselves(ami_replica: Path) -> None:
     manifests = prepare_ami(ami_replica, mic="sdm")
     name = of_fault(AMI, "own-overlap")
     files = (ami_replica / "ami_public_manual_1.6.2" / "words").glob(f"{name}.*")
@@ -189,7 +189,7 @@ def test_lhotse_prepares_alimeeting(alimeeting_prepared: tuple[str, Any]) -> Non
     check_sound(recording, supervisions)
 
 
-def test_lhotse_meets_the_faults_of_alimeeting(alimeeting_prepared: tuple[str, Any]) -> None:
+def test_lhotse_handles_the_faults_of_alimeeting(alimeeting_prepared: tuple[str, Any]) -> None:
     _, manifests = alimeeting_prepared
 
     def meeting(fault: str) -> tuple[Recording, list[SupervisionSegment]]:
@@ -203,8 +203,8 @@ def test_lhotse_meets_the_faults_of_alimeeting(alimeeting_prepared: tuple[str, A
     check_sound(*meeting("sample-count"))
 
 
-def test_faults_stand_in_the_textgrids(alimeeting_replica: Path) -> None:
-    """Read by our own reader, so that this needs no other package."""
+def test_textgrids_have_the_faults(alimeeting_replica: Path) -> None:
+    """Uses our reader, so the package textgrid is not needed."""
     folder = alimeeting_replica / "Train_Ali_far"
 
     def meeting(fault: str) -> tuple[float, Any]:
@@ -247,7 +247,7 @@ def test_mandarin_sentences_are_spoken_and_splits_share_none() -> None:
 
 
 def group_all(folder: Path, manifests: Any, language: str) -> Iterator[Any]:
-    """The groups of all splits, by `make_groups` from files with the names that stage 2 wants."""
+    """The groups of all splits, by `make_groups` from files with the names of stage 2."""
     folder.mkdir(parents=True)
     for split, kind in itertools.product(SPLITS, ("recordings", "supervisions")):
         manifests[split][kind].to_file(folder / f"{split}_{kind}.jsonl.gz")
@@ -265,7 +265,7 @@ def group_all(folder: Path, manifests: Any, language: str) -> Iterator[Any]:
 
 
 def check_groups(groups: list[Any], manifests: Any, lost: int) -> None:
-    """All but `lost` supervisions lie in a group, and each group's audio can be read."""
+    """Checks that all but `lost` supervisions are in a group, and that audio can be read."""
     supervisions = [one for split in SPLITS for one in manifests[split]["supervisions"]]
     assert sum(len(cut.supervisions) for cut in groups) == len(supervisions) - lost
     assert len(groups) > 20
@@ -354,7 +354,7 @@ def test_command_line(root: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "make.py: minutes must be more than 0, got 0.0\n")
 
 
-def test_bad_parameters_are_said(tmp_path: Path) -> None:
+def test_invalid_parameters_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="minutes must be more than 0, got 0"):
         make_replica("ami", tmp_path, minutes=0)
     with pytest.raises(InputError, match="seed must be 0 or more, got -1"):

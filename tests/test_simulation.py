@@ -1,4 +1,4 @@
-"""Simulated meetings: exact times, disjoint splits, the same bytes however they are made."""
+"""Simulated meetings: exact times, disjoint splits, reproducible bytes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_same_bytes_by_one_or_two_processes_and_after_a_kill(
     assert made[0] == made[1] == made[2]
 
 
-def test_other_parameters_redo_and_surplus_goes(tmp_path: Path) -> None:
+def test_changed_parameters_replace_sessions_and_surplus_is_removed(tmp_path: Path) -> None:
     small = SimulateConfig(20, 0, 10, 0, seed=1)
     simulate(tmp_path / "corpus", small, jobs=1)
     before = contents(tmp_path / "corpus" / "train")
@@ -77,7 +77,7 @@ def test_other_parameters_redo_and_surplus_goes(tmp_path: Path) -> None:
     assert after["sim-train-00001.wav"] != before["sim-train-00001.wav"]
 
 
-def test_a_second_run_makes_nothing_again(corpus: Path) -> None:
+def test_second_run_changes_nothing(corpus: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in corpus.glob("*/*.wav")}
     before = contents(corpus)
     simulate(corpus, SimulateConfig(100, 20, 20, 1, 1.0), jobs=1)
@@ -106,7 +106,7 @@ def test_lhotse_recovers_the_groups(corpus: Path, split: str) -> None:
         assert len(made) == {"train": 100, "dev": 20, "test": 20}[split]
 
 
-def test_groups_are_as_promised(corpus: Path) -> None:
+def test_groups_have_the_documented_sizes_and_overlap(corpus: Path) -> None:
     groups = defaultdict(list)
     for supervision in supervisions(corpus, "train"):
         groups[supervision.id.rsplit("-", 1)[0]].append(supervision)
@@ -167,7 +167,7 @@ def test_splits_share_neither_voices_nor_sentences(corpus: Path) -> None:
     assert heard["meetings"] <= inventory["test"]
 
 
-def test_what_parts_are_pretrained_on_is_in_no_other_split(tmp_path: Path) -> None:
+def test_pretrain_shares_voices_and_sentences_with_no_other_split(tmp_path: Path) -> None:
     sound = {split: {replace(voice, name="") for voice in voices(split)} for split in VARIANTS}
     for split in ("train", "dev", "test"):
         assert not sound["pretrain"] & sound[split]
@@ -201,14 +201,14 @@ def test_every_word_has_sentences_in_every_split() -> None:
             assert all(w in VOCABULARY for w in sentence.split())
 
 
-def test_every_word_occurs_in_as_many_groups_as_words(tmp_path: Path) -> None:
+def test_every_word_occurs_if_there_are_as_many_groups_as_words(tmp_path: Path) -> None:
     groups = -(-len(VOCABULARY) // 10) * 10
     simulate(tmp_path / "corpus", SimulateConfig(0, groups, 0, 0), jobs=1)
     said = {word for s in supervisions(tmp_path / "corpus", "dev") for word in s.text.split()}
     assert said == set(VOCABULARY)
 
 
-def test_an_utterance_depends_on_nothing_but_what_was_said_since_loading() -> None:
+def test_utterance_depends_only_on_utterances_since_loading() -> None:
     voice, other = voices("train")[0], voices("train")[-1]
     with Espeak() as espeak:
         first = utter(espeak, voice, "let's move the meeting to room three")
@@ -219,7 +219,7 @@ def test_an_utterance_depends_on_nothing_but_what_was_said_since_loading() -> No
     assert first.words == again.words
 
 
-def test_nobody_overlaps_where_nobody_is_to(tmp_path: Path) -> None:
+def test_overlap_share_0_has_no_overlap(tmp_path: Path) -> None:
     simulate(tmp_path, SimulateConfig(20, 0, 0, 0, overlap_share=0.0), jobs=1)
     spoken = sorted(supervisions(tmp_path, "train"), key=lambda one: (one.recording_id, one.start))
     pairs = [(a, b) for a, b in itertools.pairwise(spoken) if a.recording_id == b.recording_id]
@@ -227,7 +227,7 @@ def test_nobody_overlaps_where_nobody_is_to(tmp_path: Path) -> None:
     assert any(later.speaker != one.speaker for one, later in pairs)
 
 
-def test_bad_sizes_are_said() -> None:
+def test_invalid_sizes_are_named() -> None:
     sizes = {"train_groups": -1, "max_speakers": 0, "meeting_minutes": 0.0, "overlap_share": 1.1}
     for name, value in sizes.items():
         wrong: dict[str, Any] = {name: value}

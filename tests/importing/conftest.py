@@ -1,4 +1,4 @@
-"""What tests of importing share."""
+"""Fixtures of the tests of importing."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory, source: Source) -> Path:
-    """All layouts of the same sessions beside each other."""
+    """The same sessions in all layouts."""
     folder = tmp_path_factory.mktemp("corpus")
     source.write_audio(folder)
     for format in ("stm", "seglst", "textgrid", "json"):
         source.write_words(folder, format)
     source.write_ctm(folder)
     source.write_kaldi(folder)
-    anonymous = [replace(one, speaker="speech") for one in source.segments]
+    anonymous = [replace(segment, speaker="speech") for segment in source.segments]
     write(anonymous, folder / "anonymous.stm")
     return folder
 

@@ -25,7 +25,7 @@ def manifests(folder: Path, split: str) -> tuple[list[Recording], list[Supervisi
 
 
 def segments_of(supervisions: list[SupervisionSegment]) -> list[Segment]:
-    """What is said, with times in whole milliseconds, in order."""
+    """The segments with times in whole milliseconds, sorted."""
     found = [
         Segment(
             session=one.recording_id,
@@ -41,7 +41,7 @@ def segments_of(supervisions: list[SupervisionSegment]) -> list[Segment]:
 
 
 class Source:
-    """Simulated sessions, and what is in them, as people might have them."""
+    """Simulated sessions, written in the layouts of users."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -63,7 +63,7 @@ class Source:
                 (folder / path.name).symlink_to(path)
         test = corpus / "audio/test"
         test.rename(corpus / "elsewhere")
-        test.symlink_to(corpus / "elsewhere")  # people link folders too
+        test.symlink_to(corpus / "elsewhere")  # users also link folders
         (test / "._hidden.wav").write_text("of a file manager")
 
     def write_words(self, corpus: Path, format: str) -> None:
@@ -87,7 +87,7 @@ class Source:
             path.write_text(json.dumps(rows))
 
     def write_ctm(self, corpus: Path) -> None:
-        """The true times of all words, and the turns."""
+        """Writes the times of all words, and the turns."""
         lines = [
             f"{one.recording_id} 1 {word.start:.3f} {word.duration:.3f} {word.symbol}\n"
             for one in self.supervisions
@@ -97,7 +97,7 @@ class Source:
         write(self.segments, corpus / "all.rttm")
 
     def write_kaldi(self, folder: Path) -> None:
-        """A data directory for each split, written by Lhotse, and one of all."""
+        """Writes a data directory for each split with Lhotse, and one for all splits."""
         for split in SPLITS:
             recordings, supervisions = manifests(self.folder, split)
             export_to_kaldi(
@@ -115,7 +115,7 @@ class Source:
 
 
 def imported(folder: Path, source: Source) -> list[Segment]:
-    """What was imported; its manifests are valid and its audio is that of the source."""
+    """The imported segments, after checks of the manifests and the audio."""
     found = []
     for split in SPLITS:
         recordings, supervisions = manifests(folder, split)
@@ -138,7 +138,7 @@ NAMES = {"train": "a", "dev": "b", "test": "c"}
 
 
 def noise(path: Path, seconds: float = 2.0, rate: int = 8000, channels: int = 1) -> np.ndarray:
-    """Writes audio of 16 bit and gives its samples, (N, channels)."""
+    """Writes 16-bit audio and returns its samples, (N, channels)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (round(seconds * rate), channels)
     samples = np.random.default_rng(1).integers(-9000, 9000, shape, dtype=np.int16)
@@ -147,7 +147,7 @@ def noise(path: Path, seconds: float = 2.0, rate: int = 8000, channels: int = 1)
 
 
 def take(folder: Path, **config: object) -> dict[str, list[SupervisionSegment]]:
-    """Imports the small corpus and gives the supervisions of each split."""
+    """Imports the small corpus and returns the supervisions of each split."""
     paths = {"audio": folder / "audio", "words": folder / "all.stm"}
     import_corpus(folder / "out", ImportConfig(**{**paths, **config}))  # type: ignore[arg-type]
     return {split: manifests(folder / "out", split)[1] for split in SPLITS}

@@ -1,4 +1,4 @@
-"""Recordings with several channels: what is taken of them, and that it is said."""
+"""Recordings with several channels: which channel is used, and that it is logged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tagspeech.errors import InputError
 
 
 def sides(folder: Path, channels: int = 2) -> dict[str, np.ndarray]:
-    """The small corpus with several channels, each a noise of its own, (N, channels)."""
+    """The small corpus with several channels of different noise, (N, channels)."""
     for split, name in NAMES.items():
         noise(folder / f"audio/{split}/{name}.wav", channels=channels)
     return {
@@ -34,9 +34,7 @@ def recordings(folder: Path) -> dict[str, Recording]:
     return found
 
 
-def test_a_two_sided_call_is_mixed_and_a_line_says_so(
-    small: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_two_channels_are_mixed_and_logged(small: Path, caplog: pytest.LogCaptureFixture) -> None:
     samples = sides(small)
     take(small)
     for name, one in recordings(small).items():
@@ -47,7 +45,7 @@ def test_a_two_sided_call_is_mixed_and_a_line_says_so(
     )
 
 
-def test_speech_on_one_side_of_floats_is_heard(small: Path) -> None:
+def test_float_channels_are_mixed(small: Path) -> None:
     samples = sides(small)["a"]
     samples[:, 0] = 0
     soundfile.write(small / "audio/train/a.wav", samples, 8000, subtype="FLOAT")
@@ -55,9 +53,7 @@ def test_speech_on_one_side_of_floats_is_heard(small: Path) -> None:
     assert recordings(small)["a"].load_audio()[0] == pytest.approx(samples[:, 1] / 2, abs=1e-6)
 
 
-def test_of_an_array_the_first_channel_is_taken(
-    small: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_first_channel_of_an_array_is_used(small: Path, caplog: pytest.LogCaptureFixture) -> None:
     samples = sides(small, channels=4)
     take(small)
     assert np.array_equal(recordings(small)["a"].load_audio()[0], samples["a"][:, 0])
@@ -69,9 +65,7 @@ def test_of_an_array_the_first_channel_is_taken(
     assert "3 recordings have 4 channels: using their mix" in caplog.text
 
 
-def test_a_channel_that_is_chosen_is_said_too(
-    small: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_chosen_channel_is_logged(small: Path, caplog: pytest.LogCaptureFixture) -> None:
     samples = sides(small)
     take(small, channel=1)
     assert np.array_equal(recordings(small)["a"].load_audio()[0], samples["a"][:, 1])
@@ -79,7 +73,7 @@ def test_a_channel_that_is_chosen_is_said_too(
 
 
 @pytest.mark.parametrize("labels", [("A", "B"), ("1", "2"), ("0", "1")])
-def test_each_channel_is_a_recording_with_the_segments_of_its_side(
+def test_each_channel_is_a_recording_with_its_segments(
     small: Path, caplog: pytest.LogCaptureFixture, labels: tuple[str, str]
 ) -> None:
     samples = sides(small)
@@ -90,8 +84,8 @@ def test_each_channel_is_a_recording_with_the_segments_of_its_side(
     ]
     (small / "all.stm").write_text(";; a comment\n" + "".join(lines))
     found = take(small, channel="each")
-    told = [(one.recording_id, one.speaker, one.text) for one in found["train"]]
-    assert told == [("a-ch0", "anna", "words of anna"), ("a-ch1", "bert", "words of bert")]
+    segments = [(s.recording_id, s.speaker, s.text) for s in found["train"]]
+    assert segments == [("a-ch0", "anna", "words of anna"), ("a-ch1", "bert", "words of bert")]
     for name, one in recordings(small).items():
         side = samples[name[0]][:, int(name[-1])]
         assert np.array_equal(one.load_audio()[0], side)
@@ -153,9 +147,7 @@ def test_one_line_says_what_is_wrong_with_a_channel(
     assert "\n" not in str(error.value)
 
 
-def test_a_kaldi_channel_that_nothing_names_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unused_kaldi_channel_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     noise(tmp_path / "wav/call.wav", channels=2)
     files = {
         "wav.scp": "a wav/call.wav\nb wav/call.wav\nc wav/call.wav\n",

@@ -141,7 +141,7 @@ def test_one_line_says_what_is_wrong(
     assert not list((small / "out").glob("*.jsonl.gz"))
 
 
-def test_ctm_wants_speakers(small: Path) -> None:
+def test_ctm_needs_speakers(small: Path) -> None:
     (small / "all.ctm").write_text("a 1 0.1 0.2 yes\n")
     with pytest.raises(InputError, match="CTM has no speakers; give an RTTM"):
         take(small, words=small / "all.ctm")

@@ -1,4 +1,4 @@
-"""Names that are spelled two ways, or that cannot name a file; files that are not read."""
+"""Names in two Unicode spellings, names that are no file names, and files that are not read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMPOSED, DECOMPOSED = "Gespräch", decomposed("Gespräch")
 
 
 @pytest.mark.parametrize("names", [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
-def test_composed_and_decomposed_letters_are_one_name(small: Path, names: tuple[str, str]) -> None:
+def test_composed_and_decomposed_names_are_equal(small: Path, names: tuple[str, str]) -> None:
     """macOS decomposes letters in names of files, editors compose them."""
     file, session = names
     (small / "audio/train/a.wav").rename(small / f"audio/train/{file}.wav")
@@ -49,7 +49,7 @@ def test_composed_and_decomposed_letters_are_one_name(small: Path, names: tuple[
     assert recording.num_samples == 16000  # the file is found by the name that it has
 
 
-def test_two_spellings_of_one_name_are_two_files_of_one_recording(small: Path) -> None:
+def test_two_files_with_the_same_name_are_an_error(small: Path) -> None:
     for name in (COMPOSED, DECOMPOSED):
         noise(small / f"audio/train/{name}.wav")
     with pytest.raises(InputError, match=f"are both named {COMPOSED}; rename one"):
@@ -73,7 +73,7 @@ def test_kaldi_names_in_two_spellings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../../x", "a/b", ".."])
-def test_a_recording_id_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
+def test_recording_id_must_be_a_file_name(tmp_path: Path, name: str) -> None:
     folder = kaldi(tmp_path)
     for path in (folder / "wav.scp", folder / "segments"):
         path.write_text(
@@ -103,7 +103,7 @@ def test_files_of_macos_are_skipped_with_a_line(
     assert words in caplog.text
 
 
-def test_files_that_are_not_read_are_said(small: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_that_are_not_read_are_logged(small: Path, caplog: pytest.LogCaptureFixture) -> None:
     (small / "audio/dev/x.mp3").write_bytes(b"")
     (small / "audio/dev/y.m4a").write_bytes(b"")
     (small / "audio/dev/notes.txt").write_text("b was noisy")
@@ -118,10 +118,10 @@ def test_files_that_are_not_read_are_said(small: Path, caplog: pytest.LogCapture
     assert "notes.txt" not in caplog.text
 
 
-def test_what_is_ignored_in_words_and_turns_is_said(
+def test_ignored_words_turns_and_genders_are_logged(
     small: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Gaps of an STM, turns of an RTTM without words, genders of nobody."""
+    """Gaps in an STM, turns of an RTTM without words, genders of unknown speakers."""
     turns = [("a", 0.0, 1.7), ("a", 1.8, 0.1), ("b", 0.0, 2.0), ("c", 0.0, 2.0), ("d", 0.0, 2.0)]
     lines = [
         f"SPEAKER {name} 1 {start} {duration} <NA> <NA> carla <NA> <NA>\n"

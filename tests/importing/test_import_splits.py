@@ -1,4 +1,4 @@
-"""Which recordings are train, dev and test."""
+"""Assignment of recordings to train, dev and test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tagspeech.errors import InputError
 
 @settings(max_examples=60)
 @given(st.integers(3, 200), st.tuples(st.integers(1, 9), st.integers(1, 9)), st.integers(0, 9))
-def test_shares_take_whole_recordings(count: int, parts: tuple[int, int], seed: int) -> None:
+def test_shares_keep_recordings_whole(count: int, parts: tuple[int, int], seed: int) -> None:
     dev, test = (part / 20 for part in parts)
     shares = (1 - dev - test, dev, test)
     audio = {f"meeting{number}": RecordingSource("") for number in range(count)}
@@ -30,13 +30,13 @@ def test_shares_take_whole_recordings(count: int, parts: tuple[int, int], seed: 
         assert abs(number - share * count) <= 2
 
 
-def test_another_seed_draws_others() -> None:
+def test_seed_changes_the_split() -> None:
     audio = {str(number): RecordingSource("") for number in range(50)}
     assert by_shares(audio, (0.8, 0.1, 0.1), 1) != by_shares(audio, (0.8, 0.1, 0.1), 2)
 
 
 def test_lists_choose_and_leave_out(small: Path, caplog: pytest.LogCaptureFixture) -> None:
-    noise(small / "audio/d.wav")  # no list names it: it needs no segments
+    noise(small / "audio/d.wav")  # in no list, so it needs no segments
     for split, name in (("train", "c"), ("dev", "a"), ("test", "b")):
         (small / f"{split}.txt").write_text(f"{name}\n\n")
     found = take(small, split_by="lists", lists=small)
