@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
@@ -29,7 +28,6 @@ def option(
     metavar: str = "",
     parse: Callable[[str], Any] | None = None,
     is_repeated: bool = False,
-    is_positional: bool = False,
 ) -> Any:
     """A field that becomes an option of the command line, named after the field.
 
@@ -42,11 +40,17 @@ def option(
         shown: The default as the help shows it; empty: its value.
         flag: The name of the option; empty: that of the field.
         metavar: The placeholder of the value in the help; empty: derived from the type.
-        parse: Makes the value of its text; raises `argparse.ArgumentTypeError`.
+        parse: Makes the value of its text, and raises `argparse.ArgumentTypeError`; absent: a
+            tuple of strings is split at commas and spaces, other types are called.
         is_repeated: The option may be given several times, once for each item of a tuple.
-        is_positional: It is an argument without a name; a tuple takes one argument or more.
     """
     return field(default=default, metadata=locals())
+
+
+def argument(text: str, default: Any = MISSING, **settings: Any) -> Any:
+    """A field that becomes an argument without a name; a tuple takes one argument or more."""
+    metadata = {**option(text, default, **settings).metadata, "is_positional": True}
+    return field(default=default, metadata=metadata)
 
 
 def like(options: type, name: str, default: Any) -> Any:
@@ -68,11 +72,6 @@ def check(options: Any) -> None:
             raise InputError(f"{item.name}: must be {' or '.join(choices)}, got {value!r}")
         if problem := fault(hints[item.name], value):
             raise InputError(f"{item.name}: {problem}")
-
-
-def names(text: str) -> tuple[str, ...]:
-    """The names in a text, separated by commas or spaces."""
-    return tuple(re.split("[, ]+", text.strip()))
 
 
 @dataclass(frozen=True)
@@ -277,7 +276,6 @@ class ImportConfig:
     shares: tuple[float, ...] = option(
         "shares of the number of recordings, drawn with --seed",
         (0.8, 0.1, 0.1),
-        shown="0.8,0.1,0.1",
         metavar="TRAIN,DEV,TEST",
         parse=_shares,
     )
@@ -285,9 +283,7 @@ class ImportConfig:
     skip_unmatched: bool = option(
         "leave out recordings without segments, and segments without a recording", False
     )
-    max_rejected: Share = option(
-        "largest share of segments that may be rejected", 0.1, metavar="SHARE"
-    )
+    max_rejected: Share = option("largest share of segments that may be rejected", 0.1)
 
     def __post_init__(self) -> None:
         check(self)

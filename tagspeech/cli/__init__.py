@@ -74,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
             last,
             help=text.partition("\n")[0].replace("%", "%%"),
             description=text.replace("%", "%%"),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=argparse.RawDescriptionHelpFormatter
+            if "\n" in text
+            else argparse.HelpFormatter,
         )
         made.set_defaults(verb_name=name)
         made.add_argument("--verbose", action="store_true", help="log what is done (default: off)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from importlib import import_module
@@ -45,7 +46,7 @@ def add_options(parser: Any, cls: type) -> list[argparse.Action]:
         if is_dataclass(kind):
             section = parser.add_argument_group(given["title"], given["text"] or None)
             actions += add_options(section, cast(type, kind))
-        elif given["is_positional"]:
+        elif "is_positional" in given:
             actions.append(parser.add_argument(item.name, **_settings(item, kind)))
         else:
             settings = {"dest": item.name, "required": item.default is MISSING}
@@ -71,6 +72,10 @@ def usage(prog: str, actions: Sequence[argparse.Action]) -> str:
 
 def call(options: Any) -> None:
     """Runs a verb with its options."""
+    if getattr(options, "threads", 0):
+        import torch
+
+        torch.set_num_threads(options.threads)
     if options.calls:
         module, _, function = options.calls.rpartition(".")
         getattr(import_module(module), function)(**vars(options))
@@ -106,11 +111,13 @@ def _settings(item: Field[Any], kind: Any) -> dict[str, Any]:
     """The keywords of argparse for a field."""
     given, default = item.metadata, item.default
     text = given["text"].replace("%", "%%")
-    shown = given["shown"] or ("none" if default in (None, "", ()) else str(default))
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    shown = given["shown"] or ("none" if default in (None, "", ()) else shown)
+    is_positional = "is_positional" in given
     if kind is bool and default is False:
         return {"action": "store_true", "help": f"{text} (default: off)"}
     if default is MISSING:
-        help_text = text if given["is_positional"] else f"{text} (required)"
+        help_text = text if is_positional else f"{text} (required)"
     else:
         help_text = f"{text} (default: {shown})"
     settings: dict[str, Any] = {"help": help_text, "choices": given["choices"] or None}
@@ -121,11 +128,18 @@ def _settings(item: Field[Any], kind: Any) -> dict[str, Any]:
     settings["type"] = given["parse"] or (_on_off if kind is bool else item_kind)
     if given["is_repeated"]:
         settings["action"] = "append"
-    elif is_tuple and given["is_positional"]:
+    elif is_tuple and is_positional:
         settings["nargs"] = "+" if default is MISSING else "*"
+    elif is_tuple and item_kind is str:
+        settings["type"] = _names
     if not given["choices"]:
-        settings["metavar"] = given["metavar"] or _METAVARS.get(item_kind, item.name.upper())
+        usual = item.name.upper() if is_positional else _METAVARS.get(item_kind, item.name.upper())
+        settings["metavar"] = given["metavar"] or usual
     return settings
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(re.split("[, ]+", text.strip()))
 
 
 def _on_off(text: str) -> bool:
@@ -161,7 +175,9 @@ class ModelOptions:
     """A trained model on disk or on the Hub."""
 
     model: str = option("folder, or ORG/NAME on the Hugging Face Hub")
-    revision: str | None = option("branch, tag or commit on the Hub", None, shown="main")
+    revision: str | None = option(
+        "branch, tag or commit on the Hub", None, shown="the default branch"
+    )
     offline: bool = option("make no network requests; use what is downloaded already", False)
 
 
@@ -170,13 +186,6 @@ class ThreadOptions:
     """The number of threads."""
 
     threads: Threads = option("CPU threads; 0: as many as torch chooses", 0)
-
-    def use_threads(self) -> None:
-        """Sets the number of torch's threads."""
-        import torch
-
-        if self.threads:
-            torch.set_num_threads(self.threads)
 
 
 @dataclass(frozen=True, kw_only=True)

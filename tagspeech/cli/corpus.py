@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tagspeech.cli.arguments import ConfigOptions, SubtitleOptions, verb
-from tagspeech.options import ImportConfig, SimulateOptions, group, names, option
+from tagspeech.options import ImportConfig, SimulateOptions, argument, group, option
 from tagspeech.ranges import NonNegative, Processes, Share
 
 FORMATS = "formats, separated by commas: seglst, rttm, stm, ctm, srt, vtt, textgrid, tagged"
@@ -72,12 +72,8 @@ class Groups(ConfigOptions):
     output: Path = option("folder for SPLIT.jsonl.gz")
     rejected: Path = option("list of segments that cannot be used, with reasons; a table beside it")
     left_out: Path | None = option("the same list of what the manifests lack", None)
-    max_rejected: Share = option(
-        "largest share of the seconds of speech that may be listed", 0.1, metavar="SHARE"
-    )
-    splits: tuple[str, ...] = option(
-        "names, separated by spaces", ("train", "dev", "test"), parse=names, shown="train dev test"
-    )
+    max_rejected: Share = option("largest share of the seconds of speech that may be listed", 0.1)
+    splits: tuple[str, ...] = option("names of splits", ("train", "dev", "test"))
     max_pause: NonNegative = option("seconds without speech within a group", 0.0)
 
     def run(self) -> None:
@@ -91,8 +87,8 @@ class Groups(ConfigOptions):
 class Convert(SubtitleOptions):
     """Converts files of segments to other formats."""
 
-    paths: tuple[Path, ...] = option("files of segments", metavar="FILE", is_positional=True)
-    formats: tuple[str, ...] = option(FORMATS, flag="--format", parse=names)
+    paths: tuple[Path, ...] = argument("files of segments", metavar="FILE")
+    formats: tuple[str, ...] = option(FORMATS, flag="--format")
     output_dir: Path | None = option(
         "folder", None, flag="--output", shown="the first format goes to stdout"
     )
@@ -102,10 +98,8 @@ class Convert(SubtitleOptions):
 class Combine:
     """Combines several views of the same meetings: speakers by DOVER-Lap, words by time."""
 
-    views: tuple[Path, ...] = option(
-        "files or folders of segments, each of a channel, a model, or a shift of the windows",
-        metavar="VIEW",
-        is_positional=True,
+    views: tuple[Path, ...] = argument(
+        "files or folders of segments, each of a channel, a model, or a shift of the windows"
     )
     output: Path = option("file of segments; its extension names the format")
     session: str | None = option("session of views that name the same meeting differently", None)

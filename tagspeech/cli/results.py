@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tagspeech.cli.arguments import ConfigOptions, DeviceOptions, LanguageOptions, verb
-from tagspeech.options import TranscribeOptions, like, option
+from tagspeech.options import TranscribeOptions, argument, like, option
 from tagspeech.ranges import Count, Natural, NonNegative
 
 GROUPS = "SPLIT.jsonl.gz, the utterance groups"
@@ -36,7 +36,6 @@ class Decode(ConfigOptions, DeviceOptions):
         from tagspeech.inference.decode import Shard, decode
         from tagspeech.llm.load import DTYPES, usable_device
 
-        self.use_threads()
         config, device = self.load().decode, self.device
         if self.grammar is not None:
             config = replace(config, grammar=self.grammar)
@@ -53,12 +52,8 @@ class MergeDecoded:
 
     groups_path: Path = option(GROUPS, flag="--groups")
     output: Path = option("folder for what decode writes without --shard")
-    folders: tuple[Path, ...] = option(
-        "folders of SPLIT.K-of-N.raw.jsonl",
-        (),
-        shown="that of --output",
-        metavar="FOLDER",
-        is_positional=True,
+    folders: tuple[Path, ...] = argument(
+        "folders of SPLIT.K-of-N.raw.jsonl", (), shown="that of --output"
     )
 
 
@@ -126,9 +121,7 @@ class SegmentsPage(LanguageOptions):
     hyp: Path = option(SEGMENTS)
     output: Path = option("page.html")
     ref: Path | None = option(f"reference {SEGMENTS}", None)
-    audio: tuple[Path, ...] = option(
-        "recordings, named like their sessions", (), metavar="AUDIO", is_positional=True
-    )
+    audio: tuple[Path, ...] = argument("recordings, named like their sessions", ())
 
 
 @verb("examples", "tagspeech.report.examples.write_examples")
@@ -192,7 +185,6 @@ class EvaluateMeetings(ConfigOptions, DeviceOptions):
         from tagspeech.llm.load import DTYPES, usable_device
         from tagspeech.report.meetings import evaluate_meetings
 
-        self.use_threads()
         options = TranscribeOptions(speakers=self.speakers, vad=self.vad)
         where: Any = {"device": usable_device(self.device), "dtype": DTYPES[self.dtype]}
         paths = (self.model, self.manifests, self.output)

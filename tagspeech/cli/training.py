@@ -13,7 +13,7 @@ from tagspeech.config import PartsConfig
 from tagspeech.config_file import load_config, to_tree
 from tagspeech.dependencies import NOT_READ, of_stage
 from tagspeech.errors import InputError
-from tagspeech.options import names, option
+from tagspeech.options import argument, option
 from tagspeech.ranges import Processes
 
 
@@ -99,7 +99,7 @@ _PARTS = {
 class Train(StartOptions, ConfigOptions, ThreadOptions):
     """Trains an encoder or TagSpeech; resumes where it stopped."""
 
-    part: str = option("what is trained", choices=tuple(_PARTS), is_positional=True)
+    part: str = argument("what is trained", choices=tuple(_PARTS))
     groups: Path = option("folder of utterance groups; for tagspeech, with embeddings")
     output: Path = option("run folder")
     processes: Processes = option("processes that train together", 1)
@@ -116,7 +116,6 @@ class Train(StartOptions, ConfigOptions, ThreadOptions):
                 flag = f"--{name.replace('_', '-')}"
                 raise InputError(f"{flag}: has no effect on train {self.part}; leave it out")
         _log_progress()
-        self.use_threads()
         config, groups, output = self.load(), self.groups, self.output
         if self.part == "tagspeech":
             inputs = (groups, self.semantic, self.voice, output, self.start())
@@ -140,16 +139,13 @@ class Embed(StartOptions, ConfigOptions, ThreadOptions):
 
     groups: Path = option("folder of utterance groups")
     output: Path = option("folder for SPLIT.jsonl.gz and the arrays")
-    splits: tuple[str, ...] = option(
-        "names, separated by spaces", ("train", "dev"), parse=names, shown="train dev"
-    )
+    splits: tuple[str, ...] = option("names of splits", ("train", "dev"))
     jobs: Processes = option("processes that share the work", 1)
 
     def run(self) -> None:
         from tagspeech.training.embed import embed
         from tagspeech.training.parallel import launch
 
-        self.use_threads()
         inputs = (self.load(), self.groups, self.semantic, self.voice)
         launch(self.jobs, embed, *inputs, self.output, self.splits, self.start())
 
@@ -167,7 +163,6 @@ class NewLLM(ConfigOptions, ThreadOptions):
         from tagspeech.training.text import new_llm
 
         _log_progress()
-        self.use_threads()
         launch(self.processes, new_llm, self.load(), self.groups, self.output)
 
 
@@ -213,4 +208,4 @@ class ExportMerged(ModelOptions):
 class Verify:
     """Compares the files of a folder with its SHA256SUMS."""
 
-    folder: Path = option("folder that contains SHA256SUMS", is_positional=True)
+    folder: Path = argument("folder that contains SHA256SUMS")

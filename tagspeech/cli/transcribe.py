@@ -9,7 +9,7 @@ from pathlib import Path
 from tagspeech.cli.arguments import DeviceOptions, ModelOptions, verb
 from tagspeech.cli.corpus import FORMATS
 from tagspeech.errors import InputError
-from tagspeech.options import TranscribeOptions, group, names, option
+from tagspeech.options import TranscribeOptions, argument, group, option
 from tagspeech.ranges import Natural, NonNegative
 
 # Options of `TranscribeOptions` that a stream cannot have
@@ -40,8 +40,8 @@ class LiveOptions:
 class Transcribe(ModelOptions, DeviceOptions):
     """Transcribes recordings of any length."""
 
-    audio: tuple[Path, ...] = option("recordings", metavar="AUDIO", is_positional=True)
-    format: tuple[str, ...] = option(FORMATS, ("seglst",), parse=names, shown="seglst")
+    audio: tuple[Path, ...] = argument("recordings")
+    format: tuple[str, ...] = option(FORMATS, ("seglst",))
     output: Path | None = option("folder", None, shown="the first format goes to stdout")
     page: bool = option("also write OUTPUT/STEM.html, a page to read and listen to", False)
     enroll: tuple[tuple[str, Path], ...] = option(
@@ -73,7 +73,6 @@ class Transcribe(ModelOptions, DeviceOptions):
         )
 
         self._check()
-        self.use_threads()
         choice = ModelChoice(self.model, self.revision, self.offline, self.device, self.dtype)
         people = People(dict(self.enroll), self.diarization)
         if self.live.follow:
