@@ -128,7 +128,7 @@ def test_download_that_breaks_off_goes_on(endpoint: str, tmp_path: Path) -> None
 
 def test_what_the_hub_does_not_have(endpoint: str, tmp_path: Path) -> None:
     assert "has no model of this name" in find(endpoint, tmp_path, "'org/other'")
-    assert "has no revision v9 of it" in find(endpoint, tmp_path, "'org/name', 'v9'")
+    assert "has no revision v9 on the" in find(endpoint, tmp_path, "'org/name', 'v9'")
 
 
 def test_without_a_network_the_error_says_what_to_do(tmp_path: Path) -> None:

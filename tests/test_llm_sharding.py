@@ -21,7 +21,7 @@ from tagspeech.training.tagspeech import train_tagspeech
 
 SETS = ("train.max_steps=4", "train.valid_every=2", "train.max_duration=15")
 SETS += ("train.checkpoint_every=2", "llm.trainable=none", "train.precision=float32")
-SETS += ("llm.layout=padded",)  # what sharding wants, for the same bits
+SETS += ("llm.layout=padded",)  # what sharding needs, for the same bits
 
 
 def train(base: Path, yaml: Path, output: Path, *sets: str) -> str:
@@ -42,8 +42,8 @@ def test_sharded_training_is_that_of_whole_copies(
     """Losses and scores, and every weight that is written: bit for bit."""
     shared, whole = tmp_path / "shared", tmp_path / "whole"
     told = train(tiny_base, tiny_yaml, shared, "llm.shard=true", "train.valid_groups=3")
-    assert re.search(r"LLM in shares: .* M weights in this process", told)
-    assert "in shares" not in train(tiny_base, tiny_yaml, whole, "train.valid_groups=3")
+    assert re.search(r"sharded LLM: .* M weights in this process", told)
+    assert "sharded LLM" not in train(tiny_base, tiny_yaml, whole, "train.valid_groups=3")
     rows = [
         [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
         for folder in (shared, whole)
@@ -65,9 +65,9 @@ def test_sharded_training_is_that_of_whole_copies(
 @pytest.mark.parametrize(
     ("sets", "told"),
     [
-        (["llm.trainable=none"], "wants several processes"),
-        (["llm.trainable=none", "llm.lora.r=2"], "wants a frozen LLM"),
-        (["llm.trainable=full"], "wants a frozen LLM"),
+        (["llm.trainable=none"], "needs several processes"),
+        (["llm.trainable=none", "llm.lora.r=2"], "needs a frozen LLM"),
+        (["llm.trainable=full"], "needs a frozen LLM"),
     ],
 )
 def test_what_cannot_be_sharded_is_refused(

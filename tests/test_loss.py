@@ -149,7 +149,7 @@ def test_every_layout_learns_what_a_plain_llm_does(
 def test_unknown_layout_is_named(model: TagSpeechModel, batch: tuple[Frames, list[str]]) -> None:
     model.config = replace(model.config, llm=replace(model.config.llm, layout="dense"))
     with pytest.raises(
-        InputError, match=r"llm\.layout: wants one of auto, runs, packed, padded, found"
+        InputError, match=r"llm\.layout: must be one of auto, runs, packed, padded, got"
     ):
         model.loss_from_frames(*batch)
 

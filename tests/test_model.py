@@ -531,7 +531,7 @@ def test_broken_file_is_named(
         ),
         (
             lambda weights: weights.update({"model.norm.weight": torch.zeros(3)}),
-            r"model\.norm\.weight has shape \(3,\), wants \(32,\)",
+            r"model\.norm\.weight must have shape \(32,\), got \(3,\)",
         ),
     ],
     ids=["missing", "unexpected", "shape"],

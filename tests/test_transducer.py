@@ -179,10 +179,10 @@ def test_k2_that_is_missing_is_told_before_the_long_work(
 ) -> None:
     monkeypatch.setitem(sys.modules, "k2", None)
     config = load_config(tiny_yaml, [CHOSEN])
-    with pytest.raises(InputError, match=r"pruned_transducer wants k2.*utils/install_k2\.sh"):
+    with pytest.raises(InputError, match=r"pruned_transducer needs k2.*utils/install_k2\.sh"):
         train_semantic(config, tmp_path / "no groups", tmp_path)
     wrong = load_config(tiny_yaml, ["semantic.sot.loss=rnnt"])
-    with pytest.raises(InputError, match="wants ctc or pruned_transducer, found 'rnnt'"):
+    with pytest.raises(InputError, match="must be ctc or pruned_transducer, got 'rnnt'"):
         train_semantic(wrong, tmp_path / "no groups", tmp_path)
 
 

@@ -1,1 +1,1 @@
-"""Models and their parts on disk: our layout, the published one, downloads."""
+"""Models and their parts as files: our layout, the published one, downloads."""

@@ -1,4 +1,4 @@
-"""A model's folder, here or fetched from the Hugging Face Hub."""
+"""The folder of a model, on this machine or downloaded from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionN
 from tagspeech.errors import InputError
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-# What a model consists of, in either layout; pictures and code beside it are not fetched.
+# The files of a model, in either layout; pictures and code are not downloaded.
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.pt", "*.jinja")
 
 
@@ -22,15 +22,18 @@ def find_model(
     offline: bool = False,
     files: Sequence[str] = MODEL_FILES,
 ) -> Path:
-    """The folder of a model: a folder here, or a Hub id such as `AudenAI/TagSpeech-AMI`.
+    """The folder of a model; that of a Hub id has the name of its commit.
 
-    revision  branch, tag or commit on the Hub; None is its main branch
-    offline   only the Hub's cache on this machine is looked at
-    files     patterns of what is fetched from the Hub
+    A download shows its progress, and resumes if it was interrupted.
 
-    The folder of a Hub id has the name of its commit. A download shows its progress; one that broke
-    off goes on when called again. Raises `InputError` that says what to download, and where to put
-    it, when the Hub cannot give it.
+    Args:
+        model: A local folder, or a Hub id such as `AudenAI/TagSpeech-AMI`.
+        revision: Branch, tag or commit on the Hub; None is its main branch.
+        offline: Whether to use only the Hub's cache on this machine.
+        files: Patterns of the files to download.
+
+    Raises:
+        InputError: The model cannot be downloaded; the message says what to download by hand.
     """
     folder = Path(model)
     name = str(model)
@@ -43,28 +46,26 @@ def find_model(
             name, revision=revision, local_files_only=offline, allow_patterns=list(files)
         )
     except RevisionNotFoundError as error:
-        raise InputError(
-            f"{name}: the Hugging Face Hub has no revision {revision} of it"
-        ) from error
+        raise InputError(f"{name}: has no revision {revision} on the Hugging Face Hub") from error
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"{name}: no folder here has this name, and the Hugging Face Hub has no model of this "
-            "name that you may read (private ones: `hf auth login`)"
+            f"{name}: is not a local folder, and the Hugging Face Hub has no model of this name, "
+            "or not for you (private models: `hf auth login`)"
         ) from error
     except (OSError, ValueError, HTTPError) as error:
         reason = "it is not in the cache of this machine" if offline else _reason(error)
         option = f" --revision {revision}" if revision else ""
         local = name.partition("/")[2]
         raise InputError(
-            f"{name}: no folder here has this name, and the Hugging Face Hub did not give it: "
-            f"{reason}; where there is a network, run `hf download {name}{option} --local-dir "
-            f"{local}`, bring the folder {local} here and name it as the model"
+            f"{name}: is not a local folder, and cannot be downloaded: {reason}; run "
+            f"`hf download {name}{option} --local-dir {local}` on a machine with a network, copy "
+            f"the folder {local} here and name it as the model"
         ) from error
     return Path(fetched)
 
 
 def _reason(error: Exception) -> str:
-    """The first cause in a chain of errors, as one line: the last ones only say that it failed."""
+    """The first cause in a chain of errors, as one line; later ones only report the failure."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__

@@ -18,8 +18,16 @@ log = logging.getLogger(__name__)
 def export_parts(semantic: Path, voice: Path, llm: Path, output: Path) -> None:
     """Writes `output/{semantic,voice}.safetensors`, `output/llm` and `output/SHA256SUMS`.
 
-    Weights become float16; everything that reads them computes in float32. Raises `InputError`
-    where a file is not what it should be.
+    Weights become float16; training and decoding load them as float32.
+
+    Args:
+        semantic: Weights of a Zipformer, a .pt or .safetensors.
+        voice: The same.
+        llm: Folder of the LLM.
+        output: The folder to write.
+
+    Raises:
+        InputError: A file does not have the weights of a Zipformer.
     """
     output.mkdir(parents=True, exist_ok=True)
     for name, path in (("semantic", semantic), ("voice", voice)):

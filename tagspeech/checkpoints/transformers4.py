@@ -1,7 +1,7 @@
-"""Files that transformers 5 writes, in the words of transformers 4, which the authors' code uses.
+"""Configuration files of transformers 5 with the keys of transformers 4, for the authors' code.
 
-Both read the result; of what is left out here the older one would complain, or take a default and
-say nothing.
+Both versions read the result. Version 4 would fail at the files of version 5, or silently use
+defaults.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def older_llm_config(tree: dict[str, Any]) -> dict[str, Any]:
-    """An LLM's config.json with the names of the rotary base and of the type of its weights."""
+    """An LLM's config.json with the old keys of the rotary base and of the dtype."""
     rope = dict(tree.get("rope_parameters") or {})
     if "rope_theta" in rope:
         theta = rope.pop("rope_theta")
@@ -20,7 +20,7 @@ def older_llm_config(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def older_tokenizer_config(tree: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer_config.json with the names of the special tokens and of the plain backend."""
+    """A tokenizer_config.json with the old keys of special tokens and of the plain backend."""
     tree = dict(tree)
     if isinstance(tree.get("extra_special_tokens"), list):
         tree["additional_special_tokens"] = tree.pop("extra_special_tokens")

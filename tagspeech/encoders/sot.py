@@ -1,15 +1,15 @@
-"""The semantic encoder with its CTC output, as Serialized Output Training trains it.
+"""The semantic encoder with a CTC output, for Serialized Output Training.
 
-`encoders.transducer` has the other output that it can have.
+Targets are the transcripts of a group in order of start time, joined by the speaker-change token
+(arXiv 2601.06896, semantic stream). `encoders.transducer` has the other output.
 
-Transcripts of a group in order of start time, joined by the speaker-change token
-(docs/paper.md). Shape suffixes: B batch, T frames, F mel bins, D encoder channels, V units, S
-speakers at a time.
+Shape suffixes: B batch, T frames, F mel bins, D encoder channels, V units, S speakers at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -22,18 +22,23 @@ from tagspeech.weights import read_model
 
 
 class AlignedEncoder(Zipformer):
-    """A Zipformer that can also be told which units are spoken at each frame."""
+    """A Zipformer with an output that predicts the units spoken at each frame."""
 
     alignment_output: nn.Linear  # to the units of up to two speakers
 
     def alignment_loss(self, encoded_BTD: Tensor, units_BTS: Tensor) -> Tensor:
-        """Cross entropy of the units that up to two speakers say at each frame; -1 does not count.
+        """Cross entropy of the units that up to two speakers say at each frame.
 
-        units_BTS  (B, T, 2): who of those talking began first, who began next; 0 for silence
+        For corpora with word times: it teaches the encoder while CTC alone still searches for an
+        alignment, and to recognize both of two overlapping speakers.
 
-        Where word times are known it teaches the encoder in the minutes in which CTC alone would
-        still look for an alignment, and to hear both where two talk at once. The sum of both means;
-        0 where nothing counts.
+        Args:
+            encoded_BTD: Encoder frames.
+            units_BTS: (B, T, 2), of the speaker who began first and of the next; 0 is silence, -1
+                is not scored.
+
+        Returns:
+            The sum of the two means; 0 if nothing is scored.
         """
         logits_BTSV = self.alignment_output(encoded_BTD).float().unflatten(-1, (2, -1))
         losses_2N = nn.functional.cross_entropy(
@@ -47,7 +52,7 @@ class AlignedEncoder(Zipformer):
 
 
 class SotModel(AlignedEncoder):
-    """A Zipformer whose state dict has icefall's names, `ctc_output.1` included."""
+    """A Zipformer with a CTC output, `ctc_output.1` in icefall's state dicts."""
 
     def __init__(self, config: ZipformerConfig, vocab_size: int) -> None:
         super().__init__(config)
@@ -58,27 +63,31 @@ class SotModel(AlignedEncoder):
 
     @torch.no_grad()
     def load_ctc_output(self, path: Path, num_units: int) -> None:
-        """Takes over the CTC output of a trained model (see `read_model`).
+        """Copies the CTC output of a trained model (see `read_model`).
 
-        num_units  units of that model: the first ones here
+        A new unit, the speaker change, gets the mean row of the others without the blank, as an
+        ordinary unit.
 
-        A unit that is new here, the speaker change, gets the mean row of the old ones without the
-        blank: it begins as an ordinary unit. Raises `InputError` where the file has no such output
-        or one of another size.
+        Args:
+            path: The weights.
+            num_units: Units of that model, which come first here.
+
+        Raises:
+            InputError: The file has no such output, or one of another size.
         """
         state = read_model(path)
         for name, weight in self.ctc_output[1].named_parameters():
             full_name = f"ctc_output.1.{name}"
             if full_name not in state:
                 raise InputError(
-                    f"{path}: has no {full_name}: its units are of no use here; leave "
-                    "semantic_units empty, and its encoder alone is taken"
+                    f"{path}: has no {full_name}, so its units cannot be used; leave "
+                    "semantic_units empty to use only the encoder"
                 )
-            given, wanted = state[full_name], (num_units, *weight.shape[1:])
-            if given.shape != wanted:
+            given, shape = state[full_name], (num_units, *weight.shape[1:])
+            if given.shape != shape:
                 raise InputError(
-                    f"{path}: {full_name} has shape {tuple(given.shape)}, its units and the "
-                    f"encoder want {wanted}"
+                    f"{path}: {full_name} has shape {tuple(given.shape)}, but by its units and the "
+                    f"encoder it must be {shape}"
                 )
             weight[:num_units] = given
             weight[num_units:] = given[1:].float().mean(0)
@@ -86,7 +95,7 @@ class SotModel(AlignedEncoder):
     def losses(
         self, encoded_BTD: Tensor, lens_B: Tensor, units: Sequence[Sequence[int]], step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss per unit at a step of the training, and figures to log."""
+        """The loss per unit at a training step, and figures to log."""
         ctc = self.ctc_loss(encoded_BTD, lens_B, units)
         return ctc, {"ctc": ctc.detach()}
 
@@ -95,16 +104,16 @@ class SotModel(AlignedEncoder):
     ) -> Tensor:
         """CTC loss per unit, over serialized transcripts; unit 0 is the blank.
 
-        A transcript too long for its frames counts as zero: there is no alignment to learn from.
+        A transcript too long for its frames has no alignment; its loss is 0.
         """
         log_probs_BTV = self.ctc_output(encoded_BTD).float().log_softmax(-1)
         loss = nn.functional.ctc_loss(
             log_probs_BTV.transpose(0, 1),
             torch.tensor(
-                [unit for one in units for unit in one], dtype=torch.long, device=encoded_BTD.device
+                list(chain.from_iterable(units)), dtype=torch.long, device=encoded_BTD.device
             ),
             encoded_lens_B,
-            torch.tensor([len(one) for one in units]),
+            torch.tensor(list(map(len, units))),
             reduction="sum",
             zero_infinity=True,
         )
@@ -112,7 +121,7 @@ class SotModel(AlignedEncoder):
 
     @torch.no_grad()
     def greedy(self, features_BTF: Tensor, lens_B: Tensor) -> list[list[int]]:
-        """Best units frame by frame, repeats and blanks removed."""
+        """The best unit of each frame, without repeats and blanks."""
         encoded_BTD, encoded_lens_B = self(features_BTF, lens_B)
         best_BT = self.ctc_output(encoded_BTD).argmax(-1)
         return [

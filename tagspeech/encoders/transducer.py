@@ -1,9 +1,9 @@
 """A pruned transducer on encoder frames: stateless decoder, joiner, loss by k2, greedy search.
 
 The decoder sees only the last units (Ghodsi et al., ICASSP 2020: stateless transducer). A simple
-joiner, a sum of projections, tells which few units each frame can have, and the full joiner is
-computed for those alone (arXiv 2206.13236). Weights have the names and sizes of icefall's Zipformer
-recipe, whose settings are the defaults. Written against k2's sources, not run with k2 itself.
+joiner, a sum of projections, selects a few units for each frame, and the full joiner is computed
+only for them (arXiv 2206.13236). Weights have the names and sizes of icefall's Zipformer recipe,
+whose settings are the defaults. Written from k2's sources; not yet run with k2 itself.
 
 Shape suffixes: B batch, T frames, D encoder channels, U units and the start before them, R units
 kept for a frame, V units, K channels of decoder or joiner.
@@ -22,14 +22,14 @@ from tagspeech.encoders.sot import AlignedEncoder
 from tagspeech.errors import InputError
 
 BLANK_UNIT = 0
-_NOTHING = -1  # stands before the first unit; its embedding is zero
+_NOTHING = -1  # before the first unit; its embedding is zero
 
 
 def check_loss(config: SotConfig) -> None:
-    """Raises `InputError` for a `semantic.sot.loss` that is none, or wants k2 where none is."""
+    """Raises `InputError` if `semantic.sot.loss` is unknown, or needs k2 and k2 is missing."""
     if config.loss not in ("ctc", "pruned_transducer"):
         raise InputError(
-            f"semantic.sot.loss: wants ctc or pruned_transducer, found {config.loss!r}"
+            f"semantic.sot.loss: must be ctc or pruned_transducer, got {config.loss!r}"
         )
     if config.loss == "pruned_transducer":
         _k2()
@@ -40,7 +40,7 @@ def _k2() -> Any:
         import k2
     except ImportError as error:
         raise InputError(
-            f"semantic.sot.loss: pruned_transducer wants k2, which cannot be imported ({error}); "
+            f"semantic.sot.loss: pruned_transducer needs k2, which cannot be imported ({error}); "
             "run utils/install_k2.sh, or set it to ctc"
         ) from error
     return k2
@@ -56,14 +56,14 @@ class Decoder(nn.Module):
         self.conv = nn.Conv1d(dim, dim, context_size, groups=dim // 4, bias=False)
 
     def forward(self, units_BU: Tensor) -> Tensor:
-        """(B, U, K) of units (B, U), each with those before it; -1 is no unit."""
+        """Outputs (B, U, K) for units (B, U), each given those before it; -1 is no unit."""
         embedded_BUK = self.embedding(units_BU.clamp(min=0)) * (units_BU >= 0).unsqueeze(-1)
         padded_BKU = nn.functional.pad(embedded_BUK.transpose(1, 2), (self.context_size - 1, 0))
         return self.conv(padded_BKU).transpose(1, 2).relu()
 
 
 class Joiner(nn.Module):
-    """Scores of units from a frame and what the decoder says, both projected before."""
+    """Scores of units from a frame and a decoder output, both projected before."""
 
     def __init__(self, encoder_dim: int, decoder_dim: int, dim: int, num_units: int) -> None:
         super().__init__()
@@ -76,40 +76,42 @@ class Joiner(nn.Module):
                 projection.bias.mul_(0.25)
 
     def forward(self, frames: Tensor, decoded: Tensor) -> Tensor:
-        """(..., V) of projected frames (..., K) and projected decoder outputs (..., K)."""
+        """Scores (..., V) of projected frames (..., K) and projected decoder outputs (..., K)."""
         return self.output_linear((frames + decoded).tanh())
 
 
 class TransducerLosses(NamedTuple):
-    """Losses per unit, each a scalar: of the simple joiner, and of the full one on what is kept."""
+    """Scalar losses per unit: of the simple joiner, and of the full one on the selected units."""
 
     simple: Tensor
     pruned: Tensor
 
 
 class TransducerModel(AlignedEncoder):
-    """A Zipformer with decoder, joiner and what the simple joiner adds up; unit 0 is blank."""
+    """A Zipformer with decoder, joiner and simple joiner; unit 0 is the blank."""
 
-    def __init__(self, config: ZipformerConfig, own: TransducerConfig, num_units: int) -> None:
+    def __init__(self, config: ZipformerConfig, settings: TransducerConfig, num_units: int) -> None:
         super().__init__(config)
-        if own.decoder_dim % 4:
+        if settings.decoder_dim % 4:
             raise InputError(
-                f"semantic.sot.transducer.decoder_dim: {own.decoder_dim} is no multiple of 4"
+                "semantic.sot.transducer.decoder_dim: must be a multiple of 4, "
+                f"got {settings.decoder_dim}"
             )
-        self.settings = own
-        self.decoder = Decoder(num_units, own.decoder_dim, own.context_size)
-        self.joiner = Joiner(config.output_dim, own.decoder_dim, own.joiner_dim, num_units)
+        self.settings = settings
+        self.decoder = Decoder(num_units, settings.decoder_dim, settings.context_size)
+        self.joiner = Joiner(
+            config.output_dim, settings.decoder_dim, settings.joiner_dim, num_units
+        )
         self.simple_am_proj = nn.Linear(config.output_dim, num_units)
-        self.simple_lm_proj = nn.Linear(own.decoder_dim, num_units)
+        self.simple_lm_proj = nn.Linear(settings.decoder_dim, num_units)
         self.alignment_output = nn.Linear(config.output_dim, 2 * num_units)
 
     def losses(
         self, encoded_BTD: Tensor, lens_B: Tensor, units: Sequence[Sequence[int]], step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss per unit at a step of the training, and figures to log.
+        """The loss per unit at a training step, and figures to log.
 
-        At first the simple loss counts nearly alone: what it keeps must be worth it before the full
-        joiner learns from that.
+        The simple loss dominates at first: the full joiner can only learn from a good selection.
         """
         both = self.transducer_losses(encoded_BTD, lens_B, units)
         warm = min(1.0, step / max(1, self.settings.warm_steps))
@@ -123,11 +125,11 @@ class TransducerModel(AlignedEncoder):
         """Both losses of units given encoder frames (B, T, D) of lengths (B,), by k2."""
         k2 = _k2()
         device = encoded_BTD.device
-        longest = max(1, *map(len, units))  # k2 wants a unit somewhere
+        longest = max(1, *map(len, units))  # k2 needs at least one unit
         symbols_BU = torch.full((len(units), longest), BLANK_UNIT, device=device)
-        for item, one in enumerate(units):
-            symbols_BU[item, : len(one)] = torch.tensor(one, dtype=torch.long)
-        counts_B = torch.tensor([len(one) for one in units], device=device)
+        for item, units_of_item in enumerate(units):
+            symbols_BU[item, : len(units_of_item)] = torch.tensor(units_of_item, dtype=torch.long)
+        counts_B = torch.tensor(list(map(len, units)), device=device)
         start_B = torch.zeros_like(counts_B)
         boundary_B4 = torch.stack([start_B, start_B, counts_B, lens_B.to(counts_B)], dim=1)
         decoded_BUK = self.decoder(nn.functional.pad(symbols_BU, (1, 0), value=BLANK_UNIT))
@@ -175,7 +177,7 @@ class TransducerModel(AlignedEncoder):
 
     @torch.no_grad()
     def search(self, encoded_BTD: Tensor, lens_B: Tensor) -> list[list[int]]:
-        """The likeliest unit at each encoder frame, at most one, given those before."""
+        """The most likely unit at each encoder frame, at most one, given those before."""
         frames_BTK = self.joiner.encoder_proj(encoded_BTD)
         context_BU = torch.full(
             (len(lens_B), self.decoder.context_size), _NOTHING, device=encoded_BTD.device
@@ -196,5 +198,5 @@ class TransducerModel(AlignedEncoder):
         return [[unit for unit in units if unit != BLANK_UNIT] for units in units_BT]
 
     def _decoded(self, context_BU: Tensor) -> Tensor:
-        """What the joiner gets behind a context (B, U) of `context_size` units: (B, K)."""
+        """The projected decoder output after a context (B, U) of `context_size` units, (B, K)."""
         return self.joiner.decoder_proj(self.decoder(context_BU)[:, -1])

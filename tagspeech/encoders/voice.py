@@ -1,4 +1,4 @@
-"""The voice encoder as it is trained: who speaks in a stretch of speech, and of which gender.
+"""The voice encoder in its training, which classifies speaker and gender of stretches of speech.
 
 Shape suffixes: N stretches of speech, D encoder channels, S speakers.
 """
@@ -36,9 +36,9 @@ class VoiceModel(Zipformer):
             functional.normalize(pooled_ND, dim=-1)
             @ functional.normalize(self.speaker_output, dim=-1).T
         )
-        own_NS = functional.one_hot(speakers_N, cosines_NS.shape[1])
+        labels_NS = functional.one_hot(speakers_N, cosines_NS.shape[1])
         speaker = functional.cross_entropy(
-            self.scale * (cosines_NS - self.margin * own_NS), speakers_N
+            self.scale * (cosines_NS - self.margin * labels_NS), speakers_N
         )
         if bool((genders_N < 0).all()):
             return speaker, torch.zeros_like(speaker)

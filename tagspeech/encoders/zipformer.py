@@ -26,7 +26,7 @@ from tagspeech.weights import copy_weights, read_model
 
 Lens = TypeVar("Lens", int, Tensor)
 
-# Keys of a released config.json that change nothing in a non-causal forward pass.
+# Keys of a released config.json without effect on a non-causal forward pass.
 _WITHOUT_EFFECT = {
     "encoder_unmasked_dim",
     "warmup_batches",
@@ -34,7 +34,7 @@ _WITHOUT_EFFECT = {
     "left_context_frames",
     "use_flash_attn",
     "audio_encoder_projector_ds_rate",
-    "architectures",  # this and the next are what transformers adds
+    "architectures",  # added by transformers, as are the next ones
     "dtype",
     "torch_dtype",
     "transformers_version",
@@ -50,7 +50,7 @@ _ONLY = {"model_type": "zipformer", "causal": False, "tag_audio_boundary": False
 
 
 def embedded_lens(feature_lens: Lens) -> Lens:
-    """Frames behind the front end (50 Hz) of `feature_lens` frames (100 Hz), never below 0."""
+    """Frames after the front end (50 Hz) for `feature_lens` frames (100 Hz), at least 0."""
     half = (feature_lens - 7) // 2
     return half.clamp(min=0) if isinstance(half, Tensor) else max(half, 0)
 
@@ -61,12 +61,12 @@ def encoded_lens(feature_lens: Lens) -> Lens:
 
 
 def frame_mask(lens_B: Tensor, num_frames: int) -> Tensor:
-    """True where a frame belongs to its item, shape (B, num_frames)."""
+    """True for the valid frames of each item, (B, num_frames)."""
     return torch.arange(num_frames, device=lens_B.device) < lens_B[:, None]
 
 
 class Downsample(nn.Module):
-    """A learnt weighted mean of every `factor` frames."""
+    """A learned weighted mean of every `factor` frames."""
 
     def __init__(self, factor: int) -> None:
         super().__init__()
@@ -75,8 +75,7 @@ class Downsample(nn.Module):
     def forward(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
         """(B, T, D) to (B, T / factor, D); T is a multiple of the factor.
 
-        An item that ends inside a group repeats its last frame to the group's end: that frame
-        takes the weights of the missing ones.
+        If an item ends within a group, its last frame takes the weights of the missing ones.
         """
         factor = len(self.bias)
         valid_BTL = valid_BT.unflatten(1, (-1, factor))
@@ -104,7 +103,7 @@ class LayerStack(nn.Module):
 
 
 class DownsampledStack(nn.Module):
-    """A stack at a lower frame rate, its frames repeated and mixed into the input."""
+    """A stack at a lower frame rate, whose output is repeated and mixed into its input."""
 
     def __init__(self, stack: LayerStack, dim: int, factor: int) -> None:
         super().__init__()
@@ -128,7 +127,7 @@ class ZipformerStacks(nn.Module):
             _build_stack(config, index) for index in range(len(self.dims))
         )
         self.downsample_output = Downsample(config.output_downsampling_factor)
-        # Frames are padded once to a multiple of every factor, so no stack pads or cuts.
+        # Padded once to a multiple of every factor, so that no stack pads or cuts.
         self.multiple = math.lcm(config.output_downsampling_factor, *config.downsampling_factor)
 
     def forward(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
@@ -167,8 +166,8 @@ class Zipformer(StreamEncoder):
     def forward(self, features_BTF: Tensor, feature_lens_B: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, T, F) with their lengths in frames to (B, T', max(encoder_dim)), lengths.
 
-        T' is the longest item's `encoded_lens`. What a valid frame holds depends on its own item
-        alone. An item too short for one frame has length 0.
+        T' is the longest item's `encoded_lens`. A valid frame depends on its own item only. An
+        item too short for a frame has length 0.
         """
         lens_B = encoded_lens(feature_lens_B)
         num_features = int(feature_lens_B.max())
@@ -228,12 +227,12 @@ def _build_stack(config: ZipformerConfig, index: int) -> nn.Module:
 
 
 def _resize(x_BTD: Tensor, dim: int) -> Tensor:
-    """The first `dim` channels, or zeros behind the ones there are."""
+    """The first `dim` channels, or all channels followed by zeros."""
     return x_BTD if x_BTD.shape[-1] == dim else F.pad(x_BTD, (0, dim - x_BTD.shape[-1]))
 
 
 def _newest_channels(outputs: list[Tensor]) -> Tensor:
-    """As many channels as the widest output, each from the last output that has it."""
+    """The channels of the widest output, each from the last output that has it."""
     pieces = [outputs[-1]]
     width = outputs[-1].shape[-1]
     for output in reversed(outputs[:-1]):
@@ -244,10 +243,10 @@ def _newest_channels(outputs: list[Tensor]) -> Tensor:
 
 
 def read_zipformer_state(path: str | Path) -> dict[str, Tensor]:
-    """The weights of a `Zipformer` in a file, to be loaded with `load_state_dict` (strict).
+    """The weights of a `Zipformer` in a file that `read_model` reads, without decoders.
 
-    `path` is what `read_model` takes; decoders beside the encoder are left out. Raises
-    `InputError` where the file holds no weights, or is a .safetensors with weights of other kinds.
+    Raises:
+        InputError: The file has no weights, or is a .safetensors with weights of other kinds.
     """
     path = Path(path)
     state = read_model(path)
@@ -260,11 +259,14 @@ def read_zipformer_state(path: str | Path) -> dict[str, Tensor]:
 def load_zipformer(model: Zipformer, path: str | Path, *, grow: bool = False) -> None:
     """Copies the encoder weights in a file (see `read_zipformer_state`) into `model`.
 
-    grow  stacks of `model` may have more layers than those in the file: these stay new, and hardly
-          change at first what passes through them
+    Args:
+        model: A Zipformer; its other parts stay as they are.
+        path: The file.
+        grow: Whether stacks of `model` may have more layers than those in the file. The new layers
+            stay random, and hardly change their input at first.
 
-    What `model` has beyond a Zipformer stays as it is. Raises `InputError` naming file and weight
-    for one that is missing, unexpected or of another shape.
+    Raises:
+        InputError: A weight is missing, unexpected or of another shape.
     """
     state = read_zipformer_state(path)
     if grow:
@@ -280,9 +282,14 @@ def load_zipformer(model: Zipformer, path: str | Path, *, grow: bool = False) ->
 def zipformer_config_from_released(
     released: dict[str, Any], where: str = "config.json of the encoder"
 ) -> ZipformerConfig:
-    """The configuration in a released encoder's config.json; `where` opens every error message.
+    """The configuration in a released encoder's config.json.
 
-    Raises `InputError` for a key that is missing, unknown or stands for a causal encoder.
+    Args:
+        released: The content of config.json.
+        where: The start of every error message.
+
+    Raises:
+        InputError: A key is missing or unknown, or the encoder is causal.
     """
     for key, only in _ONLY.items():
         if released.get(key, only) != only:
@@ -292,7 +299,7 @@ def zipformer_config_from_released(
         for key, value in released.items()
         if key not in _WITHOUT_EFFECT and key not in _ONLY
     }
-    if tree.get("dropout", 0.0) is None:  # icefall's own schedule: the default here
+    if tree.get("dropout", 0.0) is None:  # a schedule of icefall
         del tree["dropout"]
     for field in dataclasses.fields(ZipformerConfig):
         if field.name not in tree and field.name not in ("embed_channels", "dropout"):

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MASKED = -1000.0  # a score whose softmax is exactly 0, and finite for items without any frame
+MASKED = -1000.0  # a score whose softmax is exactly 0; finite, for items without frames
 
 
 def scaled_linear(inputs: int, outputs: int, scale: float, bias: bool = True) -> nn.Linear:
-    """A linear layer whose usual initial weights are multiplied by `scale`, with a small bias."""
+    """A linear layer with the default initial weights times `scale`, and a small bias."""
     layer = nn.Linear(inputs, outputs, bias=bias)
     with torch.no_grad():
         layer.weight.mul_(scale)
@@ -30,8 +30,8 @@ def scaled_linear(inputs: int, outputs: int, scale: float, bias: bool = True) ->
 def relative_positions(num_frames: int, dim: int, like: Tensor) -> Tensor:
     """Encodings of the offsets -(T-1) .. T-1, shape (R, dim), in the dtype and device of `like`.
 
-    Offsets are compressed by a logarithm, squeezed into one turn by atan and read off by `dim / 2`
-    cosines and sines, the last channel being 1 (section 3.2: fine near zero, coarse far away).
+    Offsets are compressed by a logarithm, mapped to an angle by atan and encoded by `dim / 2`
+    cosines and sines; the last channel is 1 (section 3.2: fine near zero, coarse far away).
     """
     offset_R = torch.arange(1 - num_frames, num_frames, device=like.device, dtype=torch.float32)
     width = math.sqrt(dim)
@@ -44,9 +44,9 @@ def relative_positions(num_frames: int, dim: int, like: Tensor) -> Tensor:
 
 
 def window_of_offsets(x_BHTR: Tensor) -> Tensor:
-    """The view (B, H, T, T) of relative offsets: row t wants offsets -t .. T-1-t.
+    """The view (B, H, T, T) of relative offsets, in which row t has offsets -t .. T-1-t.
 
-    That is a window of the last axis which moves one place to the left from row to row.
+    It is a window of the last axis that moves one place to the left from row to row.
     """
     num_frames = x_BHTR.shape[2]
     batch, head, row, column = x_BHTR.stride()
@@ -60,9 +60,9 @@ def window_of_offsets(x_BHTR: Tensor) -> Tensor:
 class _Weights(torch.autograd.Function):
     """softmax(query key^T + window(where offsets^T)), and a copy of its first head.
 
-    Written out because tensors (B, H, T, T) are most of the work at 50 Hz, and this touches far
-    fewer of them than plain autograd would. The first head comes as a tensor of its own, since
-    the gradient of a slice of all heads would fill a whole tensor with zeros.
+    Written by hand because tensors (B, H, T, T) are most of the work at 50 Hz, and plain autograd
+    would touch far more of them. The first head is a separate tensor, since the gradient of a slice
+    of all heads would fill a whole tensor with zeros.
     """
 
     @staticmethod
@@ -122,7 +122,7 @@ class AttentionWeights(nn.Module):
             for part in self.in_proj(x_BTD).split(sizes, dim=-1)
         )
         offsets_RHK = self.linear_pos(positions_RD).unflatten(-1, (self.num_heads, -1))
-        # Padding is masked inside the product: one more key channel, met by a query of 1.
+        # Padding is masked inside the product, by one more key channel whose query is 1.
         mask_BHT1 = key_BHTK.new_zeros(valid_BT.shape).masked_fill(~valid_BT, MASKED)
         mask_BHT1 = mask_BHT1[:, None, :, None].expand(-1, self.num_heads, -1, -1)
         return _Weights.apply(

@@ -4,11 +4,11 @@ Tensor names end in their axes:
     B batch   T frames of the stack's own rate   D channels   E hidden channels
     C image channels   F frequency bins   H heads   R = 2T - 1 relative offsets
 
-Frames behind an item's end hold arbitrary finite values: `valid_BT` keeps them out of every sum
-over time, so an item's valid frames never depend on its batch mates. Attribute names are those of
+Frames after an item's end hold arbitrary finite values. `valid_BT` keeps them out of every sum over
+time, so an item's valid frames do not depend on the rest of the batch. Attribute names are those of
 the published state dicts. Initial values follow icefall: every projection that ends a residual
-branch starts small, bypass scales start at one half. The regularisers of icefall's own optimiser
-(balancers, whitening, layer skipping) are left out.
+branch starts small, bypass scales start at one half. The regularizers of icefall (balancers,
+whitening, layer skipping) are left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tagspeech.encoders.zipformer_attention import (
 
 
 class _Swoosh(torch.autograd.Function):
-    """softplus(x - shift) - 0.08 x - offset, keeping one tensor for the backward pass."""
+    """softplus(x - shift) - 0.08 x - offset, with one tensor kept for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, shift: float, offset: float) -> Tensor:
@@ -62,7 +62,7 @@ def time_dropout(x_BTE: Tensor, p: float, training: bool) -> Tensor:
 
 
 class BiasNorm(nn.Module):
-    """x exp(log_scale) / RMS(x - bias) (section 3.3): keeps the length of x in reach."""
+    """x exp(log_scale) / RMS(x - bias) (section 3.3): bounds the length of x."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class BiasNorm(nn.Module):
 
 
 class Bypass(nn.Module):
-    """Goes a learnt part of the way, channel by channel, from a module's input to its output."""
+    """A learned interpolation, for each channel, between a module's input and its output."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Bypass(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """A residual 7x7 depthwise convolution with a wide pointwise pair behind it."""
+    """A residual 7x7 depthwise convolution, followed by a wide pointwise pair."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -98,8 +98,8 @@ class ConvNeXt(nn.Module):
                 parameter.mul_(0.01)
 
     def forward(self, x_BCTF: Tensor) -> Tensor:
-        # The 1x1 convolutions run as linear layers: their kernels have no memory order, so as
-        # convolutions they would send back gradients in the order that is slow.
+        # The 1x1 convolutions run as linear layers: their kernels have no memory format, so as
+        # convolutions they would return gradients in the slow format.
         first, second = self.pointwise_conv1, self.pointwise_conv2
         x_BTFC = self.depthwise_conv(x_BCTF).permute(0, 2, 3, 1)
         hidden_BTFC = swoosh_l(F.linear(x_BTFC, first.weight[:, :, 0, 0], first.bias))
@@ -113,7 +113,7 @@ class FrontEnd(nn.Module):
     def __init__(self, feature_dim: int, channels: Sequence[int], dim: int, dropout: float) -> None:
         super().__init__()
         first, second, third = channels
-        self.conv = nn.ModuleDict(  # the names are places in a published nn.Sequential
+        self.conv = nn.ModuleDict(  # the names are indices of a published nn.Sequential
             {
                 "0": nn.Conv2d(1, first, 3, padding=(0, 1)),
                 "4": nn.Conv2d(first, second, 3, stride=2),
@@ -128,13 +128,13 @@ class FrontEnd(nn.Module):
     def forward(self, features_BTF: Tensor, valid_BT: Tensor) -> Tensor:
         """`valid_BT` marks the frames of the result, (B, (T-7)//2)."""
         x_BCTF = self.conv["0"](features_BTF[:, None])
-        # Channels last halves the CPU time of all that follows. An image of one channel has no
-        # such order, so the convolution above would not hand it on.
+        # Channels last halves the CPU time of all following layers. An image of one channel has no
+        # such format, so the convolution above does not produce it.
         x_BCTF = swoosh_r(x_BCTF.contiguous(memory_format=torch.channels_last))
         x_BCTF = swoosh_r(self.conv["4"](x_BCTF))
         x_BCTF = swoosh_r(self.conv["7"](x_BCTF))
-        # Only from here on do frames look past their item's end, where a lone item has zeros.
-        # (A product, as masked_fill would lose the order in memory.)
+        # From here on frames look past their item's end, where an item alone has zeros.
+        # (A product, since masked_fill would lose the memory format.)
         x_BCTF = self.convnext(x_BCTF * valid_BT[:, None, :, None])
         x_BTD = self.out_norm(self.out(x_BCTF.transpose(1, 2).flatten(2)))
         return time_dropout(x_BTD, self.dropout, self.training)

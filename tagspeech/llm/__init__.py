@@ -1,1 +1,1 @@
-"""The LLM: loaded, new, with adapters, in shares; its prompt and its layers."""
+"""The LLM: loading, making, adapters, sharding; its prompt and its layers."""

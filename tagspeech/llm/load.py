@@ -1,6 +1,6 @@
 """The causal LM and its tokenizer, from a folder or from the Hugging Face Hub, loaded strictly.
 
-Functions load `transformers` themselves: it takes seconds, and training an encoder wants no LLM.
+`transformers`, which takes seconds, is imported in functions: training an encoder needs no LLM.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from tagspeech.errors import InputError
 from tagspeech.files import read_json
 from tagspeech.llm.prompt import build_prompt
 
-# By the names that users give them
+# By the names that the configuration uses
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_NOT_HAD = (OSError, ValueError, RuntimeError, SafetensorError)
+_LOAD_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError)
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """The device of this name. Raises `InputError` if torch knows none, or finds none here."""
+    """The device of this name. Raises `InputError` if torch cannot use it on this machine."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -43,11 +43,15 @@ def load_llm(
 ) -> tuple[Any, Any]:
     """The causal LM and its tokenizer, by Hugging Face name or folder.
 
-    offline           what is not in the Hub's cache is not looked for on the net
-    tokenizer_folder  where the tokenizer lies, if not beside the LLM
+    Args:
+        config: Names the LLM.
+        dtype: Of its weights.
+        offline: Whether to use only the Hub's cache on this machine.
+        tokenizer_folder: Folder of the tokenizer, if it is not the LLM's.
 
-    Raises `InputError` when they cannot be had, with what to do, and for a weight that is missing,
-    unexpected or of another shape than config.json says.
+    Raises:
+        InputError: The LLM cannot be loaded, or a weight is missing, unexpected or of another shape
+            than config.json says.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -71,28 +75,28 @@ def load_llm(
             local_files_only=offline,
             dtype=dtype,
             attn_implementation=config.attention,
-            # Else the error names no tensor; what does not fit is refused below.
+            # Mismatches are refused below, with the name of the tensor.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except _NOT_HAD as error:
-        raise _not_had(config.name, error) from error
+    except _LOAD_ERRORS as error:
+        raise _cannot_load(config.name, error) from error
     where = f"llm.name: {config.name}"
-    for name, found, wanted in sorted(report["mismatched_keys"]):
-        raise InputError(f"{where}: {name} has shape {tuple(found)}, wants {tuple(wanted)}")
-    for name in sorted(report["missing_keys"]):  # transformers would go on with random weights
+    for name, found, expected in sorted(report["mismatched_keys"]):
+        raise InputError(f"{where}: {name} must have shape {tuple(expected)}, got {tuple(found)}")
+    for name in sorted(report["missing_keys"]):  # transformers would use random weights
         raise InputError(f"{where}: its weights lack {name}")
     for name in sorted(report["unexpected_keys"]):
         raise InputError(f"{where}: its weights have unexpected {name}")
-    if getattr(llm.config, "final_logit_softcapping", None):  # Gemma 2; the loss would leave it out
+    if getattr(llm.config, "final_logit_softcapping", None):  # Gemma 2; the loss has no cap
         raise InputError(f"{where}: has final_logit_softcapping set; choose an LLM without")
     return llm, tokenizer
 
 
 def check_llm(folder: Path) -> None:
-    """Raises `InputError` where a folder lacks weights that it lists, or has no chat tokenizer.
+    """Raises `InputError` if a folder lacks weights that it lists, or has no chat tokenizer.
 
-    Without reading the weights: those of a large LLM take minutes.
+    It does not read the weights, which takes minutes for a large LLM.
     """
     index = folder / "model.safetensors.index.json"
     weights = {"model.safetensors"}
@@ -100,19 +104,20 @@ def check_llm(folder: Path) -> None:
         weights = set(read_json(index)["weight_map"].values())
     for name in ("config.json", *sorted(weights)):
         if not (folder / name).exists():
-            raise InputError(f"llm.name: {folder / name}: is missing; download the LLM whole")
+            raise InputError(f"llm.name: {folder / name}: is missing; download the whole LLM")
     try:
         tokenizer = _load_tokenizer(str(folder), None, offline=True)
-    except _NOT_HAD as error:
-        raise _not_had(str(folder), error) from error
+    except _LOAD_ERRORS as error:
+        raise _cannot_load(str(folder), error) from error
     build_prompt(tokenizer)
 
 
-def _not_had(name: str, error: Exception) -> InputError:
+def _cannot_load(name: str, error: Exception) -> InputError:
+    """The one-line error of an LLM that cannot be loaded."""
     reason = str(error).split("\n")[0]
     return InputError(
-        f"llm.name: {name}: {reason}; download it where there is a network and set llm.name to its "
-        "folder"
+        f"llm.name: {name}: {reason}; download it on a machine with a network and set llm.name to "
+        "its folder"
     )
 
 
@@ -120,8 +125,8 @@ def _load_tokenizer(name: str, revision: str | None, offline: bool, **options: A
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    # A folder that declares the plain backend means its tokenizer.json as it is; AutoTokenizer
-    # would put the word splitting of the LLM's family in its place.
+    # With the plain backend, tokenizer.json is complete; AutoTokenizer would replace its word
+    # splitting by that of the LLM's family.
     declared = get_tokenizer_config(name, revision=revision, local_files_only=offline)
     where = {"revision": revision, "local_files_only": offline}
     if declared.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):

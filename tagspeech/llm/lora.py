@@ -1,6 +1,6 @@
 """LoRA: low-rank adapters on the layers of the LLM (arXiv 2106.09685), by peft.
 
-The LLM becomes a `peft.PeftModel`, which answers as the LLM does; what it had before stays frozen.
+The LLM becomes a `peft.PeftModel` with the same interface; its own weights stay frozen.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from tagspeech.config import LLMConfig
 from tagspeech.errors import InputError
 from tagspeech.weights import check_weights, read_safetensors
 
-if TYPE_CHECKING:  # peft takes seconds to load, and few trainings want it
+if TYPE_CHECKING:  # peft takes seconds to import, and few runs need it
     from peft import PeftModel
 
-ALL_LINEAR = "all-linear"  # peft's word for all linear layers but the output
+ALL_LINEAR = "all-linear"  # peft's name for all linear layers but the output
 _WEIGHTS = "adapter_model.safetensors"  # as peft names them
 
 
 def add_lora(llm: Any, config: LLMConfig) -> PeftModel:
-    """`llm` with new adapters, which change nothing before they have learnt.
+    """`llm` with new adapters, which change nothing until they are trained.
 
-    Raises `InputError` where no layer of the LLM has a name of `llm.lora.layers`.
+    Raises:
+        InputError: The LLM has no layer that `llm.lora.layers` names.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -47,15 +48,15 @@ def add_lora(llm: Any, config: LLMConfig) -> PeftModel:
 
 
 def save_lora(llm: PeftModel, base: str, folder: Path) -> None:
-    """Writes the adapters as `PeftModel.from_pretrained` reads them, with the name of their LLM."""
+    """Writes the adapters for `PeftModel.from_pretrained`, with the name of their LLM."""
     llm.active_peft_config.base_model_name_or_path = base
-    # Embeddings have no adapters; to find that out itself, peft would ask the Hub for `base`.
+    # Embeddings have no adapters; without this option peft looks for `base` on the Hub.
     llm.save_pretrained(str(folder), save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # an empty form, which the model's card fills
+    (folder / "README.md").unlink(missing_ok=True)  # an empty template
 
 
 def load_lora(llm: Any, config: LLMConfig, folder: Path) -> PeftModel:
-    """`llm` with the adapters of a folder. Raises `InputError` where weights do not fit."""
+    """`llm` with the adapters of a folder. Raises `InputError` if weights do not fit."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     path = folder / _WEIGHTS
@@ -67,7 +68,7 @@ def load_lora(llm: Any, config: LLMConfig, folder: Path) -> PeftModel:
 
 
 def base_state(llm: PeftModel) -> dict[str, Tensor]:
-    """The weights of the LLM below its adapters, under the names that it has without them."""
+    """The weights of the LLM without its adapters, under their original names."""
     return {
         name.replace(".base_layer.", "."): weight
         for name, weight in llm.get_base_model().state_dict().items()

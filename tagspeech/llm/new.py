@@ -1,8 +1,8 @@
-"""A small Qwen2 made from nothing, with a tokenizer built from target texts.
+"""A small random Qwen2, with a tokenizer built from target texts.
 
-For a recipe without a pretrained LLM: it learns together with the projectors
-(`llm.trainable: full`). Every word and every time value of the targets is one token; whatever else
-comes is spelt in bytes, so that no text is lost.
+It is for recipes without a pretrained LLM, and is trained together with the projectors
+(`llm.trainable: full`). Every word and every time of the targets is one token; other text is
+encoded in bytes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tagspeech.files import atomic_path
 
 log = logging.getLogger(__name__)
 
-# One token each: a start with its dash, an end, a tag with its newline, the fixed parts of a
-# speaker's line, a word with the space before it. An end so stands right behind its start, and what
-# stood behind a token before is the first thing a transformer learns to copy.
+# One token each: a start time with its dash, an end time, a tag with its newline, the fixed parts
+# of a speaker's line, a word with the space before it. An end then directly follows its start; to
+# copy the successor of an earlier token is the first thing a transformer learns.
 PIECES = (
     r"\d+\.\d\d-?|</?(?:text|speaker)>\n?|<spk id=\"|\" g=\"|\" t=\"|\"/>\n"
     r"| ?[^\s\d<>\",/=.\-]+|\s|\d|."
@@ -65,11 +65,16 @@ def make_llm(
 ) -> None:
     """Writes a random Qwen2 and its tokenizer as a Hugging Face folder, in one step.
 
-    longest  seconds; every time on the grid up to it becomes a token
+    Args:
+        config: Its sizes.
+        targets: Target texts, from which the tokenizer is built.
+        time_grid: Seconds.
+        longest: Seconds; every time on the grid up to it becomes a token.
+        output: The folder.
     """
     ends = [f"{step * time_grid:.2f}" for step in range(round(longest / time_grid) + 1)]
     times = [*ends, *(f"{end}-" for end in ends)]
-    # Twice each, so that a time that no target holds is still merged before rare words.
+    # Twice each, so that times that no target has are still merged before rare words.
     tokenizer = new_tokenizer([*targets, *times, *times], config.vocab_size)
     torch.manual_seed(config.seed)
     llm = Qwen2ForCausalLM(
@@ -99,14 +104,11 @@ def make_llm(
 
 @torch.no_grad()
 def _smooth_times(llm: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Gives neighbouring times similar rows: half of each row is sines of the time.
-
-    A time is then a point on a line rather than one of many unrelated words.
-    """
+    """Makes the embeddings of neighbouring times similar: half of each row is sines of the time."""
     rows_VH = llm.get_input_embeddings().weight
     half = rows_VH.shape[1] // 2
     periods = torch.logspace(0, 2, half // 2)  # 1 to 100 seconds
-    size = rows_VH.std() * 2**0.5  # before any row changes: the order of the vocabulary is random
+    size = rows_VH.std() * 2**0.5  # computed first: the order of the vocabulary is random
     for token, index in tokenizer.get_vocab().items():
         if time := TIME.fullmatch(token):
             angles = 2 * torch.pi * float(time[1]) / periods

@@ -1,14 +1,14 @@
-"""Sequences of several lengths through the layers of the LLM, with little padding or none.
+"""Runs sequences of different lengths through the layers of the LLM, with little or no padding.
 
     padded      runs            packed
     a a a a     a a a a         a a a a b b c c c   one row, positions 0 1 2 3 0 1 0 1 2;
     b b . .     c c c                               each sequence attends to itself only
     c c c .     b b
 
-Runs are batches of nearly equal lengths, one after the other: the best on a CPU, where attention
-over one row costs the square of all lengths together. Packed is for flash attention, whose
-variable-length kernel does it in one call. Padding is on the right, where causal attention does not
-look: no mask but the causal one is needed.
+Runs are batches of nearly equal lengths, one after the other. They are the fastest on a CPU, where
+attention over one row costs the square of the total length. Packed is for flash attention, which
+has a kernel for variable lengths. Padding is on the right, where causal attention does not look, so
+the causal mask suffices.
 
 Shape suffixes: B batch, L positions, N those of all sequences, H hidden size.
 """
@@ -28,18 +28,22 @@ from tagspeech.config import LLMConfig
 from tagspeech.errors import InputError
 
 LAYOUTS = ("runs", "packed", "padded")
-SIMILAR = 0.8  # of the longest sequence of a run the shortest has at least this share
+SIMILAR = 0.8  # smallest ratio of the shortest to the longest sequence of a run
 
 
 def run_layers(
     decoder: Any, inputs: list[Tensor], config: LLMConfig, layer: int = -1
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Last hidden states (L, H) of each embedded sequence (L, H), and those behind `layer`.
+    """The last hidden states of each sequence, and those after another layer, (L, H) each.
 
-    layer   counted from 1; -1: the last
+    Args:
+        decoder: The LLM without its output.
+        inputs: Embedded sequences, (L, H) each.
+        config: Has the layout.
+        layer: The other layer, counted from 1; -1: the last.
     """
     layout = _layout(config)
-    lens = [len(one) for one in inputs]
+    lens = list(map(len, inputs))
     if layout == "packed":
         last_1NH, states_1NH = _forward(decoder, torch.cat(inputs)[None], layer, **_bounds(inputs))
         return list(last_1NH[0].split(lens)), list(states_1NH[0].split(lens))
@@ -55,14 +59,14 @@ def run_layers(
 
 
 def _layout(config: LLMConfig) -> str:
-    """What `auto` stands for, or the layout that is named."""
+    """The layout of the configuration, with `auto` resolved."""
     if config.layout == "auto":
         if config.attention.startswith("flash_attention"):
             return "packed"
         return "padded" if config.shard else "runs"
     if config.layout not in LAYOUTS:
         choices = ", ".join(("auto", *LAYOUTS))
-        raise InputError(f"llm.layout: wants one of {choices}, found {config.layout!r}")
+        raise InputError(f"llm.layout: must be one of {choices}, got {config.layout!r}")
     return config.layout
 
 
@@ -78,10 +82,10 @@ def similar(lens: list[int]) -> list[list[int]]:
 
 
 def checkpoint_layers(llm: Any, mode: bool) -> None:
-    """In training, states within the layers are computed again in the backward pass, not kept.
+    """In training, layers recompute their inner states in the backward pass.
 
-    Layers ask their own flag whether they are in training. A frozen LLM is in eval mode; what is
-    in its layers stays so, without dropout.
+    Only the flags of the layers themselves change: the modules in the layers of a frozen LLM stay
+    in eval mode, without dropout.
     """
     for layer in llm.modules():
         if isinstance(layer, GradientCheckpointingLayer):
@@ -91,7 +95,7 @@ def checkpoint_layers(llm: Any, mode: bool) -> None:
 
 
 def _forward(decoder: Any, inputs_BLH: Tensor, layer: int, **more: Any) -> tuple[Tensor, Tensor]:
-    """Last states and those behind `layer`, (B, L, H) each."""
+    """The last states and those after `layer`, (B, L, H) each."""
     output = decoder(
         inputs_embeds=inputs_BLH, use_cache=False, output_hidden_states=layer >= 0, **more
     )
@@ -100,16 +104,17 @@ def _forward(decoder: Any, inputs_BLH: Tensor, layer: int, **more: Any) -> tuple
 
 
 def _bounds(inputs: list[Tensor]) -> dict[str, Any]:
-    """Where sequences of one row begin, as the attention of `transformers` wants to be told.
+    """The bounds of the sequences in one row, as arguments of a `transformers` decoder.
 
-    Flash attention takes the bounds; others find by the positions which mask they need.
+    Flash attention uses the bounds; others derive their mask from the positions.
     """
     device = inputs[0].device
-    lens_B = torch.tensor([len(one) for one in inputs], device=device)
+    lens = list(map(len, inputs))
+    lens_B = torch.tensor(lens, device=device)
     bounds = torch.cat([lens_B.new_zeros(1), lens_B.cumsum(0)]).int()
-    longest = max(len(one) for one in inputs)
+    longest = max(lens)
     return {
-        "position_ids": torch.cat([torch.arange(len(one), device=device) for one in inputs])[None],
+        "position_ids": torch.cat([torch.arange(n, device=device) for n in lens])[None],
         **{"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds},
         **{"max_length_q": longest, "max_length_k": longest},
     }

@@ -1,1 +1,1 @@
-"""TagSpeech: projectors, anchors, the loss, and the model that joins them."""
+"""TagSpeech: projectors, anchors, the loss, and the model that connects them."""
