@@ -26,6 +26,8 @@ from tagspeech.serialize import UNKNOWN_SPEAKER
 log = logging.getLogger(__name__)
 
 LHOTSE_GENDERS = {"m": "M", "f": "F", "u": None}
+ROUNDING = 0.01  # seconds by which times of words and of turns differ: STM has two decimals
+LEAST_OVERLAP = 1e-6  # seconds; a turn without overlap is not chosen for one with little
 MIX, EACH = "mix", "each"  # of several channels: their mean; each as a separate recording
 _NIST = {"stm": nist.parse_stm, "ctm": nist.parse_ctm, "rttm": nist.parse_rttm}
 
@@ -165,8 +167,8 @@ def supervisions_of(
 def _best_turns(segments: Sequence[Segment], turns: Sequence[Segment]) -> list[int | None]:
     """For each segment, the index of the turn of its session that it overlaps most.
 
-    Of equally overlapped turns, the last to start is chosen. A segment of zero duration belongs to
-    a turn at its time.
+    Of equally overlapped turns, up to `ROUNDING`, the last to start is chosen, such as a short turn
+    within a longer one. A segment of zero duration belongs to a turn at its time.
     """
     by_session: defaultdict[str, list[int]] = defaultdict(list)
     for number in sorted(range(len(turns)), key=lambda number: turns[number].start):
@@ -188,7 +190,9 @@ def _best_turns(segments: Sequence[Segment], turns: Sequence[Segment]) -> list[i
         most = max(overlaps, default=0.0)
         has_turn = most > 0 or (most == 0 and segment.start == segment.end)
         best = [
-            n for n, overlap in zip(near, overlaps, strict=True) if overlap == most and has_turn
+            n
+            for n, overlap in zip(near, overlaps, strict=True)
+            if has_turn and overlap >= max(most - ROUNDING, min(most, LEAST_OVERLAP))
         ]
         chosen.append(best[-1] if best else None)
         ambiguous += len({turns[n].speaker for n in best}) > 1

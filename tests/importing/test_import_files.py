@@ -77,6 +77,20 @@ def test_words_of_a_ctm_go_to_the_turns_of_an_rttm(
     )
 
 
+def test_short_segments_within_a_longer_turn_keep_their_speaker(small: Path) -> None:
+    """An STM has two decimals, an RTTM three: the own turn may overlap a little less."""
+    turns = [("anna", 0.0, 2.0), ("bert", 0.803, 0.894)]
+    (small / "turns.rttm").write_text(
+        "".join(
+            f"SPEAKER {name} 1 {start} {duration} <NA> <NA> {who} <NA> <NA>\n"
+            for name in NAMES.values()
+            for who, start, duration in turns
+        )
+    )
+    for supervisions in take(small, speakers=small / "turns.rttm").values():
+        assert [one.speaker for one in supervisions] == ["anna", "bert"]
+
+
 def test_labels_and_gaps_of_an_stm(small: Path) -> None:
     (small / "all.stm").write_text(
         "a 1 anna 0.1 0.9 <o,f0,female> yes\na 1 bert 0.8 1.7 <na> <laughs> no\n"
