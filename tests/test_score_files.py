@@ -262,3 +262,15 @@ def test_score_refuses_a_missing_or_wrong_journal(tmp_path: Path) -> None:
     wrong.write_text('{"session": "s1"}\n', encoding="utf-8")
     with pytest.raises(InputError, match="line 1"):
         score_files(ref, ref, wrong)
+
+
+def test_a_hypothesis_without_words_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    segment = Segment("s", "A", 0.0, 1.0, "one two")
+    for name in ("ref.stm", "hyp.rttm"):
+        formats.write([segment], tmp_path / name)
+    score_files(tmp_path / "ref.stm", tmp_path / "hyp.rttm")
+    assert "hyp.rttm: has no words; of its scores only DER and speaker count" in caplog.text
+    with pytest.raises(InputError, match="nowhere: No such file"):
+        score_files(tmp_path / "ref.stm", tmp_path / "nowhere")

@@ -92,6 +92,8 @@ def read(
     Raises:
         InputError: The file is malformed; the message names file, line and remedy.
     """
+    if not Path(path).exists():
+        raise InputError(f"{path}: No such file")
     format = format or _format_of(path)
     check_format(format)
     if session is None:

@@ -58,6 +58,8 @@ def score_files(
     for session, is_malformed in ref_malformed.items():
         if is_malformed:
             log.warning("%s: the target text of session %s is malformed", ref, session)
+    if hyp_segments and not any(segment.words for segment in hyp_segments):
+        log.warning("%s: has no words; of its scores only DER and speaker count mean anything", hyp)
     decoded = _read_malformed(raw) if raw is not None else {}
     malformed = {**hyp_malformed, **decoded}
     durations = _read_durations(groups) if groups is not None else {}
