@@ -320,7 +320,7 @@ def test_sections_of_other_stages_do_not_matter(stages: Stages) -> None:
     [
         ("voice.train.schedule=linear", "schedule: wants eden or cosine, found 'linear'"),
         ("voice.train.precision=float16", "precision: float16 wants a GPU"),
-        ("voice.train.accumulate=0", "accumulate: wants 1 or more"),
+        ("voice.train.accumulate=0", "accumulate: must be 1 or more, got 0"),
         ("voice.train.final=last", "final: wants average or best, found 'last'"),
         ("voice.train.shortest=100", "no utterance group lasts"),
     ],
