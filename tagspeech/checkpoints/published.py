@@ -85,17 +85,10 @@ def is_released(tree: dict[str, Any]) -> bool:
 def load_released(
     model_class: type[M], folder: Path, config: Config, tree: dict[str, Any], dtype: torch.dtype
 ) -> M:
-    """A model in eval mode from a folder in the released layout.
+    """A model in eval mode from a folder in the released layout, strictly.
 
-    Args:
-        model_class: `TagSpeechModel` or a subclass.
-        folder: The model's folder.
-        config: The model's configuration; see `released_config`.
-        tree: The content of config.json.
-        dtype: Of the LLM; encoders and projectors are float32.
-
-    Raises:
-        InputError: A weight is missing, unexpected or of another shape.
+    `tree` is the content of config.json, `config` what `released_config` makes of it; `dtype` is
+    that of the LLM, encoders and projectors are float32.
     """
     if not (folder / "llm").is_dir():
         raise InputError(f"{folder / 'llm'}: is missing; it has the LLM; download the whole model")
@@ -151,17 +144,11 @@ def released_config(folder: Path, tree: dict[str, Any]) -> Config:
         path = folder / name / "config.json"
         if zipformer_config_from_released(read_json(path), str(path)) != encoders[-1]:
             raise InputError(f"{path}: differs from {name}_config in {where}")
+    semantic = (released.semantic_projector_ds_rate, released.semantic_anchor_interval)
+    voice = (released.voice_projector_ds_rate, released.voice_anchor_interval)
     return Config(
-        semantic=SemanticConfig(
-            encoder=encoders[0],
-            stack=released.semantic_projector_ds_rate,
-            anchor_interval=released.semantic_anchor_interval,
-        ),
-        voice=VoiceConfig(
-            encoder=encoders[1],
-            stack=released.voice_projector_ds_rate,
-            anchor_interval=released.voice_anchor_interval,
-        ),
+        semantic=SemanticConfig(encoders[0], *semantic),
+        voice=VoiceConfig(encoders[1], *voice),
         llm=LLMConfig(name=str(folder / "llm")),
         decode=_DECODE,
     )

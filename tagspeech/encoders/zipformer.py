@@ -28,16 +28,9 @@ Lens = TypeVar("Lens", int, Tensor)
 
 # Keys of a released config.json without effect on a non-causal forward pass.
 _WITHOUT_EFFECT = {
-    "encoder_unmasked_dim",
-    "warmup_batches",
-    "chunk_size",
-    "left_context_frames",
-    "use_flash_attn",
-    "audio_encoder_projector_ds_rate",
-    "architectures",  # added by transformers, as are the next ones
-    "dtype",
-    "torch_dtype",
-    "transformers_version",
+    *("encoder_unmasked_dim", "warmup_batches", "chunk_size", "left_context_frames"),
+    *("use_flash_attn", "audio_encoder_projector_ds_rate"),
+    *("architectures", "dtype", "torch_dtype", "transformers_version"),  # of transformers
 }
 # Keys under which the config.json of a model of Auden describes its encoder.
 _ENCODER_CONFIGS = ("encoder_config", "speech_encoder_config", "audio_encoder_config")
