@@ -19,7 +19,7 @@ ONLY_SPEED = tuple(
 
 _EVERYTHING = ("*",)
 _TAGSPEECH = ("prompt", "llm", "target", "loss", "drop", "train")  # sections of stage 6 alone
-_INTO_LLM = ("stack", "anchor_interval", "tune_lr")  # of a stream, in stage 6
+_INTO_LLM = ("stack", "anchor_interval", "projector", "tune_lr")  # of a stream, in stage 6
 _SEMANTIC_TRAINING = ("semantic.sot", "semantic.grow", "semantic.train")
 _VOICE_TRAINING = ("voice.margin", "voice.scale", "voice.train")
 _STREAMS = tuple(f"{stream}.{key}" for stream in ("semantic", "voice") for key in _INTO_LLM)

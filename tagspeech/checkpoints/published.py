@@ -190,7 +190,6 @@ def save_released(model: TagSpeechModel, folder: Path) -> None:
         raise InputError(
             f"semantic.{config.semantic.encoder_section}: the released layout knows only Zipformers"
         )
-    check_names(model)
     encoders = {
         name: _encoder_tree(getattr(config, stream).encoder, stream)
         for stream, name in (("semantic", "audio_encoder"), ("voice", "voice_encoder"))
@@ -202,6 +201,7 @@ def save_released(model: TagSpeechModel, folder: Path) -> None:
             write_json(temporary / name / "config.json", tree)
         meant = released_config(temporary, _config_tree(config, encoders, {}))
         check_meaning(config, meant)
+        check_names(model)
         llm, tokenizer = _with_audio_token(model)
         halved = _halved(llm)
         tokenizer.save_pretrained(temporary)
