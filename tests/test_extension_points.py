@@ -168,7 +168,7 @@ def test_the_released_layout_refuses_what_it_cannot_hold(
     front_ends = [f"{name}.encoder.embed_channels=[8,32,128]" for name in ("semantic", "voice")]
     config = load_config(tiny_yaml, [*front_ends, *sets, f"llm.name={tiny_config.llm.name}"])
     model = TagSpeechModel(config, *load_llm(config.llm))
-    with pytest.raises(InputError, match=f"{field}: the released layout has only"):
+    with pytest.raises(InputError, match=f"{field}: the released layout knows only"):
         save_released(model, tmp_path / "released")
     assert not (tmp_path / "released").exists()
 
