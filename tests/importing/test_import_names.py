@@ -133,8 +133,8 @@ def test_ignored_words_turns_and_genders_are_logged(
     (small / "genders").write_text("carla f\nKarla f\n")
     take(small, speakers=small / "all.rttm", genders=small / "genders")
     assert (
-        f"{small}/all.stm, line 7: 1 segments (0.10 s) are ignore_time_segment_in_scoring and left "
-        "out" in caplog.text
+        f"{small}/all.stm, line 7: dropped 1 segments (0.10 s) marked "
+        "ignore_time_segment_in_scoring" in caplog.text
     )
     assert (
         f"{small}/all.rttm: 2 of 5 turns have no words and are left out (the first: d, 0-2 s)"

@@ -40,7 +40,7 @@ def remove_marks(path: Path) -> None:
         SupervisionSet.from_segments(
             replace(segment, text=without_marks(segment.text))
             for segment in read_manifest(path)
-            if segment.text.replace(SILENCE, "").strip()
+            if SILENCE not in segment.text or segment.text.replace(SILENCE, "").strip()
         ),
     )
 
