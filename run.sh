@@ -56,8 +56,8 @@ _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
 . "$_help_file"
 . utils/parse_options.sh
-[[ ${stage:-0} =~ ^([0-9]|10)$ ]] || die "--stage wants a number from 0 to 10, not '$stage'" 2
-[[ $stop_stage =~ ^([0-9]|10)$ ]] || die "--stop-stage wants a number from 0 to 10, not '$stop_stage'" 2
+[[ ${stage:-0} =~ ^([0-9]|10)$ ]] || die "--stage must be a number from 0 to 10, not '$stage'" 2
+[[ $stop_stage =~ ^([0-9]|10)$ ]] || die "--stop-stage must be a number from 0 to 10, not '$stop_stage'" 2
 
 [[ $install == false ]] || utils/install.sh
 . ./path.sh

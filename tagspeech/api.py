@@ -59,7 +59,7 @@ class TagSpeech(TagSpeechModel):
         dtype     of the LLM, which is nearly all of the weights; the rest computes in float32
         offline   takes from the Hub what is on this machine already, and asks the net for nothing
 
-        Folders are in our layout or in that of the published checkpoints; config.json tells which.
+        Folders are in our layout or in that of the published checkpoints; config.json says which.
         Raises `InputError` naming file and tensor for whatever is missing, unexpected or of wrong
         shape, and saying what to download where the Hub cannot be reached.
         """

@@ -173,7 +173,7 @@ class TransducerConfig:
 class SotConfig:
     """Serialized Output Training of the semantic encoder."""
 
-    loss: str = "ctc"  # ctc | pruned_transducer, which wants k2
+    loss: str = "ctc"  # ctc | pruned_transducer, which needs k2
     transducer: TransducerConfig = field(default_factory=TransducerConfig)
     serialized: bool = True  # false: segments heard alone are the groups, as for one speaker
     units: str = "bpe"  # bpe | word | char
@@ -294,7 +294,7 @@ class LLMConfig:
     shard: bool = False  # of a frozen LLM each process keeps a share of every layer (FSDP2)
     attention: str = "sdpa"  # as transformers names it
     # Of a batch: runs (of similar lengths) | packed (one row) | padded | auto: packed for flash
-    # attention; padded where `shard` wants one call of all processes; else runs
+    # attention; padded where `shard` needs one call of all processes; else runs
     layout: str = "auto"
     gradient_checkpointing: bool = False  # less memory in training, a third more time
     new: NewLLMConfig = field(default_factory=NewLLMConfig)

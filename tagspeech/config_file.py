@@ -35,7 +35,7 @@ def load_config(
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
-            raise InputError(f"--set {override}: wants KEY=VALUE, such as train.lr=1e-4")
+            raise InputError(f"--set {override}: must be KEY=VALUE, such as train.lr=1e-4")
         try:
             tree = _assign(tree, key.split("."), yaml.safe_load(value), f"--set {override}")
         except yaml.YAMLError as error:
@@ -50,12 +50,12 @@ def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: wants keys and values, found {tree!r}")
+        raise InputError(f"{path}: must be keys and values, got {tree!r}")
     if "base" not in tree:
         return tree
     base = tree.pop("base")
     if not isinstance(base, str):
-        raise InputError(f"{path}: base: wants the name of a file, found {base!r}")
+        raise InputError(f"{path}: base: must be the name of a file, got {base!r}")
     if path.resolve() in readers:
         raise InputError(f"{path}: base: comes back to this file")
     return _overlay(_read(path.parent / base, (*readers, path.resolve())), tree)
@@ -85,7 +85,7 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any, where: str) -> di
 def from_tree(cls: type[T], tree: Any, where: str) -> T:
     """Builds the dataclass `cls` from plain dictionaries; `where` opens every error message."""
     if not isinstance(tree, dict):
-        raise InputError(f"{where}: wants keys and values, found {tree!r}")
+        raise InputError(f"{where}: must be keys and values, got {tree!r}")
     hints = typing.get_type_hints(cls, include_extras=True)
     unknown = [key for key in tree if key not in hints]
     if unknown:
@@ -111,7 +111,7 @@ def _convert_type(hint: Any, value: Any, where: str) -> Any:
         values = value if isinstance(value, (list, tuple)) else [value]
         if (Ellipsis not in others and len(values) != 1 + len(others)) or not values:
             count = "one or more" if Ellipsis in others else 1 + len(others)
-            raise InputError(f"{where}: wants {count} values, found {value!r}")
+            raise InputError(f"{where}: must be {count} values, got {value!r}")
         return tuple(_convert(item, one, where) for one in values)
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
         try:
@@ -121,7 +121,7 @@ def _convert_type(hint: Any, value: Any, where: str) -> Any:
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        raise InputError(f"{where}: wants {hint.__name__}, found {value!r}")
+        raise InputError(f"{where}: must be {hint.__name__}, got {value!r}")
     return value
 
 

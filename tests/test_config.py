@@ -40,22 +40,22 @@ def test_empty_file_gives_the_paper(write: Write) -> None:
         ("lamguage: en", ["unknown key 'lamguage'", "language"]),
         ("train: {learning_rate: 1}", ["train: unknown key 'learning_rate'", "lr"]),
         ("semantic: {encoder: {dim: 3}}", ["semantic: encoder: unknown key 'dim'"]),
-        ("train: {lr: much}", ["train: lr: wants float, found 'much'"]),
-        ("train: {max_steps: 1.5}", ["train: max_steps: wants int, found 1.5"]),
-        ("train: {max_steps: true}", ["train: max_steps: wants int, found True"]),
-        ("train: {lr: true}", ["train: lr: wants float, found True"]),
-        ("train: {spec_augment: 1}", ["train: spec_augment: wants bool, found 1"]),
-        ("train: {lr: null}", ["train: lr: wants float, found None"]),
-        ("language: 5", ["language: wants str, found 5"]),
-        ("llm: {revision: 7}", ["llm: revision: wants str, found 7"]),
-        ("semantic: {encoder: {encoder_dim: [192, wide]}}", ["encoder_dim: wants int", "wide"]),
-        ("train: 5", ["train: wants keys and values, found 5"]),
-        ("[1, 2]", ["wants keys and values"]),
+        ("train: {lr: much}", ["train: lr: must be float, got 'much'"]),
+        ("train: {max_steps: 1.5}", ["train: max_steps: must be int, got 1.5"]),
+        ("train: {max_steps: true}", ["train: max_steps: must be int, got True"]),
+        ("train: {lr: true}", ["train: lr: must be float, got True"]),
+        ("train: {spec_augment: 1}", ["train: spec_augment: must be bool, got 1"]),
+        ("train: {lr: null}", ["train: lr: must be float, got None"]),
+        ("language: 5", ["language: must be str, got 5"]),
+        ("llm: {revision: 7}", ["llm: revision: must be str, got 7"]),
+        ("semantic: {encoder: {encoder_dim: [192, wide]}}", ["encoder_dim: must be int", "wide"]),
+        ("train: 5", ["train: must be keys and values, got 5"]),
+        ("[1, 2]", ["must be keys and values"]),
         ("train: {lr: [", ["is not YAML"]),
         ("train:\n\tlr: 1", ["is not YAML"]),
-        ("semantic: {encoder: {embed_channels: [8, 32]}}", ["embed_channels: wants 3 values"]),
-        ("semantic: {encoder: {num_heads: []}}", ["num_heads: wants one or more values"]),
-        ("base: 5", ["base: wants the name of a file, found 5"]),
+        ("semantic: {encoder: {embed_channels: [8, 32]}}", ["embed_channels: must be 3 values"]),
+        ("semantic: {encoder: {num_heads: []}}", ["num_heads: must be one or more values"]),
+        ("base: 5", ["base: must be the name of a file, got 5"]),
         ("base: tagspeech.yaml", ["base: comes back to this file"]),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_base_that_is_missing_or_wrong_is_named(write: Write, tmp_path: Path) 
     with pytest.raises(InputError, match=r"nowhere\.yaml"):
         load_config(path)
     (tmp_path / "nowhere.yaml").write_text("[1]")
-    with pytest.raises(InputError, match=r"nowhere\.yaml: wants keys and values"):
+    with pytest.raises(InputError, match=r"nowhere\.yaml: must be keys and values"):
         load_config(path)
 
 
@@ -135,14 +135,14 @@ def test_set_changes_no_section_that_shares_an_alias(write: Write) -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("train.lr", "--set train.lr: wants KEY=VALUE"),
+        ("train.lr", "--set train.lr: must be KEY=VALUE"),
         ("train.lrr=1", "unknown key 'lrr'"),
         ("trian.lr=1", "unknown key 'trian'"),
         ("train.lr.high=1", "lr"),
-        ("train=5", "train: wants keys and values, found 5"),
+        ("train=5", "train: must be keys and values, got 5"),
         ("=5", "unknown key ''"),
         ("train.lr=[", "--set train.lr=["),
-        ("train.lr=much", "train: lr: wants float, found 'much'"),
+        ("train.lr=much", "train: lr: must be float, got 'much'"),
     ],
 )
 def test_bad_set_is_one_line(write: Write, override: str, words: str) -> None:
@@ -153,7 +153,7 @@ def test_bad_set_is_one_line(write: Write, override: str, words: str) -> None:
 
 
 def test_set_on_a_file_that_is_no_mapping(write: Write) -> None:
-    with pytest.raises(InputError, match="wants keys and values"):
+    with pytest.raises(InputError, match="must be keys and values"):
         load_config(write("[1, 2]"), ["train.lr=1"])
 
 

@@ -116,19 +116,19 @@ def test_a_wav_says_what_it_is(tmp_path: Path) -> None:
     assert stream.rate == 8000
     assert np.array_equal(read_T * 2**15, samples[:, 1])
     soundfile.write(tmp_path / "b.wav", samples, 8000, subtype="FLOAT")
-    with pytest.raises(InputError, match=r"b\.wav: --follow wants 16-bit PCM, found 32 bits"):
+    with pytest.raises(InputError, match=r"b\.wav: --follow needs 16-bit PCM, got 32 bits"):
         PcmStream(str(tmp_path / "b.wav"), 16000, 0, idle=0.1)
     with pytest.raises(InputError, match=r"a\.wav: has no channel 2; it has \[0, 1\]"):
         PcmStream(str(tmp_path / "a.wav"), 16000, 2, idle=0.1)
-    with pytest.raises(InputError, match="is no file; --follow wants one that grows"):
+    with pytest.raises(InputError, match="is no file; --follow needs a growing file"):
         PcmStream(str(tmp_path / "gone.wav"), 16000, 0, idle=0.1)
     soundfile.write(tmp_path / "c.flac", samples, 8000)
-    with pytest.raises(InputError, match=r"c\.flac: is FLAC; --follow wants 16-bit PCM"):
+    with pytest.raises(InputError, match=r"c\.flac: is FLAC; --follow needs 16-bit PCM"):
         PcmStream(str(tmp_path / "c.flac"), 16000, 0, idle=0.1)
     (tmp_path / "d.raw").write_bytes(samples.tobytes())
     with pytest.raises(InputError, match=r"d\.raw: has no channel 1; it has \[0\]"):
         PcmStream(str(tmp_path / "d.raw"), 16000, 1, idle=0.1)
-    with pytest.raises(InputError, match=rf"10 Hz: --follow wants {LOWEST_RATE} Hz or more"):
+    with pytest.raises(InputError, match=rf"10 Hz: --follow needs {LOWEST_RATE} Hz or more"):
         PcmStream(str(tmp_path / "d.raw"), 10, 0, idle=0.1)
 
 

@@ -59,7 +59,7 @@ def test_local_launcher_runs_a_verb(root: Path, tiny_yaml: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (("--processes", "2"), "wants -- and a verb"),
+        (("--processes", "2"), "needs -- and a verb"),
         (("--processors", "2", "--", "config"), "unknown option '--processors'"),
     ],
 )

@@ -86,7 +86,7 @@ def test_digits_are_optional(released: Path) -> None:
     [
         ("rotary", True, "unknown key 'rotary'"),
         ("voice_anchor_interval", None, "has no voice_anchor_interval"),
-        ("voice_anchor_interval", "8", "voice_anchor_interval: wants int, found '8'"),
+        ("voice_anchor_interval", "8", "voice_anchor_interval: must be int, got '8'"),
         ("insert_anchors_at_ends", False, "insert_anchors_at_ends is False, only True"),
         ("tag_audio_boundary", True, "tag_audio_boundary is True, only False"),
         ("audio_token", "<|SOUND|>", "lacks <|SOUND|>"),

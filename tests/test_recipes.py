@@ -112,7 +112,7 @@ def test_what_is_wrong_with_a_corpus_is_said(
 ) -> None:
     stage = (root / "egs" / recipe / "local/data.sh", "--data", tmp_path / "data", "--stage", 0)
     said = run(*stage, "--mic", "ihm", code=2)
-    assert "--mic wants sdm" in said
+    assert "--mic must be sdm" in said
     said = run(*stage, "--corpus-dir", tmp_path / "nowhere", code=2)
     assert f"{tmp_path / 'nowhere'}: no such folder; --corpus-dir" in said
     (tmp_path / "empty").mkdir()

@@ -173,7 +173,7 @@ def test_killed_three_times_gives_the_same(
         (["--recipe", "nobody"], "no recipe 'nobody'"),
         (["--learning-rate", "1"], "unknown option '--learning-rate'"),
         (["--set", "train.learning_rate=1"], "unknown key 'learning_rate'"),
-        (["--set", "train.lr=much"], "lr: wants float, found 'much'"),
+        (["--set", "train.lr=much"], "lr: must be float, got 'much'"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--stage", "7"], "stage 7 (decode): its input"),
     ],

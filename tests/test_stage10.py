@@ -142,4 +142,4 @@ def test_run_sh_has_stage_10(root: Path) -> None:
         env=os.environ,
     )
     assert done.returncode == 2
-    assert "--stop-stage wants a number from 0 to 10" in done.stderr
+    assert "--stop-stage must be a number from 0 to 10" in done.stderr

@@ -34,14 +34,14 @@ while [[ $# -gt 0 ]]; do
     die "unknown option '$1'; $_hint" 2
   fi
   if [[ $# -lt 2 || $2 == --* ]]; then
-    die "option '$1' wants a value; $_hint" 2
+    die "option '$1' needs a value; $_hint" 2
   fi
   if [[ $_name == set ]]; then
-    [[ $2 == ?*=* ]] || die "--set '$2': wants KEY=VALUE, such as --set train.lr=1e-4" 2
+    [[ $2 == ?*=* ]] || die "--set '$2': must be KEY=VALUE, such as --set train.lr=1e-4" 2
     set_args+=(--set "$2")
   else
     if [[ ${!_name} == true || ${!_name} == false ]] && [[ $2 != true && $2 != false ]]; then
-      die "option '$1' wants true or false, not '$2'; $_hint" 2
+      die "option '$1' must be true or false, not '$2'; $_hint" 2
     fi
     printf -v "$_name" '%s' "$2"
   fi

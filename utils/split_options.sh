@@ -10,5 +10,5 @@ done
 verb=("${@:2}")
 set -- ${_options[@]+"${_options[@]}"}
 . utils/parse_options.sh
-[[ ${#verb[@]} -gt 0 ]] || die "wants -- and a verb of tagspeech; see ${0##*/} --help" 2
+[[ ${#verb[@]} -gt 0 ]] || die "needs -- and a verb of tagspeech; see ${0##*/} --help" 2
 unset _options

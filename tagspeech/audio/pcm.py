@@ -49,7 +49,7 @@ class PcmStream:
         self.idle = None if path == "-" else idle
         self.problem: InputError | OSError | None = None
         if path != "-" and not Path(path).is_file():
-            raise InputError(f"{path}: is no file; --follow wants one that grows, or - for a pipe")
+            raise InputError(f"{path}: is no file; --follow needs a growing file, or - for a pipe")
         # Without a buffer: the end of the program must not wait for a reader's lock.
         self._file = FileIO(sys.stdin.fileno() if path == "-" else path, closefd=path != "-")
         begin = self._read(4)
@@ -58,13 +58,13 @@ class PcmStream:
             self._read_header()
         for magic, name in OTHERS.items():
             if begin.startswith(magic):
-                raise InputError(f"{path}: is {name}; --follow wants 16-bit PCM, bare or as WAV")
+                raise InputError(f"{path}: is {name}; --follow needs 16-bit PCM, bare or as WAV")
         streams = choose_channels(path, range(self.channels), str(channel))
         if len(streams) > 1:
             raise InputError("--channel each: --follow prints one transcript; take mix or a number")
         self.chosen = list(streams[0])
         if self.rate < LOWEST_RATE:
-            raise InputError(f"{path}: {self.rate} Hz: --follow wants {LOWEST_RATE} Hz or more")
+            raise InputError(f"{path}: {self.rate} Hz: --follow needs {LOWEST_RATE} Hz or more")
         self._pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         if begin:
             self._pieces.put(begin)
@@ -144,6 +144,6 @@ class PcmStream:
                 )
                 if bits != 8 * SAMPLE or kind not in (1, 0xFFFE):
                     raise InputError(
-                        f"{self.path}: --follow wants 16-bit PCM, found {bits} bits, format {kind}"
+                        f"{self.path}: --follow needs 16-bit PCM, got {bits} bits, format {kind}"
                     )
         self._read(4)

@@ -1,4 +1,4 @@
-"""Whether the released layout can hold a model: told before anything is written."""
+"""Whether the released layout can hold a model, checked before anything is written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROJECTORS = {
 
 
 def check_names(model: nn.Module) -> None:
-    """Raises `InputError` for a weight that the layout has no place for, or that it wants."""
+    """Raises `InputError` for a weight that the layout has no place for, or that it lacks."""
     own = {name for name in model.state_dict() if not name.startswith(_WITH_FILES)}
     for name in sorted(own ^ _PROJECTORS):
         fault = "has no place for it" if name in own else "must have it"

@@ -150,7 +150,7 @@ def _segments(
 
 
 def _of_channel(segment: Segment, number: int, voices: Voices) -> Segment:
-    """The segment with a speaker's name that tells channels apart; enrolled names stay."""
+    """The segment with a speaker's name that includes the channel; enrolled names stay."""
     if segment.speaker in voices.enrolled:
         return segment
     return replace(segment, speaker=f"{number}-{segment.speaker}")

@@ -134,7 +134,9 @@ def test_variables_of_the_recipe(house: Path, corpus: Path, source: Source, opti
 
 def test_corpus_must_be_named(house: Path) -> None:
     messages = run(["egs/template/local/data.sh", "--stage", 0], house, code=2)
-    assert "no corpus: --corpus-dir wants its folder, or set it in egs/template/conf" in messages
+    assert (
+        "no corpus: --corpus-dir must name its folder, or set it in egs/template/conf" in messages
+    )
     words = ["--corpus-dir", "nowhere"]
     messages = run(["egs/template/local/data.sh", "--stage", 0, *words], house, code=2)
     assert messages.endswith("--corpus-dir nowhere: no such folder\n")

@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . local/corpus.sh
 
 gigabytes=250 # archives, which Lhotse keeps, and what is in them
-[[ $mic == sdm || $mic == mdm ]] || die "--mic wants sdm or mdm, not '$mic'" 2
+[[ $mic == sdm || $mic == mdm ]] || die "--mic must be sdm or mdm, not '$mic'" 2
 
 case $stage in
   0)

@@ -15,7 +15,7 @@ case $mic in
   sdm) audio='*Array1-01.wav' gigabytes=12 ;;
   ihm-mix) audio='*Mix-Headset.wav' gigabytes=12 ;;
   mdm) audio='*Array?-0?.wav' gigabytes=185 ;;
-  *) die "--mic wants sdm, ihm-mix or mdm, not '$mic'" 2 ;;
+  *) die "--mic must be sdm, ihm-mix or mdm, not '$mic'" 2 ;;
 esac
 
 case $stage in

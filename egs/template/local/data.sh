@@ -19,7 +19,7 @@ in_corpus() {
 
 case $stage in
   0)
-    [[ -n $corpus_dir ]] || die "no corpus: --corpus-dir wants its folder, or set it in $_help_file" 2
+    [[ -n $corpus_dir ]] || die "no corpus: --corpus-dir must name its folder, or set it in $_help_file" 2
     [[ -d $corpus_dir ]] || die "--corpus-dir $corpus_dir: no such folder" 2
     options=(--split-by "$split_by" --max-rejected "$max_rejected")
     [[ -z $channel ]] || options+=(--channel "$channel")
