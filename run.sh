@@ -13,7 +13,7 @@
 #   --stop-stage N      the last stage (default: 10)
 #   --set KEY=VALUE     changes a key of the recipe's tagspeech.yaml; may be repeated
 #   --offline true      asks nothing of the Hugging Face Hub; takes what was downloaded before
-#   --from-scratch true uses nothing that was trained before, and conf/scratch.yaml if there is one
+#   --from-scratch true uses no pretrained part, and conf/scratch.yaml if there is one
 #   --init-from DIR     goes on from a trained TagSpeech, published or of our own: its encoders take the
 #                       place of stages 3 and 4, its projectors and LLM are what stage 6 starts from
 #   --pretrained DIR    folder whose SHA256SUMS is checked first
@@ -24,7 +24,7 @@
 #   --encoders DIR      what stages 3 to 5 make, for several experiments (default: that of --exp)
 #   --install false     uses the environment as it is, without utils/install.sh
 #
-# What was trained before stands in tagspeech.yaml (parts, llm). Paths or names on the Hugging Face Hub
+# Pretrained parts are named in tagspeech.yaml (parts, llm). Paths or names on the Hugging Face Hub
 # that go before it: --llm, --semantic-init (what stage 3 starts from), --semantic-units (of its CTC
 # output), --semantic-encoder (instead of stage 3), --voice-init, --voice-encoder (the same for stage 4).
 #

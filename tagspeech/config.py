@@ -302,7 +302,7 @@ class LLMConfig:
 
 @dataclass(frozen=True)
 class PartConfig:
-    """A file trained before: here, in a folder here, or in a repository on the Hugging Face Hub."""
+    """A pretrained file: here, in a folder here, or in a repository on the Hugging Face Hub."""
 
     name: str = ""  # path, or ORG/NAME on the Hub; empty: none
     revision: str | None = None  # branch, tag or commit on the Hub
@@ -311,7 +311,7 @@ class PartConfig:
 
 @dataclass(frozen=True)
 class PartsConfig:
-    """Encoders trained before; the LLM is named in its own section."""
+    """Pretrained encoders; the LLM is named in its own section."""
 
     semantic_init: PartConfig = field(default_factory=PartConfig)  # what stage 3 starts from
     semantic_units: PartConfig = field(default_factory=PartConfig)  # ... units of its CTC output

@@ -123,8 +123,9 @@ class ArrayAudio(Audio):
             raise InputError(
                 f"{self.name}: must be float samples from -1 to 1, got {samples.dtype}"
             )
-        if are_unusable(samples).any():
-            first = int(are_unusable(samples).argmax()) / self.rate
+        unusable_T = are_unusable(samples)
+        if unusable_T.any():
+            first = int(unusable_T.argmax()) / self.rate
             raise InputError(
                 f"{self.name}: has samples that are no numbers or far too large, the first at "
                 f"{first:.2f} s"

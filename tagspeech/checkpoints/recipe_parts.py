@@ -26,7 +26,7 @@ class GivenParts:
     Attributes:
         named: paths or names on the Hub, by their names in `parts`, and that of the LLM as `llm`.
         init_from: folder of a trained TagSpeech, which has all parts.
-        from_scratch: whether nothing that was trained before is used.
+        from_scratch: whether no pretrained part is used.
         new_llm: folder of the LLM that stage 6 makes where none is named.
     """
 

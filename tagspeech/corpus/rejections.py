@@ -164,7 +164,7 @@ def _reason(speech: AnnotatedSpeech, start: float, end: float, recording_end: fl
     if end < start:
         return "it ends before it starts"
     if end == start:
-        return "it lasts no time"
+        return "it has zero duration"
     return "Lhotse leaves it out" if speech.segment else "no segment holds it"
 
 

@@ -36,7 +36,10 @@ class Meeting:
 def recognize_meetings(
     recognizer: Recognizer, meetings: Sequence[Meeting]
 ) -> Iterator[list[WindowResult]]:
-    """The results of all windows of each recording, as soon as its last window is decoded."""
+    """The results of all windows of each recording, in order.
+
+    Those of a recording are complete when the next one has a result, or all are done.
+    """
     begun: list[_Begun] = []
     number, before = 0, 0.0
     results: list[WindowResult] = []
