@@ -79,6 +79,16 @@ class ZipformerConfig(EncoderConfig):
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters on layers that stay as they are (arXiv 2106.09685)."""
+
+    r: Count = 0  # rank; 0: no adapters
+    alpha: NonNegative = 32.0  # what they add is multiplied by alpha / r
+    dropout: Share = 0.0  # of their input
+    layers: tuple[str, ...] = ("all-linear",)  # names of linear layers; this one: of all
+
+
+@dataclass(frozen=True)
 class WhisperEncoderConfig(EncoderConfig):
     """The encoder of a Whisper, in the words of its config.json; the default is whisper-small."""
 
@@ -87,6 +97,11 @@ class WhisperEncoderConfig(EncoderConfig):
     encoder_layers: Natural = 12
     encoder_attention_heads: Natural = 12
     encoder_ffn_dim: Natural = 3072
+    dropout: Share = 0.0
+    # Our own: whether audio is padded to 30 s, as for all published weights; false is cheaper, for
+    # weights that are tuned so. And adapters, which training then moves instead of the weights.
+    padded: bool = True
+    lora: LoraConfig = field(default_factory=LoraConfig)
 
     feature_kind = "whisper"
 
@@ -195,6 +210,7 @@ class StreamConfig:
     # Of the encoder in the training of TagSpeech; 0: frozen, as in the paper
     tune_lr: NonNegative = 0.0
     projector: str = "stack"  # a row of model.projector.PROJECTORS
+    normalise: bool = False  # projected frames get the mean norm of the LLM's embeddings
 
     # How the stream is trained. All other fields say what it is: a trained model keeps them.
     TRAINING = ("tune_lr", "sot", "grow", "margin", "scale", "train")
@@ -243,7 +259,7 @@ class SemanticConfig(StreamConfig):
     sot: SotConfig = field(default_factory=SotConfig)
     grow: bool = False  # the encoder has layers that parts.semantic_init lacks: they begin new
     train: TrainConfig = field(default_factory=TrainConfig)
-    whisper: WhisperEncoderConfig | None = None  # frozen, instead of the Zipformer; 50 Hz
+    whisper: WhisperEncoderConfig | None = None  # instead of the Zipformer; 50 Hz
 
 
 @dataclass(frozen=True)
@@ -271,16 +287,6 @@ class NewLLMConfig:
 
 
 @dataclass(frozen=True)
-class LoraConfig:
-    """Low-rank adapters on the LLM, which itself stays as it is (arXiv 2106.09685)."""
-
-    r: Count = 0  # rank; 0: no adapters
-    alpha: NonNegative = 32.0  # what they add is multiplied by alpha / r
-    dropout: Share = 0.0  # of their input
-    layers: tuple[str, ...] = ("all-linear",)  # names of linear layers; this one: of all
-
-
-@dataclass(frozen=True)
 class LLMConfig:
     """The causal LM: a Hugging Face name or folder."""
 
@@ -291,6 +297,7 @@ class LLMConfig:
     # Of its weights in training: float32 | bfloat16 | float16 | auto: bfloat16 for a frozen LLM on
     # a GPU that computes in it, else float32
     dtype: str = "auto"
+    lora_lr: NonNegative = 0.0  # peak rate of the adapters; 0: train.lr
     shard: bool = False  # of a frozen LLM each process keeps a share of every layer (FSDP2)
     attention: str = "sdpa"  # as transformers names it
     # Of a batch: runs (of similar lengths) | packed (one row) | padded | auto: packed for flash
@@ -400,5 +407,5 @@ class Config:
     def extra_features(self) -> tuple[tuple[str, int], ...]:
         """Kind and bins of the features that encoders need beside the filter bank."""
         encoders = (self.semantic.encoder_config, self.voice.encoder_config)
-        needed = [(one.feature_kind, one.feature_dim) for one in encoders]
+        needed = [(encoder.feature_kind, encoder.feature_dim) for encoder in encoders]
         return tuple(dict.fromkeys(pair for pair in needed if pair[0] != "fbank"))

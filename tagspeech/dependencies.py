@@ -19,7 +19,13 @@ ONLY_SPEED = tuple(
 
 _EVERYTHING = ("*",)
 _TAGSPEECH = ("prompt", "llm", "target", "loss", "drop", "train")  # sections of stage 6 alone
-_INTO_LLM = ("stack", "anchor_interval", "projector", "tune_lr")  # of a stream, in stage 6
+_INTO_LLM = (
+    "stack",
+    "anchor_interval",
+    "projector",
+    "normalise",
+    "tune_lr",
+)  # of a stream, in stage 6
 _SEMANTIC_TRAINING = ("semantic.sot", "semantic.grow", "semantic.train")
 _VOICE_TRAINING = ("voice.margin", "voice.scale", "voice.train")
 _STREAMS = tuple(f"{stream}.{key}" for stream in ("semantic", "voice") for key in _INTO_LLM)
@@ -53,7 +59,15 @@ NOT_READ: dict[int, tuple[str, ...]] = {
 NOT_OF_A_MODEL = (
     *("language", "parts", "target", "loss", "drop", "train", "decode"),
     *("semantic.tune_lr", "voice.tune_lr", *_SEMANTIC_TRAINING, *_VOICE_TRAINING),
-    *("llm.trainable", "llm.lora", "llm.dtype", "llm.shard", "llm.attention", "llm.layout"),
+    *(
+        "llm.trainable",
+        "llm.lora",
+        "llm.lora_lr",
+        "llm.dtype",
+        "llm.shard",
+        "llm.attention",
+        "llm.layout",
+    ),
     *("llm.gradient_checkpointing", "llm.new"),
 )
 

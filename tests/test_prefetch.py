@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,46 +31,63 @@ from tagspeech.training.tagspeech import TagSpeechTask
 from tagspeech.training.text import TextTask
 
 
-@pytest.mark.parametrize("steps", [0, 1, 5])
-def test_items_and_errors_come_in_their_place(steps: int) -> None:
-    def items() -> Iterator[int]:
-        yield from range(3)
-        raise InputError("a.wav: cannot be read")
+def jobs_of(items: Sequence[Any]) -> Callable[[], Iterator[Callable[[], Any]]]:
+    """Jobs whose items are `items`, or which raise them."""
 
-    found = Prefetcher(steps)(items())
-    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    def read(item: Any) -> Any:
+        if isinstance(item, Exception):
+            raise item
+        return item() if callable(item) else item
+
+    return lambda: (partial(read, item) for item in items)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_items_and_errors_come_in_their_place(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefetch, "spare_processors", lambda: 2)
+    error = InputError("a.wav: cannot be read")
+    found = Prefetcher(steps)(jobs_of([0, 1, 2, 3, error, 5]))
+    assert [next(found) for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(InputError, match=r"^a\.wav: cannot be read$"):
         next(found)
 
 
-@pytest.mark.parametrize("steps", [0, 2])
-def test_as_many_as_asked_for_are_read_meanwhile(steps: int) -> None:
-    begun = threading.Semaphore(0)
+@pytest.mark.parametrize(("steps", "processes"), [(0, 0), (1, 1), (2, 2), (5, 2)])
+def test_items_are_read_ahead_by_other_processes(
+    steps: int, processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefetch, "spare_processors", lambda: 2)
 
-    def items() -> Iterator[int]:
-        for item in range(9):
-            begun.release()
-            yield item
+    def read(number: int) -> int:
+        (tmp_path / str(number)).touch()
+        return os.getpid()
 
-    reader = Prefetcher(steps)
-    found = reader(items())
-    for taken in range(4):
-        assert next(found) == taken
-        for _ in range(1 + (steps if not taken else 0)):  # those behind it, and it
-            assert begun.acquire(timeout=20)
-        assert not begun.acquire(timeout=0.05)
+    found = Prefetcher(steps)(jobs_of([partial(read, number) for number in range(20)]))
+    readers = {next(found)}
+    wanted = 1 + processes * -(-steps // processes) if steps else 1
+    deadline = time.monotonic() + 20
+    while len(list(tmp_path.iterdir())) < wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert len(list(tmp_path.iterdir())) == wanted
+    readers |= set(found)
+    assert (os.getpid() in readers) == (not steps)
+    assert len(readers) == max(1, processes)
+
+
+def test_reading_ahead_draws_nothing_from_the_generators_of_training() -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    assert list(Prefetcher(0)(jobs_of([1, 2]))) == [1, 2]
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_waiting_is_what_reading_takes_longer_than_a_step() -> None:
-    def slow() -> Iterator[float]:
-        for _ in range(3):
-            time.sleep(0.1)
-            yield 0.3
-
     def share(steps: int) -> float:
         reader = Prefetcher(steps)
-        for step in reader(slow()):
-            time.sleep(step)
+        slow = [partial(time.sleep, 0.1)] * 3
+        for _ in reader(jobs_of([lambda wait=wait: wait() or 0.3 for wait in slow])):
+            time.sleep(0.3)
         return reader.waiting_share()
 
     assert share(1) < share(0)
@@ -88,8 +106,8 @@ def test_generator_follows_from_the_place() -> None:
 def test_reading_takes_no_processor_from_computing(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
     monkeypatch.setattr(prefetch.os, "cpu_count", lambda: 2 * threads)
-    assert spare_processors() == min(8, threads)
-    assert steps_ahead(TrainConfig()) == prefetch.STEPS_AHEAD
+    assert spare_processors() == min(16, threads)
+    assert steps_ahead(TrainConfig()) == prefetch.STEPS_AHEAD * min(16, threads)
     monkeypatch.setattr(prefetch.os, "cpu_count", lambda: threads)
     assert spare_processors() == 0
     assert steps_ahead(TrainConfig()) == 0

@@ -15,8 +15,8 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForCondi
 from tagspeech import TagSpeech
 from tagspeech.checkpoints.published import save_released
 from tagspeech.checkpoints.starting_points import find_parts
-from tagspeech.config import Config, FeatureConfig, WhisperEncoderConfig
-from tagspeech.config_file import load_config
+from tagspeech.config import Config, FeatureConfig, LoraConfig, WhisperEncoderConfig
+from tagspeech.config_file import load_config, to_tree
 from tagspeech.data.batches import FeatureReader, read_frames, read_groups
 from tagspeech.encoders.voice import VoiceModel
 from tagspeech.encoders.whisper import WhisperStream
@@ -120,7 +120,7 @@ def test_all_stages_with_a_whisper(
     sets = [f"parts.semantic_encoder.name={folder}", "semantic.stack=8", "train.max_steps=2"]
     sets += [f"llm.name={tiny_config.llm.name}", "train.simple_steps=0", "train.max_duration=20"]
     found = find_parts(load_config(tiny_yaml, sets), tmp_path / "parts.json")
-    assert json.loads(found["semantic.whisper"]) == {"num_mel_bins": 80, **SIZES}
+    assert json.loads(found["semantic.whisper"]) == to_tree(WhisperEncoderConfig(**SIZES))
     config = load_config(tiny_yaml, [*sets, f"semantic.whisper={found['semantic.whisper']}"])
     voice = tmp_path / "voice.pt"
     save(voice, {"model": VoiceModel(config.voice, 3).state_dict()})
@@ -149,14 +149,68 @@ def test_all_stages_with_a_whisper(
         save_released(model, tmp_path / "released")
 
 
+@pytest.mark.parametrize("lengths", [(300, 300), (301, 200), (3100, 77, 1)])
+@torch.no_grad()
+def test_unpadded_frames_of_an_item_are_the_same_alone_and_in_a_batch(
+    folder: Path, lengths: tuple[int, ...]
+) -> None:
+    stream = WhisperStream(WhisperEncoderConfig(padded=False, **SIZES)).eval()
+    stream.load_weights(folder / "model.safetensors")
+    items = [torch.randn(length, 80) for length in lengths]
+    features_BTF = torch.nn.utils.rnn.pad_sequence(items, batch_first=True, padding_value=9.0)
+    together_BTD, lens_B = stream(features_BTF, torch.tensor(lengths))
+    assert lens_B.tolist() == [(length + 1) // 2 for length in lengths]
+    for item_TF, found_TD in zip(items, together_BTD, strict=True):
+        alone_BTD, (length,) = stream(item_TF[None], torch.tensor([len(item_TF)]))
+        torch.testing.assert_close(found_TD[:length], alone_BTD[0], rtol=1e-4, atol=1e-5)
+        assert not found_TD[length:].any()
+
+
+@torch.no_grad()
+def test_unpadded_and_padded_frames_of_30_seconds_are_the_same(folder: Path) -> None:
+    found = []
+    for padded in (True, False):
+        stream = WhisperStream(WhisperEncoderConfig(padded=padded, **SIZES)).eval()
+        stream.load_weights(folder / "model.safetensors")
+        torch.manual_seed(2)
+        found.append(stream(torch.randn(1, 3000, 80), torch.tensor([3000]))[0])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_adapters_are_tuned_on_serialized_transcripts_and_all_else_stays(
+    folder: Path, groups: Path, tiny_yaml: Path, tmp_path: Path
+) -> None:
+    whisper = json.dumps({**SIZES, "padded": False, "lora": {"r": 2}})
+    sets = [f"semantic.whisper={whisper}", "semantic.sot.units=word", "semantic.stack=8"]
+    sets += [f"semantic.train.{key}" for key in ("max_steps=3", "valid_every=3", "average=1")]
+    config = load_config(tiny_yaml, sets)
+    init = folder / "model.safetensors"
+    train_semantic(config, groups, tmp_path / "run", init)
+    tuned = WhisperStream(config.semantic.encoder_config)
+    tuned.load_weights(tmp_path / "run/final.pt")
+    before = load_file(init)
+    for name, weight in tuned.state_dict().items():
+        if ".lora_" not in name:
+            plain = name.replace(".base_layer.", ".")
+            assert weight.equal(before[f"model.{plain}"]), name
+    moved = [
+        name for name, weight in tuned.state_dict().items() if ".lora_B" in name and weight.any()
+    ]
+    assert len(moved) == 2 * 6  # layers, and linear layers of each
+    with pytest.raises(InputError, match=r"semantic\.whisper\.lora\.layers: conv9: "):
+        WhisperStream(WhisperEncoderConfig(**SIZES, lora=LoraConfig(r=2, layers=("conv9",))))
+
+
 def test_what_a_whisper_cannot_be(
     folder: Path, groups: Path, tiny_yaml: Path, tmp_path: Path
 ) -> None:
     config = load_config(tiny_yaml, [f"parts.voice_encoder.name={folder}"])
     with pytest.raises(InputError, match="which only the semantic stream can have"):
         find_parts(config, tmp_path / "parts.json")
-    config = load_config(tiny_yaml, ["semantic.whisper={d_model: 16}"])
-    with pytest.raises(InputError, match=r"semantic\.whisper: is not trained here"):
+    config = load_config(
+        tiny_yaml, ["semantic.whisper={d_model: 16}", "semantic.sot.loss=pruned_transducer"]
+    )
+    with pytest.raises(InputError, match=r"semantic\.sot\.loss: "):
         train_semantic(config, groups, tmp_path / "run")
     with pytest.raises(InputError, match=r"features\.sampling_rate: must be 16000 for a Whisper"):
         FeatureReader(FeatureConfig(sampling_rate=8000), [("whisper", 80)])

@@ -5,7 +5,8 @@ Shape suffixes: B batch, T frames, F mel bins, D encoder channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,17 @@ import torch
 from lhotse import CutSet, Fbank, FbankConfig
 from lhotse.audio import AudioLoadingError, DurationMismatchError
 from lhotse.dataset.collation import collate_custom_field
-from lhotse.dataset.input_strategies import OnTheFlyFeatures
+from lhotse.utils import LOG_EPSILON
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from tagspeech.config import FeatureConfig, TrainConfig
+from tagspeech.config import EncoderConfig, FeatureConfig, TrainConfig
 from tagspeech.corpus.manifests import read_manifest
 from tagspeech.data.features import EXTRA
 from tagspeech.errors import InputError
 
-LOG_FLOOR = -23.02585  # log(1e-10), the value of padding (docs/released-format.md)
+LOG_FLOOR = LOG_EPSILON  # log(1e-10), the value of padding (docs/released-format.md)
 
 
 def read_groups(path: Path) -> CutSet:
@@ -61,77 +62,68 @@ def batches_by_duration(groups: CutSet, max_duration: float) -> Iterator[CutSet]
         yield CutSet.from_cuts(batch)
 
 
-def _mean_of_channels(audio: Tensor) -> Tensor:
-    """(samples,) or (channels, samples) to (samples,)."""
-    return audio.mean(dim=0) if audio.dim() > 1 else audio
-
-
 class FeatureReader:
     """Computes log-mel features of groups with Lhotse's Kaldi-compatible filter bank.
 
-    The channels of a group are averaged (docs/released-format.md).
+    The channels of a group are averaged (docs/released-format.md). One recording is computed at a
+    time: in a padded batch the last frame would include padding.
 
     Args:
         config: Sampling rate and number of mel bins.
         extra: Kind (a row of `data.features.EXTRA`) and bins of further features, which follow
             those of the filter bank, also at 100 frames per second (`Config.extra_features`).
-        workers: Threads that read audio; 0 reads in the calling thread.
+        fbank: Whether the filter bank is computed; without it the first of `extra` comes first.
     """
 
     def __init__(
-        self, config: FeatureConfig, extra: Sequence[tuple[str, int]] = (), workers: int = 0
+        self,
+        config: FeatureConfig,
+        extra: Sequence[tuple[str, int]] = (),
+        *,
+        fbank: bool = True,
     ) -> None:
         self.sampling_rate = config.sampling_rate
-        self.fbank = Fbank(
-            FbankConfig(sampling_rate=config.sampling_rate, num_mel_bins=config.num_mel_bins)
-        )
-        # One recording at a time: in a padded batch the last frame would include padding.
-        self.read = OnTheFlyFeatures(
-            self.fbank,
-            wave_transforms=[_mean_of_channels],
-            num_workers=workers,
-            use_batch_extract=False,
-        )
-        self.extra = [EXTRA[kind](bins, config.sampling_rate) for kind, bins in extra]
+        self.extractors: list[Callable[[NDArray[np.float32]], Any]] = []
+        if fbank:
+            kaldi = Fbank(
+                FbankConfig(sampling_rate=config.sampling_rate, num_mel_bins=config.num_mel_bins)
+            )
+            self.extractors.append(partial(kaldi.extract, sampling_rate=config.sampling_rate))
+        self.extractors += [EXTRA[kind](bins, config.sampling_rate) for kind, bins in extra]
+
+    @classmethod
+    def of_encoder(cls, config: FeatureConfig, encoder: EncoderConfig) -> FeatureReader:
+        """A reader of what one encoder needs."""
+        kind = encoder.feature_kind
+        if kind == "fbank":
+            return cls(config)
+        return cls(config, [(kind, encoder.feature_dim)], fbank=False)
 
     def __call__(self, groups: CutSet) -> tuple[Tensor, Tensor]:
         """Features (B, T, F) of groups, and lengths (B,)."""
-        groups = groups.resample(self.sampling_rate)
-        with torch.autocast("cpu", enabled=False):  # features stay in float32
-            try:
-                features_BTF, lens_B = self.read(groups)
-            except (AudioLoadingError, DurationMismatchError, OSError) as error:
-                reason = " ".join(str(error).split())  # includes the name of the file
-                raise InputError(f"audio of a group cannot be read: {reason}") from error
-        if not self.extra:
-            return features_BTF, lens_B
-        return self._with_extra(
-            features_BTF, lens_B, [np.atleast_2d(cut.load_audio()).mean(axis=0) for cut in groups]
-        )
+        try:
+            samples = [
+                np.atleast_2d(cut.load_audio()).mean(axis=0)
+                for cut in groups.resample(self.sampling_rate)
+            ]
+        except (AudioLoadingError, DurationMismatchError, OSError) as error:
+            reason = " ".join(str(error).split())  # includes the name of the file
+            raise InputError(f"audio of a group cannot be read: {reason}") from error
+        return self.of_samples(samples)
 
     def of_samples(self, samples: list[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
         """Features of arrays (samples,) at the sampling rate of the model, and lengths (B,)."""
-        features = [
-            torch.as_tensor(self.fbank.extract(audio, sampling_rate=self.sampling_rate))
-            for audio in samples
-        ]
-        lens_B = torch.tensor([len(features_TF) for features_TF in features])
-        features_BTF = pad_sequence(features, batch_first=True, padding_value=LOG_FLOOR)
-        if not self.extra:
-            return features_BTF, lens_B
-        return self._with_extra(features_BTF, lens_B, samples)
-
-    def _with_extra(
-        self, features_BTF: Tensor, lens_B: Tensor, samples: list[NDArray[np.float32]]
-    ) -> tuple[Tensor, Tensor]:
-        """Appends the extra features to those of the filter bank."""
-        blocks = [features_BTF]
-        for extractor in self.extra:
-            block_BTF = features_BTF.new_zeros(*features_BTF.shape[:2], extractor.bins)
-            for item, (samples_T, length) in enumerate(zip(samples, lens_B.tolist(), strict=True)):
-                block_BTF[item, :length] = torch.as_tensor(extractor(samples_T))[:length]
-            blocks.append(block_BTF)
-        return torch.cat(blocks, dim=-1), lens_B
+        blocks: list[Tensor] = []
+        with torch.autocast("cpu", enabled=False):  # features stay in float32
+            for extract in self.extractors:
+                block = [torch.as_tensor(extract(samples_T)) for samples_T in samples]
+                if not blocks:
+                    lens_B = torch.tensor([len(features_TF) for features_TF in block])
+                # The filter bank rounds the number of frames, others round it up.
+                block = [item[:n] for item, n in zip(block, lens_B.tolist(), strict=True)]
+                fill = 0.0 if blocks else LOG_FLOOR
+                blocks.append(pad_sequence(block, batch_first=True, padding_value=fill))
+        return torch.cat(blocks, dim=-1) if len(blocks) > 1 else blocks[0], lens_B
 
 
 def read_frames(groups: CutSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:

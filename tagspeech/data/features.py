@@ -36,14 +36,24 @@ class WhisperFeatures:
     def __call__(self, samples_T: NDArray[np.float32]) -> NDArray[np.float32]:
         window = self.extractor.n_samples
         pieces = [
-            self.extractor(
-                samples_T[start : start + window],
-                sampling_rate=self.sampling_rate,
-                return_tensors="np",
-            ).input_features[0]
+            self._of_window(samples_T[start : start + window])
             for start in range(0, len(samples_T), window)
         ]
         return np.concatenate(pieces, axis=1).T
+
+    def _of_window(self, samples_T: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features (F, T) of up to 30 s: those that Whisper has for a window padded to 30 s."""
+        hop, length = self.extractor.hop_length, len(samples_T)
+        count = -(-length // hop)  # frames; the last one sees this much silence
+        padded = min(self.extractor.n_samples, count * hop + self.extractor.n_fft)
+        found = self.extractor(
+            np.pad(samples_T, (0, padded - length)),
+            sampling_rate=self.sampling_rate,
+            padding="do_not_pad",
+            return_tensors="np",
+        )
+        features_FT: NDArray[np.float32] = found.input_features[0][:, :count]
+        return features_FT
 
 
 # By `EncoderConfig.feature_kind`

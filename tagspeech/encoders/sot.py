@@ -11,18 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tagspeech.config import ZipformerConfig
+from tagspeech.config import EncoderConfig, WhisperEncoderConfig
+from tagspeech.encoders.stream import StreamEncoder
+from tagspeech.encoders.whisper import WhisperStream
 from tagspeech.encoders.zipformer import Zipformer
 from tagspeech.errors import InputError
 from tagspeech.weights import read_model
 
 
-class AlignedEncoder(Zipformer):
-    """A Zipformer with an output that predicts the units spoken at each frame."""
+class AlignedEncoder(StreamEncoder):
+    """Base of an encoder with an output that predicts the units spoken at each frame."""
 
     alignment_output: nn.Linear  # to the units of up to two speakers
 
@@ -51,10 +54,13 @@ class AlignedEncoder(Zipformer):
         return (losses_2N.sum(dim=1) / counts_2).sum()
 
 
-class SotModel(AlignedEncoder):
-    """A Zipformer with a CTC output, `ctc_output.1` in icefall's state dicts."""
+class CtcEncoder(AlignedEncoder):
+    """Base of an encoder with a CTC output, `ctc_output.1` in icefall's state dicts.
 
-    def __init__(self, config: ZipformerConfig, vocab_size: int) -> None:
+    It comes before the encoder among the bases of a class, so that it is built behind it.
+    """
+
+    def __init__(self, config: Any, vocab_size: int) -> None:
         super().__init__(config)
         self.ctc_output = nn.Sequential(
             nn.Dropout(config.dropout), nn.Linear(config.output_dim, vocab_size)
@@ -128,3 +134,18 @@ class SotModel(AlignedEncoder):
             [int(unit) for unit in torch.unique_consecutive(best[:length]) if unit]
             for best, length in zip(best_BT, encoded_lens_B.tolist(), strict=True)
         ]
+
+
+class SotModel(CtcEncoder, Zipformer):
+    """A Zipformer with a CTC output."""
+
+
+class WhisperSotModel(CtcEncoder, WhisperStream):
+    """Whisper's encoder with a CTC output."""
+
+
+def build_sot_model(config: EncoderConfig, vocab_size: int) -> CtcEncoder:
+    """The encoder of a section with a CTC output of so many units."""
+    if isinstance(config, WhisperEncoderConfig):
+        return WhisperSotModel(config, vocab_size)
+    return SotModel(config, vocab_size)

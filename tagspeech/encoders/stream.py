@@ -40,6 +40,9 @@ class StreamEncoder(nn.Module):
         """
         raise NotImplementedError
 
+    def train_only_adapters(self) -> None:
+        """Turns off the gradients of weights that adapters stand in for; most have none."""
+
     @classmethod
     def config_from(cls, tree: dict[str, Any], where: str, current: EncoderConfig) -> EncoderConfig:
         """The section that the config.json next to pretrained weights stands for.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from tagspeech.config import SotConfig, TransducerConfig, ZipformerConfig
 from tagspeech.encoders.sot import AlignedEncoder
+from tagspeech.encoders.zipformer import Zipformer
 from tagspeech.errors import InputError
 
 BLANK_UNIT = 0
@@ -87,7 +88,7 @@ class TransducerLosses(NamedTuple):
     pruned: Tensor
 
 
-class TransducerModel(AlignedEncoder):
+class TransducerModel(AlignedEncoder, Zipformer):
     """A Zipformer with decoder, joiner and simple joiner; unit 0 is the blank."""
 
     def __init__(self, config: ZipformerConfig, settings: TransducerConfig, num_units: int) -> None:

@@ -73,7 +73,12 @@ def total_loss(
 
 
 def semantic_ctc(
-    llm: Any, tokenizer: Any, prompt: Prompt, projected: list[Tensor], targets: Sequence[str]
+    llm: Any,
+    tokenizer: Any,
+    prompt: Prompt,
+    projected: list[Tensor],
+    targets: Sequence[str],
+    scale: Tensor | float = 1.0,
 ) -> tuple[Tensor, int]:
     """CTC of the words on projected semantic frames, through the LLM's output embedding.
 
@@ -86,6 +91,7 @@ def semantic_ctc(
         prompt: Has the end of the turn.
         projected: Semantic frames of each item, (P, H).
         targets: Target text of each item.
+        scale: What the products of frames and embeddings are multiplied by.
 
     Returns:
         The mean over the words' tokens, and their number.
@@ -102,7 +108,7 @@ def semantic_ctc(
     output = llm.get_output_embeddings()
     logits_BPV = output(pad_sequence(projected, batch_first=True).to(output.weight.dtype))
     loss = nn.functional.ctc_loss(
-        logits_BPV.float().log_softmax(-1).transpose(0, 1),
+        (logits_BPV.float() * scale).log_softmax(-1).transpose(0, 1),
         torch.tensor(list(chain.from_iterable(ids)), dtype=torch.long, device=logits_BPV.device),
         lens_B,
         torch.tensor(list(map(len, ids))),

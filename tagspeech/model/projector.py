@@ -8,24 +8,42 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tagspeech.config import StreamConfig
 from tagspeech.errors import InputError
+
+COSINE_SCALE = 8.0  # of a frame of norm 1 times an embedding, where training starts
 
 
 class Projector(nn.Module):
     """Base of the projectors: one projected frame for every `config.stack` encoder frames.
 
-    `forward` maps frames (B, T, D) to (B, P, H). Frames after the end of an item are zero.
+    `forward` maps frames (B, T, D) to (B, P, H), through `normalised` at its end. Frames after the
+    end of an item are zero.
 
     Args:
         config: The stream's section; a projector reads its own fields there.
         hidden_size: H.
     """
 
+    norm: Tensor
+    ctc_scale: Tensor
+
     def __init__(self, config: StreamConfig, hidden_size: int) -> None:
         super().__init__()
         self.stack = config.stack
+        if config.normalise:
+            # The mean norm of the LLM's embeddings, and what a product of a frame with them is
+            # multiplied by to be a logit of `loss.semantic_ctc`; both are saved with the model.
+            self.register_buffer("norm", torch.ones(()))
+            self.ctc_scale = nn.Parameter(torch.tensor(COSINE_SCALE))
+
+    def normalised(self, projected_BPH: Tensor) -> Tensor:
+        """Frames of the norm of the LLM's embeddings, where `normalise` is set."""
+        if not hasattr(self, "norm"):
+            return projected_BPH
+        return functional.normalize(projected_BPH.float(), dim=-1) * self.norm
 
     def output_lens(self, frame_lens_B: Tensor) -> Tensor:
         """Valid projected frames of items with so many encoder frames, both (B,)."""
@@ -44,7 +62,7 @@ class StackProjector(Projector):
         batch, frames, channels = frames_BTD.shape
         count = frames // self.stack
         stacked = frames_BTD[:, : count * self.stack].reshape(batch, count, channels * self.stack)
-        return self.linear2(torch.relu(self.linear1(stacked)))
+        return self.normalised(self.linear2(torch.relu(self.linear1(stacked))))
 
 
 PROJECTORS: dict[str, type[Projector]] = {"stack": StackProjector}

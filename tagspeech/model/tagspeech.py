@@ -70,6 +70,10 @@ class TagSpeechModel(nn.Module):
         hidden_size = llm.config.hidden_size
         self.semantic_projector = build_projector(config.semantic, hidden_size)
         self.voice_projector = build_projector(config.voice, hidden_size)
+        for projector in (self.semantic_projector, self.voice_projector):
+            if hasattr(projector, "norm"):
+                norms_V = llm.get_input_embeddings().weight.detach().float().norm(dim=-1)
+                projector.norm.copy_(norms_V.mean())
         self.semantic_anchors = self._anchors(config.semantic, hidden_size)
         self.voice_anchors = self._anchors(config.voice, hidden_size)
         self.llm = llm
@@ -120,6 +124,8 @@ class TagSpeechModel(nn.Module):
         self.requires_grad_(True)
         for frozen in self.frozen_parts():
             frozen.requires_grad_(False)
+        if self.config.semantic.tune_lr:
+            self.semantic_encoder.train_only_adapters()
         if self.config.llm.lora.r:
             for name, weight in self.llm.named_parameters():
                 weight.requires_grad_(".lora_" in name)
@@ -265,10 +271,7 @@ class TagSpeechModel(nn.Module):
         head = self.llm.get_output_embeddings()
         others = {}
         if self.config.loss.semantic_ctc:
-            semantic = [pair[0] for pair in projected]
-            others["semantic_ctc"], _ = semantic_ctc(
-                self.llm, self.tokenizer, self.prompt, semantic, targets
-            )
+            others["semantic_ctc"], _ = self.semantic_ctc(projected, targets)
         if heads:
             places = [
                 self.voice_places(len(semantic_SH), len(voice_SH), len(voice_PH))
@@ -279,6 +282,15 @@ class TagSpeechModel(nn.Module):
         ids = [[label for label in item if label != IGNORED] for item in labels]
         output = total_loss(self.config.loss, head, hidden_NH, ids, others)
         return output._replace(logits=head(hidden_NH).float()) if return_logits else output
+
+    def semantic_ctc(
+        self, projected: Sequence[tuple[Tensor, Tensor]], targets: Sequence[str]
+    ) -> tuple[Tensor, int]:
+        """CTC of the words on projected semantic frames; see `loss.semantic_ctc`."""
+        projector = self.semantic_projector
+        scale = projector.ctc_scale / projector.norm if self.config.semantic.normalise else 1.0
+        frames = [semantic_PH for semantic_PH, _ in projected]
+        return semantic_ctc(self.llm, self.tokenizer, self.prompt, frames, targets, scale)
 
     def voice_places(self, semantic: int, voice: int, frames: int) -> list[int]:
         """The positions of an item's projected voice frames in the LLM's input.

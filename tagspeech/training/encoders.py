@@ -16,24 +16,24 @@ from lhotse.cut import Cut
 from lhotse.dataset import SpecAugment
 from torch import Tensor
 
-from tagspeech.config import Config, StreamConfig
+from tagspeech.config import Config
 from tagspeech.corpus.groups import group_segments
 from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups, training_groups
 from tagspeech.data.overlay import Overlay
 from tagspeech.data.pooling import clean_regions, frame_units, pool_regions
 from tagspeech.data.single_speaker import segments_alone
 from tagspeech.data.units import SPEAKER_CHANGE, Units, grow_units, train_units
-from tagspeech.encoders.sot import SotModel
+from tagspeech.encoders.sot import CtcEncoder, build_sot_model
 from tagspeech.encoders.transducer import TransducerModel, check_loss
 from tagspeech.encoders.voice import GENDER_CLASSES, VoiceModel
-from tagspeech.encoders.zipformer import load_zipformer
+from tagspeech.encoders.zipformer import Zipformer, load_zipformer
 from tagspeech.errors import InputError
 from tagspeech.scoring.verification import equal_error_rate
 from tagspeech.training.checkpoint import save, seed_everything
 from tagspeech.training.embed import MAX_EER_SEGMENTS
 from tagspeech.training.loop import fit
 from tagspeech.training.parallel import on_device, rank, wait_for_all
-from tagspeech.training.prefetch import Batch, spare_processors
+from tagspeech.training.prefetch import Batch
 from tagspeech.training.sot_scores import SotScores
 
 log = logging.getLogger(__name__)
@@ -67,12 +67,14 @@ class SotTask:
         self.overlay = Overlay(groups, sot.overlay)
         self.language = config.language
         self.units = Units(units_path)
-        self.model: SotModel | TransducerModel = (
-            SotModel(config.semantic.encoder, len(self.units))
+        encoder = config.semantic.encoder_config
+        self.model: CtcEncoder | TransducerModel = (
+            build_sot_model(encoder, len(self.units))
             if sot.loss == "ctc"
             else TransducerModel(config.semantic.encoder, sot.transducer, len(self.units))
         )
-        self.features = FeatureReader(config.features, workers=spare_processors())
+        self.model.train_only_adapters()
+        self.features = FeatureReader.of_encoder(config.features, encoder)
         self.augment = SpecAugment(num_frame_masks=2, features_mask_size=20, num_feature_masks=2)
 
     def positions(self, group: Cut) -> int:
@@ -86,11 +88,11 @@ class SotTask:
         return Batch(groups, self.features(groups))
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, Tensor]]:
-        groups, (features_BTF, lens_B) = batch
+        features_BTF, lens_B = on_device(batch.tensors)
         if self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
-        units = [self.units.encode(sot_transcript(cut)) for cut in groups]
-        encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
+        units = [self.units.encode(sot_transcript(cut)) for cut in batch.groups]
+        encoded_BTD, encoded_lens_B = self.model(features_BTF, lens_B)
         loss, figures = self.model.losses(encoded_BTD, encoded_lens_B, units, step)
         if self.alignment:
             units_BTS = frame_units(
@@ -123,7 +125,7 @@ class VoiceTask:
         self.groups, self.dev = groups, dev
         self.speakers = {name: index for index, name in enumerate(speakers)}
         self.model = VoiceModel(config.voice, len(speakers))
-        self.features = FeatureReader(config.features, workers=spare_processors())
+        self.features = FeatureReader(config.features)
         self.augment = SpecAugment(
             time_warp_factor=None, num_frame_masks=1, frames_mask_size=20, features_mask_size=10
         )
@@ -138,12 +140,12 @@ class VoiceTask:
 
     def pooled(self, batch: Batch) -> tuple[Tensor, list[SupervisionSegment]]:
         """Returns vectors (N, D) of the segments that have a frame, and their supervisions."""
-        groups, (features_BTF, lens_B) = batch
+        features_BTF, lens_B = on_device(batch.tensors)
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
-        encoded_BTD, encoded_lens_B = self.model(*on_device([features_BTF, lens_B]))
-        regions = clean_regions(groups, self.frames_per_second)
-        supervisions = [groups[item].supervisions[index] for item, index, _ in regions]
+        encoded_BTD, encoded_lens_B = self.model(features_BTF, lens_B)
+        regions = clean_regions(batch.groups, self.frames_per_second)
+        supervisions = [batch.groups[item].supervisions[index] for item, index, _ in regions]
         return pool_regions(encoded_BTD, encoded_lens_B, regions), supervisions
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, Tensor]]:
@@ -182,7 +184,8 @@ def train_semantic(
     init: Path | None = None,
     init_units: Path | None = None,
 ) -> None:
-    """Trains the semantic encoder and writes `output/final.pt` (icefall's names), `units.model`.
+    """Trains the semantic encoder and writes `output/final.pt` (a Zipformer: icefall's names),
+    `units.model`.
 
     Args:
         init: Weights to start from; new if None. They stay as they are if
@@ -195,7 +198,10 @@ def train_semantic(
         InputError: If files do not match each other, the configuration or the text.
     """
     check_loss(config.semantic.sot)
-    _check_trained_here("semantic", config.semantic)
+    if config.semantic.encoder_section != "encoder" and config.semantic.sot.loss != "ctc":
+        raise InputError(
+            f"semantic.sot.loss: must be ctc for semantic.{config.semantic.encoder_section}"
+        )
     train = config.semantic.train
     stored = read_groups(groups_dir / "train.jsonl.gz")
     serialized = config.semantic.sot.serialized
@@ -212,8 +218,11 @@ def train_semantic(
     seed_everything(train.seed)
     task = SotTask(config, groups, dev, units)
     if init:
-        load_zipformer(task.model, init, grow=config.semantic.grow)
-        if init_units and isinstance(task.model, SotModel):
+        if isinstance(task.model, Zipformer):
+            load_zipformer(task.model, init, grow=config.semantic.grow)
+        else:
+            task.model.load_weights(init)
+        if init_units and isinstance(task.model, CtcEncoder):
             task.model.load_ctc_output(init, len(Units(init_units)))
     elif not train.max_steps:
         raise InputError(
@@ -224,14 +233,6 @@ def train_semantic(
     del task.model.alignment_output  # used in training only
     if rank() == 0:
         save(output / "final.pt", {"model": task.model.state_dict()})
-
-
-def _check_trained_here(name: str, stream: StreamConfig) -> None:
-    """Raises `InputError` unless the encoder in use is the Zipformer, the only one trained here."""
-    if stream.encoder_section != "encoder":
-        raise InputError(
-            f"{name}.{stream.encoder_section}: is not trained here; name parts.{name}_encoder"
-        )
 
 
 def _grow_units(given: Path, transcripts: Sequence[str], output: Path) -> None:
@@ -253,7 +254,10 @@ def train_voice(config: Config, groups_dir: Path, output: Path, init: Path | Non
     Args:
         init: Encoder weights to start from; new if None.
     """
-    _check_trained_here("voice", config.voice)
+    if config.voice.encoder_section != "encoder":
+        raise InputError(
+            f"voice.{config.voice.encoder_section}: is not trained here; name parts.voice_encoder"
+        )
     train = config.voice.train
     groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), train)
     dev = read_groups(groups_dir / "dev.jsonl.gz")

@@ -6,8 +6,9 @@ import json
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ from tagspeech.training.parallel import (
     world_size,
 )
 from tagspeech.training.precision import MixedPrecision, product_type
-from tagspeech.training.prefetch import Batch, Prefetcher, batch_rng, steps_ahead
+from tagspeech.training.prefetch import Batch, Job, Prefetcher, batch_rng, steps_ahead
 from tagspeech.training.steps import Task, count_targets, learning_rate, weights_by_rate
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,8 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
     while step < train.max_steps:
         is_simple = step < train.simple_steps and len(single_segment) > 0
         groups = single_segment if is_simple else task.groups
-        for batches in prefetcher(_read_epoch(task, augment, groups, epoch, used, step)):
+        jobs = partial(_reading_jobs, task, augment, groups, epoch, used, step)
+        for batches in prefetcher(jobs):
             # 6a. Learning rates
             rate = learning_rate(train, step)
             for group, peak in zip(optimizer.param_groups, weights_of_rates, strict=True):
@@ -232,18 +234,21 @@ def _epoch_batches(task: Task, groups: CutSet, epoch: int, used: int) -> list[It
     ]
 
 
-def _read_epoch(
+def _reading_jobs(
     task: Task, augment: Augment, groups: CutSet, epoch: int, used: int, step: int
-) -> Iterator[list[Batch]]:
-    """Reads the batches of each remaining step of an epoch, the first of which is `step`."""
+) -> Iterator[Job[list[Batch]]]:
+    """Jobs that read the batches of each remaining step of an epoch; the first is `step`."""
     of_steps = zip(*_epoch_batches(task, groups, epoch, used), strict=True)
-    for number, of_step in enumerate(of_steps):
+
+    def read(number: int, of_step: Sequence[CutSet]) -> list[Batch]:
         batches = []
         for rank_of_batch, groups_of_batch in enumerate(of_step, rank() * task.train.accumulate):
             rng = batch_rng(task.train, epoch, used + number, rank_of_batch)
-            augmented = augment(groups_of_batch, rng)
-            batches.append(task.read(augmented, step + number, rng))
-        yield batches
+            batches.append(task.read(augment(groups_of_batch, rng), step + number, rng))
+        return batches
+
+    for number, of_step in enumerate(of_steps):
+        yield partial(read, number, of_step)
 
 
 def _claim_folder(output: Path, config: Config, stage: int) -> None:

@@ -1,4 +1,4 @@
-"""Reads the batches of later steps while a step computes.
+"""Reads the batches of later steps, in processes of their own, while a step computes.
 
 Random draws for a batch follow from its place in the training, not from a shared generator, so they
 do not depend on how far ahead batches are read, nor on a resume.
@@ -6,24 +6,25 @@ do not depend on how far ahead batches are read, nor on a resume.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from lhotse import CutSet
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tagspeech.config import TrainConfig
 from tagspeech.errors import InputError
 from tagspeech.training.parallel import device, world_size
 
-STEPS_AHEAD = 2  # batches are small beside a model: some 10 MB
+STEPS_AHEAD = 2  # of each reading process; batches are small beside a model: some 10 MB
 T = TypeVar("T")
+Job = Callable[[], T]  # reads one item
 
 
 class Batch(NamedTuple):
@@ -39,10 +40,10 @@ def batch_rng(train: TrainConfig, epoch: int, number: int, rank: int) -> random.
 
 
 def spare_processors() -> int:
-    """Returns how many CPU cores each process on this machine can use for reading, at most 8."""
+    """Returns how many CPU cores each process on this machine can use for reading, at most 16."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))  # torchrun has machines
     computing = 1 if device().type == "cuda" else torch.get_num_threads()
-    return max(0, min(8, (os.cpu_count() or 1) // processes - computing))
+    return max(0, min(16, (os.cpu_count() or 1) // processes - computing))
 
 
 def steps_ahead(train: TrainConfig) -> int:
@@ -51,30 +52,40 @@ def steps_ahead(train: TrainConfig) -> int:
         raise InputError(f"train.read_ahead: must be -1 or more steps, got {train.read_ahead}")
     if train.read_ahead >= 0:
         return train.read_ahead
-    return STEPS_AHEAD if spare_processors() or device().type == "cuda" else 0
+    on_gpu = device().type == "cuda"
+    return STEPS_AHEAD * max(spare_processors(), 1 if on_gpu else 0)
 
 
 class Prefetcher:
-    """Runs iterators in a thread, up to `steps` items ahead of the consumer.
+    """Runs reading jobs in other processes (torch's DataLoader), `steps` items ahead.
 
-    An error is raised where its item would have been.
+    Items come in the order of their jobs. An error is raised where its item would have been.
     """
 
     def __init__(self, steps: int) -> None:
-        self.steps = steps
-        self.thread = ThreadPoolExecutor(1, "reader")
+        self.processes = min(steps, max(1, spare_processors()))
+        self.each = -(-steps // self.processes) if steps else None
         self.waited, self.since = 0.0, time.monotonic()
 
-    def __call__(self, items: Iterator[T]) -> Iterator[T]:
-        pending: deque[Future[T | None]] = deque()
+    def __call__(self, jobs: Callable[[], Iterator[Job[T]]]) -> Iterator[T]:
+        """Yields the items of `jobs()`, which every process calls to find its share."""
+        loader: Any = DataLoader(
+            _Jobs(jobs),
+            batch_size=None,
+            num_workers=self.processes,
+            prefetch_factor=self.each,
+            multiprocessing_context="fork" if self.processes else None,
+            generator=torch.Generator(),  # it draws a seed, which must not change those of training
+        )
+        items = iter(loader)
         while True:
-            while len(pending) <= self.steps:
-                pending.append(self.thread.submit(next, items, None))
             started = time.monotonic()
-            item = pending.popleft().result()
+            item = next(items, None)
             self.waited += time.monotonic() - started
             if item is None:
                 return
+            if isinstance(item, Exception):
+                raise item
             yield item
 
     def waiting_share(self) -> float:
@@ -83,3 +94,19 @@ class Prefetcher:
         share = self.waited / (now - self.since)
         self.waited, self.since = 0.0, now
         return share
+
+
+class _Jobs(IterableDataset[Any]):
+    """The items of jobs, of which each reading process runs its share; an error is an item."""
+
+    def __init__(self, jobs: Callable[[], Iterator[Job[Any]]]) -> None:
+        self.jobs = jobs
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        try:
+            for job in itertools.islice(self.jobs(), first, None, step):
+                yield job()
+        except InputError as error:
+            yield error

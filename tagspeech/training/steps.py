@@ -38,7 +38,7 @@ class Task(Protocol):
     def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
         """Reads a training batch.
 
-        Runs in another thread while earlier steps compute, so every random draw is from `rng`.
+        Runs in another process while earlier steps compute, so every random draw is from `rng`.
         """
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, Tensor]]:

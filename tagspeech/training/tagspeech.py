@@ -26,7 +26,7 @@ from tagspeech.inference.generate import generate_texts
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.lora import add_lora
 from tagspeech.llm.sharding import check_sharding, shard_llm, whole_state
-from tagspeech.model.loss import IGNORED, semantic_ctc
+from tagspeech.model.loss import IGNORED
 from tagspeech.model.speaker_heads import SpeakerHeads, token_at
 from tagspeech.model.tagspeech import Frames, TagSpeechModel
 from tagspeech.scoring import score
@@ -38,7 +38,7 @@ from tagspeech.training.loop import fit
 from tagspeech.training.parallel import device, on_device, rank, world_size
 from tagspeech.training.perturbed_targets import perturbed_target, scored_text, unpredictable_spans
 from tagspeech.training.precision import llm_type
-from tagspeech.training.prefetch import Batch, spare_processors
+from tagspeech.training.prefetch import Batch
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,7 @@ class TagSpeechTask:
         self.drops, self.heads = StreamDrops(config.drop), heads
         self.features: FeatureReader | None = None
         if config.train.from_audio or config.semantic.tune_lr or config.voice.tune_lr:
-            extra, workers = config.extra_features, spare_processors()
-            self.features = FeatureReader(config.features, extra, workers)
+            self.features = FeatureReader(config.features, config.extra_features)
         elif config.train.augment != AugmentConfig():
             raise InputError(
                 "train.augment: needs train.from_audio: true; stored frames are no audio"
@@ -97,7 +96,7 @@ class TagSpeechTask:
         """Returns the stored frames of a batch, or encodes its features."""
         if not self.features:
             return Frames(*on_device(batch.tensors))
-        features_BTF, lens_B = batch.tensors
+        features_BTF, lens_B = on_device(batch.tensors)
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
         return self.model.encode(features_BTF, lens_B)
@@ -106,10 +105,7 @@ class TagSpeechTask:
         frames = self.frames(batch)
         targets = group_targets(batch.groups, self.config.target.time_grid)
         if step < self.config.loss.semantic_ctc_steps:
-            semantic = [pair[0] for pair in self.model.project(frames)]
-            ctc, words = semantic_ctc(
-                self.model.llm, self.model.tokenizer, self.model.prompt, semantic, targets
-            )
+            ctc, words = self.model.semantic_ctc(self.model.project(frames), targets)
             return ctc, words, {"semantic_ctc": ctc.detach()}
         given = labels = None
         if self.config.target.moved or self.config.target.swapped:
@@ -219,6 +215,8 @@ def train_tagspeech(
     if config.llm.shard:
         shard_llm(model.llm, device(), world_size())
     rates = {"semantic_encoder": config.semantic.tune_lr, "voice_encoder": config.voice.tune_lr}
+    if config.llm.lora_lr:
+        rates["llm."] = config.llm.lora_lr
     fit(TagSpeechTask(config, model, groups, dev, heads), config, output, rates)
     if heads:
         del model.speaker_heads  # used in training only
