@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lhotse import CutSet, SupervisionSegment
 from torch import Tensor
+
+if TYPE_CHECKING:  # encoders import this file, and need no Lhotse
+    from lhotse import CutSet, SupervisionSegment
 
 # An item of a batch, the number of one of its segments, and indices of encoder frames.
 Region = tuple[int, int, list[int]]
