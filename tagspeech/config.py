@@ -31,9 +31,11 @@ class EncoderConfig:
         feature_dim: Bins of these features.
         output_dim: Channels of the encoder's output.
         frames_per_second: Rate of the encoder's output.
+        sampling_rate: The only one for which the encoder's weights are; None: any.
     """
 
     feature_kind = "fbank"
+    sampling_rate: int | None = None
 
     if typing.TYPE_CHECKING:
 
@@ -114,6 +116,36 @@ class WhisperEncoderConfig(EncoderConfig):
     def output_dim(self) -> int:
         """Channels of the encoder's output."""
         return self.d_model
+
+    @property
+    def frames_per_second(self) -> float:
+        """Rate of the encoder's output."""
+        return 50.0
+
+
+@dataclass(frozen=True)
+class CampPlusConfig(EncoderConfig):
+    """CAM++ (arXiv 2303.00332); the default is the published model of Mandarin and English."""
+
+    feature_dim: Natural = 80
+    front_channels: Natural = 32  # of the 2-D convolutions
+    init_channels: Natural = 128  # that enter the first block
+    growth: Natural = 32  # channels that each layer adds
+    bottleneck: Natural = 4  # times `growth`: channels within a layer
+    num_layers: tuple[Natural, ...] = (12, 24, 16)  # of each block
+    dilation: tuple[Natural, ...] = (1, 2, 2)
+    segment: Natural = 100  # frames whose mean a gate sees
+    vector_dim: Natural = 192  # of a segment's vector
+
+    sampling_rate = 16000
+
+    @property
+    def output_dim(self) -> int:
+        """Channels of the encoder's output, before statistics pooling."""
+        channels: int = self.init_channels
+        for layers in self.num_layers:
+            channels = (channels + layers * self.growth) // 2
+        return channels
 
     @property
     def frames_per_second(self) -> float:
@@ -269,6 +301,7 @@ class VoiceConfig(StreamConfig):
     margin: NonNegative = 0.2  # additive cosine margin of the speaker loss
     scale: Positive = 30.0
     train: TrainConfig = field(default_factory=TrainConfig)
+    campplus: CampPlusConfig | None = None  # frozen, instead of the Zipformer; 50 Hz
 
 
 @dataclass(frozen=True)

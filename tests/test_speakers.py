@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tagspeech.config import DecodeConfig
+from tagspeech.config import DecodeConfig, ZipformerConfig
+from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.formats import read
 from tagspeech.inference.clustering import cluster_voices, with_speakers
 from tagspeech.inference.decode import decode
@@ -32,13 +33,14 @@ def voices(*stretches: tuple[float, Sequence[float]]) -> Tensor:
     return frames + 0.1 * torch.randn(frames.shape, generator=torch.Generator().manual_seed(1))
 
 
+MEAN = StreamEncoder(ZipformerConfig())  # at 25 Hz; a vector is the mean of frames
 ANN, BEN, CAT = (3.0, 1.0, 0.0, 0.0), (0.0, 2.0, 2.0, 0.0), (0.0, -1.0, 0.0, 1.0)
 THREE = voices((2, ANN), (1, BEN), (1, ANN), (2, CAT), (1, BEN))
 
 
 def test_segments_of_one_voice_are_one_speaker() -> None:
     segments = said((2.0, 3.0), (0.0, 2.0), (3.0, 4.0), (4.0, 6.0), (6.0, 7.0))
-    assert cluster_voices(segments, THREE, 25.0, 0.5) == ["1", "2", "2", "3", "1"]
+    assert cluster_voices(segments, THREE, MEAN, 0.5) == ["1", "2", "2", "3", "1"]
 
 
 def test_where_others_talk_too_does_not_count() -> None:
@@ -46,14 +48,14 @@ def test_where_others_talk_too_does_not_count() -> None:
     loud_ben = [4 * value for value in BEN]
     frames = voices((1, ANN), (3, loud_ben), (1, BEN), (1, ANN))
     segments = said((0.0, 4.0), (1.0, 4.0), (4.0, 5.0), (5.0, 6.0))
-    assert cluster_voices(segments, frames, 25.0, 0.5) == ["1", "2", "2", "1"]
+    assert cluster_voices(segments, frames, MEAN, 0.5) == ["1", "2", "2", "1"]
 
 
 @pytest.mark.parametrize(("threshold", "speakers"), [(0.4, ["1", "2"]), (0.6, ["1", "1"])])
 def test_threshold_is_a_cosine_distance(threshold: float, speakers: list[str]) -> None:
     """Voices 60 degrees apart, one louder than the other: a distance of 0.5."""
     frames = torch.tensor([[1.0, 0.0]] * 25 + [[3 * math.cos(math.pi / 3), 3 * 0.75**0.5]] * 25)
-    assert cluster_voices(said((0.0, 1.0), (1.0, 2.0)), frames, 25.0, threshold) == speakers
+    assert cluster_voices(said((0.0, 1.0), (1.0, 2.0)), frames, MEAN, threshold) == speakers
 
 
 @pytest.mark.parametrize(
@@ -70,18 +72,18 @@ def test_threshold_is_a_cosine_distance(threshold: float, speakers: list[str]) -
     ],
 )
 def test_any_times_have_speakers(ranges: list[tuple[float, float]], speakers: list[str]) -> None:
-    assert cluster_voices(said(*ranges), THREE, 25.0, 0.5) == speakers
+    assert cluster_voices(said(*ranges), THREE, MEAN, 0.5) == speakers
 
 
 def test_one_voice_exactly_is_one_speaker() -> None:
     """The cosine of equal vectors is often above one, by rounding."""
     for voice_D in torch.rand(20, 64, generator=torch.Generator().manual_seed(1)):
         segments = said((0.0, 0.1), (0.1, 0.2), (0.2, 0.3))
-        assert cluster_voices(segments, voice_D.expand(10, 64), 25.0, 0.5) == ["1"] * 3
+        assert cluster_voices(segments, voice_D.expand(10, 64), MEAN, 0.5) == ["1"] * 3
 
 
 def test_audio_without_a_frame_is_of_one_speaker() -> None:
-    assert cluster_voices(said((0.0, 0.1), (0.1, 0.2)), torch.zeros(0, 4), 25.0, 0.5) == ["1", "1"]
+    assert cluster_voices(said((0.0, 0.1), (0.1, 0.2)), torch.zeros(0, 4), MEAN, 0.5) == ["1", "1"]
 
 
 def test_gender_is_that_of_most_of_the_time() -> None:

@@ -186,10 +186,12 @@ def save_released(model: TagSpeechModel, folder: Path) -> None:
     config = model.config
     if config.llm.lora.r:
         raise InputError("llm.lora: the released layout has no adapters; first: export merged")
-    if config.semantic.encoder_section != "encoder":
-        raise InputError(
-            f"semantic.{config.semantic.encoder_section}: the released layout knows only Zipformers"
-        )
+    for name, section in (
+        ("semantic", config.semantic.encoder_section),
+        ("voice", config.voice.encoder_section),
+    ):
+        if section != "encoder":
+            raise InputError(f"{name}.{section}: the released layout knows only Zipformers")
     encoders = {
         name: _encoder_tree(getattr(config, stream).encoder, stream)
         for stream, name in (("semantic", "audio_encoder"), ("voice", "voice_encoder"))

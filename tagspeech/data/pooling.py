@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lhotse import CutSet, SupervisionSegment
 from torch import Tensor
 
+if TYPE_CHECKING:  # encoders import this file, and need no Lhotse
+    from lhotse import CutSet, SupervisionSegment
+
+# An item of a batch, the number of one of its segments, and indices of encoder frames.
+Region = tuple[int, int, list[int]]
 MIN_AUDIO_SECONDS = 0.09  # audio that an encoder needs for its first frame
 
 
@@ -86,7 +91,7 @@ def frames_alone(
     return [[frame for frame in span if len(speakers[frame]) == 1] or list(span) for span in spans]
 
 
-def clean_regions(groups: CutSet, frames_per_second: float) -> list[tuple[int, int, list[int]]]:
+def clean_regions(groups: CutSet, frames_per_second: float) -> list[Region]:
     """The frames without overlap of each segment: (item, supervision, frame indices).
 
     Segments shorter than a frame are left out, as are groups too short for an encoder frame.
@@ -102,12 +107,15 @@ def clean_regions(groups: CutSet, frames_per_second: float) -> list[tuple[int, i
     ]
 
 
-def pool_regions(
-    frames_BTD: Tensor, lens_B: Tensor, regions: list[tuple[int, int, list[int]]]
-) -> Tensor:
-    """Mean encoder frame of each region, (N, D). Indices past the end mean the last frame."""
-    means = [
-        frames_BTD[item, torch.tensor(frames).clamp(max=int(lens_B[item]) - 1)].mean(0)
+def region_frames(frames_BTD: Tensor, lens_B: Tensor, regions: list[Region]) -> list[Tensor]:
+    """The frames of each region, (frames, D). Indices past the end mean the last frame."""
+    return [
+        frames_BTD[item, torch.tensor(frames).clamp(max=int(lens_B[item]) - 1)]
         for item, _, frames in regions
     ]
+
+
+def pool_regions(frames_BTD: Tensor, lens_B: Tensor, regions: list[Region]) -> Tensor:
+    """Mean frame of each region, (N, D). Indices past the end mean the last frame."""
+    means = [frames_RD.mean(0) for frames_RD in region_frames(frames_BTD, lens_B, regions)]
     return torch.stack(means) if means else frames_BTD.new_zeros(0, frames_BTD.shape[-1])

@@ -4,22 +4,44 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tagspeech.config import Config, EncoderConfig, WhisperEncoderConfig, ZipformerConfig
+from tagspeech.config import (
+    CampPlusConfig,
+    Config,
+    EncoderConfig,
+    StreamConfig,
+    WhisperEncoderConfig,
+    ZipformerConfig,
+)
+from tagspeech.encoders.campplus import CampPlusStream
 from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.encoders.whisper import WhisperStream
 from tagspeech.encoders.zipformer import Zipformer
+from tagspeech.errors import InputError
 
 SEMANTIC_ENCODERS: dict[type[EncoderConfig], type[StreamEncoder]] = {
     ZipformerConfig: Zipformer,
     WhisperEncoderConfig: WhisperStream,
 }
-VOICE_ENCODERS: dict[type[EncoderConfig], type[StreamEncoder]] = {ZipformerConfig: Zipformer}
+VOICE_ENCODERS: dict[type[EncoderConfig], type[StreamEncoder]] = {
+    ZipformerConfig: Zipformer,
+    CampPlusConfig: CampPlusStream,
+}
 ENCODERS = {"semantic": SEMANTIC_ENCODERS, "voice": VOICE_ENCODERS}
 
 
 def build_encoder(config: Config, stream: str) -> StreamEncoder:
-    """The encoder of a stream, "semantic" or "voice", with random weights."""
-    section: EncoderConfig = getattr(config, stream).encoder_config
+    """The encoder of a stream, "semantic" or "voice", with random weights.
+
+    Raises:
+        InputError: The encoder's shape is not valid, or it is for audio of another sampling rate.
+    """
+    streams: StreamConfig = getattr(config, stream)
+    section = streams.encoder_config
+    if section.sampling_rate not in (None, config.features.sampling_rate):
+        raise InputError(
+            f"features.sampling_rate: must be {section.sampling_rate} for "
+            f"{stream}.{streams.encoder_section}, got {config.features.sampling_rate}"
+        )
     return ENCODERS[stream][type(section)](section)
 
 

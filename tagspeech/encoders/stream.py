@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tagspeech.config import EncoderConfig
+from tagspeech.data.pooling import Region, pool_regions
 
 
 class StreamEncoder(nn.Module):
@@ -31,6 +32,19 @@ class StreamEncoder(nn.Module):
 
     def forward(self, features_BTF: Tensor, feature_lens_B: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
+
+    def vectors(self, frames_BTD: Tensor, lens_B: Tensor, regions: list[Region]) -> Tensor:
+        """The voice vector of each region, (N, V), whose cosine tells speakers apart.
+
+        This is the mean frame unless an encoder has a better one; V is then D.
+
+        Args:
+            frames_BTD: What `forward` gave.
+            lens_B: Valid frames of each item.
+            regions: Item, any number, and frame indices, of which there is at least one; those past
+                the end mean the last frame.
+        """
+        return pool_regions(frames_BTD, lens_B, regions)
 
     def load_weights(self, path: Path) -> None:
         """Copies the encoder's weights from a file, which may hold a decoder as well.

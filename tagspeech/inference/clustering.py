@@ -1,9 +1,9 @@
 """Speakers by voice: the LLM's words and times with speakers from the voice encoder.
 
-The voice frames hold more about who speaks than a small LLM uses. The frames of each segment become
-one vector, and segments with similar vectors become one speaker of the session.
+The voice frames hold more about who speaks than a small LLM uses. The voice encoder makes a vector
+of each segment's frames, and segments with similar vectors become one speaker of the session.
 
-Shape suffixes: T frames, D encoder channels, N segments.
+Shape suffixes: T frames, D encoder channels, N segments, V channels of a voice vector.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tagspeech.data.pooling import frames_alone, pool_regions
+from tagspeech.data.pooling import frames_alone
+from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.segments import Segment
 
 OVERLAP = 0.25  # share of the shorter segment; segments that overlap more have two speakers
 FARTHEST = 2.0  # cosine distance of opposite vectors
 
 
-def voice_vectors(
-    segments: Sequence[Segment], voice_TD: Tensor, frames_per_second: float
-) -> Tensor:
-    """The mean voice frame of each segment where no other segment overlaps it.
+def voice_vectors(segments: Sequence[Segment], voice_TD: Tensor, encoder: StreamEncoder) -> Tensor:
+    """The vector of each segment's voice frames where no other segment overlaps it.
 
     The LLM's times may lie anywhere: those beyond the end of the audio are cut to it. A segment
     without a frame of its own takes the frame nearest to its start.
@@ -37,22 +36,23 @@ def voice_vectors(
     Args:
         segments: Times in seconds from the first frame.
         voice_TD: Voice frames, T > 0.
-        frames_per_second: Their rate.
+        encoder: The voice encoder that gave them.
 
     Returns:
-        One vector for each segment, (N, D).
+        One vector for each segment, (N, V).
     """
+    frames_per_second = encoder.config.frames_per_second
     end = len(voice_TD) / frames_per_second
     turns = [(min(s.start, end), min(s.end, end), n) for n, s in enumerate(segments)]
     regions = [
         (0, n, frames or [int(segments[n].start * frames_per_second)])
         for n, frames in enumerate(frames_alone(turns, frames_per_second))
     ]
-    return pool_regions(voice_TD[None], torch.tensor([len(voice_TD)]), regions)
+    return encoder.vectors(voice_TD[None], torch.tensor([len(voice_TD)]), regions)
 
 
 def cluster_voices(
-    segments: Sequence[Segment], voice_TD: Tensor, frames_per_second: float, threshold: float
+    segments: Sequence[Segment], voice_TD: Tensor, encoder: StreamEncoder, threshold: float
 ) -> list[str]:
     """The speaker of each segment by average-linkage clustering of voices.
 
@@ -63,7 +63,7 @@ def cluster_voices(
     Args:
         segments: Segments of one session.
         voice_TD: Voice frames of the session, without padding.
-        frames_per_second: Their rate.
+        encoder: The voice encoder that gave them.
         threshold: Clusters are merged while their mean cosine distance (0 to 2) is at most this.
 
     Returns:
@@ -71,8 +71,8 @@ def cluster_voices(
     """
     if len(segments) < 2 or not len(voice_TD):
         return ["1"] * len(segments)
-    unit_ND = normalize(voice_vectors(segments, voice_TD, frames_per_second).float()).cpu().numpy()
-    distance_NN = np.maximum(1 - unit_ND @ unit_ND.T, 0)  # rounding gives less than 0
+    unit_NV = normalize(voice_vectors(segments, voice_TD, encoder).float()).cpu().numpy()
+    distance_NN = np.maximum(1 - unit_NV @ unit_NV.T, 0)  # rounding gives less than 0
     distance_NN[_overlapping(segments)] = FARTHEST
     pairs = np.triu_indices(len(segments), 1)
     clusters = fcluster(linkage(distance_NN[pairs], "average"), threshold, "distance")

@@ -82,7 +82,7 @@ def decode_groups(
         forward passes; speakers_by_voice and word_confidences, of each parsed segment in order.
     """
     config = recognizer.model.config.decode
-    rate = recognizer.model.config.voice.frames_per_second
+    encoder = recognizer.model.voice_encoder
     for batch in batches_by_duration(groups, config.max_duration):
         if all(cut.id in done for cut in batch):
             continue
@@ -98,7 +98,7 @@ def decode_groups(
                 "tokens": len(hypothesis.output.ids),
                 "passes": hypothesis.output.passes,
                 "speakers_by_voice": cluster_voices(
-                    segments, hypothesis.voice_TD, rate, config.speaker_threshold
+                    segments, hypothesis.voice_TD, encoder, config.speaker_threshold
                 ),
                 "word_confidences": [segment.word_confidences for segment in segments],
             }

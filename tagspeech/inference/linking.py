@@ -1,6 +1,7 @@
 """Links the speakers of all windows of a recording by their voices.
 
-Shape suffixes: U speakers of windows, D encoder channels, K speakers of the recording, E enrolled.
+Shape suffixes: U speakers of windows, D channels of a voice vector, K speakers of the recording, E
+enrolled.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Names the speakers of a live recording; a name is given once and never taken back.
 
-Shape suffixes: S speakers of a window, D encoder channels, K identities.
+Shape suffixes: S speakers of a window, D channels of a voice vector, K identities.
 """
 
 from __future__ import annotations

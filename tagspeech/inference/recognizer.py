@@ -1,6 +1,7 @@
 """The recognizer: windows of audio to segments and voices. Nothing else decodes with a model.
 
-Shape suffixes: B batch, T samples or frames, F mel bins, N segments, D encoder channels.
+Shape suffixes: B batch, T samples or frames, F mel bins, N segments, D encoder channels, V channels
+of a voice vector.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class WindowResult:
         start: Seconds from the start of the recording.
         end: The same.
         segments: In the recording's times; the speakers are those of the window.
-        vectors: The voice of each segment, (N, D), of unit length.
+        vectors: The voice of each segment, (N, V), of unit length.
     """
 
     start: float
@@ -56,7 +57,7 @@ class WindowResult:
             "start": self.start,
             "end": self.end,
             "segments": [asdict(segment) for segment in self.segments],
-            "vectors": [[round(float(x), 4) for x in vector_D] for vector_D in self.vectors],
+            "vectors": [[round(float(x), 4) for x in vector_V] for vector_V in self.vectors],
         }
 
     @classmethod
@@ -67,9 +68,9 @@ class WindowResult:
             confidences = fields["word_confidences"]
             known = None if confidences is None else tuple(confidences)
             segments.append(Segment(**{**fields, "word_confidences": known}))
-        vectors_ND = np.array(row["vectors"], dtype=np.float32)
-        vectors_ND = vectors_ND.reshape(len(segments), -1 if segments else 1)
-        return cls(row["start"], row["end"], tuple(segments), vectors_ND)
+        vectors_NV = np.array(row["vectors"], dtype=np.float32)
+        vectors_NV = vectors_NV.reshape(len(segments), -1 if segments else 1)
+        return cls(row["start"], row["end"], tuple(segments), vectors_NV)
 
 
 class Window(NamedTuple):
@@ -129,15 +130,21 @@ class Recognizer:
         return self._hypotheses(*self.reader(groups), names, durations)
 
     def voice(self, windows: Iterable[Window]) -> NDArray[np.float32] | None:
-        """The mean voice of windows of one speaker, (D,), of unit length; None without windows."""
-        total_D = None
+        """The voice of windows of one speaker, (V,), of unit length; None without windows.
+
+        All their frames together make one vector.
+        """
+        heard = []
         for window in windows:
             frames = self._encode(*self.reader.of_samples([self._samples(window)]))
-            summed_D = frames.voice[0, : frames.voice_lens[0]].float().sum(0)
-            total_D = summed_D if total_D is None else total_D + summed_D
-        if total_D is None:
+            heard.append(frames.voice[0, : frames.voice_lens[0]].float())
+        if not sum(map(len, heard)):
             return None
-        return np.asarray(normalize(total_D, dim=0).cpu().numpy(), dtype=np.float32)
+        voice_BTD = torch.cat(heard)[None]
+        length = voice_BTD.shape[1]
+        region = (0, 0, list(range(length)))
+        vectors_NV = self.model.voice_encoder.vectors(voice_BTD, torch.tensor([length]), [region])
+        return np.asarray(normalize(vectors_NV[0], dim=0).cpu().numpy(), dtype=np.float32)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -190,17 +197,17 @@ class Recognizer:
     def _result(self, span: Span, hypothesis: Hypothesis) -> WindowResult:
         """The segments of a window with their speakers and voices, rounded as a journal is."""
         segments, voice_TD = hypothesis.parsed.segments, hypothesis.voice_TD
-        rate = self.model.config.voice.frames_per_second
+        encoder = self.model.voice_encoder
         if self.options.speakers == "voice":
             threshold = self.model.config.decode.speaker_threshold
-            speakers = cluster_voices(segments, voice_TD, rate, threshold)
+            speakers = cluster_voices(segments, voice_TD, encoder, threshold)
             segments = with_speakers(segments, speakers)
         if segments and len(voice_TD):
-            vectors_ND = normalize(voice_vectors(segments, voice_TD, rate).float()).cpu().numpy()
+            vectors_NV = normalize(voice_vectors(segments, voice_TD, encoder).float()).cpu().numpy()
         else:
-            vectors_ND = np.zeros((len(segments), 1), dtype=np.float32)
+            vectors_NV = np.zeros((len(segments), 1), dtype=np.float32)
         moved = tuple(segment.moved(span.start) for segment in segments)
-        result = WindowResult(span.start, span.end, moved, vectors_ND)
+        result = WindowResult(span.start, span.end, moved, vectors_NV)
         return WindowResult.from_row(result.to_row())
 
     def _encode(self, features_BTF: Tensor, lens_B: Tensor) -> Any:

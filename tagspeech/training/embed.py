@@ -2,7 +2,8 @@
 
 Each cut gets `semantic_frames` and `voice_frames` in half precision, at the rate of its
 encoder.
-Each supervision gets a `speaker_vector`, the mean voice frame where nobody else speaks.
+Each supervision gets a `speaker_vector`, by the voice encoder, of its frames where nobody else
+speaks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tagspeech.checkpoints.native import load_encoders
 from tagspeech.config import Config
 from tagspeech.corpus.manifests import write_cuts
 from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups
-from tagspeech.data.pooling import clean_regions, pool_regions
+from tagspeech.data.pooling import clean_regions
 from tagspeech.encoders.build import build_encoder, split_features
 from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.errors import InputError
@@ -145,7 +146,7 @@ def _embed_batch(
     semantic_BTD, semantic_lens_B = semantic(semantic_BTF, feature_lens_B)
     voice_BTD, voice_lens_B = voice(voice_BTF, feature_lens_B)
     regions = clean_regions(batch, config.voice.frames_per_second)
-    vectors_ND = pool_regions(voice_BTD, voice_lens_B, regions).half().numpy()
+    vectors_NV = voice.vectors(voice_BTD, voice_lens_B, regions).half().numpy()
     cuts = list(batch)
     for item, cut in enumerate(cuts):
         for stream, frames_BTD, lens_B, rate in (
@@ -161,7 +162,7 @@ def _embed_batch(
                 start=cut.start,  # Lhotse reads at the cut's start in its recording
             )
             setattr(cut, f"{stream}_frames", stored)
-    for (item, index, _), vector_D in zip(regions, vectors_ND, strict=True):
+    for (item, index, _), vector_V in zip(regions, vectors_NV, strict=True):
         supervision = cuts[item].supervisions[index]
-        supervision.speaker_vector = writer.store_array(f"{cuts[item].id}-{index}", vector_D)
+        supervision.speaker_vector = writer.store_array(f"{cuts[item].id}-{index}", vector_V)
     return cuts

@@ -20,7 +20,7 @@ from tagspeech.config import Config
 from tagspeech.corpus.groups import group_segments
 from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups, training_groups
 from tagspeech.data.overlay import Overlay
-from tagspeech.data.pooling import clean_regions, frame_units, pool_regions
+from tagspeech.data.pooling import clean_regions, frame_units
 from tagspeech.data.single_speaker import segments_alone
 from tagspeech.data.units import SPEAKER_CHANGE, Units, grow_units, train_units
 from tagspeech.encoders.sot import CtcEncoder, build_sot_model
@@ -146,7 +146,7 @@ class VoiceTask:
         encoded_BTD, encoded_lens_B = self.model(features_BTF, lens_B)
         regions = clean_regions(batch.groups, self.frames_per_second)
         supervisions = [batch.groups[item].supervisions[index] for item, index, _ in regions]
-        return pool_regions(encoded_BTD, encoded_lens_B, regions), supervisions
+        return self.model.vectors(encoded_BTD, encoded_lens_B, regions), supervisions
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, Tensor]]:
         pooled_ND, supervisions = self.pooled(batch)
