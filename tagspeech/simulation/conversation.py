@@ -85,6 +85,24 @@ class Placed:
         return self.start + len(self.utterance.samples)
 
 
+@dataclass(frozen=True)
+class GroupShape:
+    """How the utterances of a group lie.
+
+    Attributes:
+        overlap_share: Share of speaker changes that overlap; pauses are at most 0.8 s.
+        overlaps: Shortest and longest overlap, in seconds.
+        max_seconds: Longest group.
+    """
+
+    overlap_share: float = OVERLAP_SHARE
+    overlaps: tuple[float, float] = OVERLAPS
+    max_seconds: float = MAX_GROUP_SECONDS
+
+
+DEFAULT_SHAPE = GroupShape()
+
+
 def utter(espeak: Espeak, voice: Voice, text: str) -> Utterance:
     """Synthesizes `text`, resamples it, trims silence and normalizes the level."""
     samples, events = espeak.speak(
@@ -126,16 +144,16 @@ def draw_group(
     pool: Sequence[SomeSpeaker],
     max_speakers: int,
     say: Callable[[SomeSpeaker, bool], Utterance],
-    overlap_share: float = OVERLAP_SHARE,
+    shape: GroupShape = DEFAULT_SHAPE,
 ) -> list[Placed]:
-    """Draws an utterance group of at most 12 s, sorted by start; the first utterance starts at 0.
+    """Draws an utterance group, sorted by start; the first utterance starts at 0.
 
     Args:
         rng: Generator for speakers, order and times.
         pool: Speakers to choose from.
         max_speakers: Maximum number of speakers. Groups have up to five segments, or one each.
         say: Draws an utterance of a speaker; the second argument is whether it is the first.
-        overlap_share: Share of speaker changes that overlap; pauses are at most 0.8 s.
+        shape: Overlaps and the maximum length, 12 s by default.
     """
     weights = np.array(SPEAKERS_WEIGHTS[:max_speakers])
     count = 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
@@ -149,8 +167,8 @@ def draw_group(
         placed: list[Placed] = []
         for turn in turns:
             utterance = say(pool[turn], not placed)
-            placed.append(Placed(draw_start(rng, placed, utterance, overlap_share), utterance))
-        if max(item.end for item in placed) <= MAX_GROUP_SECONDS * SAMPLING_RATE:
+            placed.append(Placed(draw_start(rng, placed, utterance, shape), utterance))
+        if max(item.end for item in placed) <= shape.max_seconds * SAMPLING_RATE:
             return sorted(placed, key=lambda item: item.start)
 
 
@@ -158,19 +176,19 @@ def draw_start(
     rng: np.random.Generator,
     placed: Sequence[Placed],
     utterance: Utterance,
-    overlap_share: float = OVERLAP_SHARE,
+    shape: GroupShape = DEFAULT_SHAPE,
 ) -> int:
     """Draws the start of `utterance` in samples: during the last one in `placed`, if that is of
-    another speaker and with the probability `overlap_share`, or after a pause."""
+    another speaker and with the probability `shape.overlap_share`, or after a pause."""
     if not placed:
         return 0
     last = max(placed, key=lambda item: item.end)
     same_speaker_end = max(
         (i.end for i in placed if i.utterance.voice == utterance.voice), default=-math.inf
     )
-    overlap, pause = (rng.uniform(*limits) * SAMPLING_RATE for limits in (OVERLAPS, PAUSES))
-    place, is_overlap = rng.random(), rng.random() < overlap_share
-    margin = OVERLAPS[0] * SAMPLING_RATE
+    overlap, pause = (rng.uniform(*limits) * SAMPLING_RATE for limits in (shape.overlaps, PAUSES))
+    place, is_overlap = rng.random(), rng.random() < shape.overlap_share
+    margin = shape.overlaps[0] * SAMPLING_RATE
     room = last.end - last.start - 2 * margin - len(utterance.samples)
     if last.utterance.voice == utterance.voice or not is_overlap:
         start = last.end + pause

@@ -32,8 +32,9 @@ from tqdm import tqdm
 
 from tagspeech.files import atomic_path, read_json, write_json
 from tagspeech.simulation.conversation import (
-    OVERLAP_SHARE,
+    DEFAULT_SHAPE,
     SAMPLING_RATE,
+    GroupShape,
     Placed,
     SomeSpeaker,
     Speaker,
@@ -86,7 +87,7 @@ def draw_session(
     max_speakers: int,
     say: Callable[[int, SomeSpeaker, bool], Utterance],
     shortest: float = 0,
-    overlap_share: float = OVERLAP_SHARE,
+    shape: GroupShape = DEFAULT_SHAPE,
 ) -> SimulatedSession:
     """Draws at least ten utterance groups, one after the other.
 
@@ -97,13 +98,13 @@ def draw_session(
         say: Draws an utterance, given the number of the group, the speaker and whether it is the
             first of the group.
         shortest: Minimum number of samples.
-        overlap_share: Share of speaker changes that overlap.
+        shape: Overlaps and the maximum length of a group.
     """
     placed: list[tuple[int, Placed]] = []
     group, end = 0, 0
     while group < GROUPS_PER_SESSION or end < shortest:
         end += _seconds(rng, GAPS if placed else EDGES)
-        items = draw_group(rng, pool, max_speakers, functools.partial(say, group), overlap_share)
+        items = draw_group(rng, pool, max_speakers, functools.partial(say, group), shape)
         placed += [(group, Placed(end + item.start, item.utterance)) for item in items]
         end += max(item.end for item in items)
         group += 1

@@ -23,6 +23,7 @@ from tagspeech.options import SimulateOptions
 from tagspeech.simulation.conversation import (
     BACKCHANNEL_SHARE,
     SAMPLING_RATE,
+    GroupShape,
     Utterance,
     utter,
 )
@@ -83,7 +84,8 @@ class SimulateConfig(SimulateOptions):
                 sentence = draw_sentence(rng, source, word if is_first else None)
                 return utter(espeak, voice, sentence)
 
-            return draw_session(rng, pool, self.max_speakers, say, shortest, self.overlap_share)
+            shape = GroupShape(overlap_share=self.overlap_share)
+            return draw_session(rng, pool, self.max_speakers, say, shortest, shape)
 
 
 def simulate(output: str | Path, config: SimulateConfig | None = None, *, jobs: int = 2) -> None:
