@@ -44,7 +44,7 @@ SAMPLES = 256  # values of each tensor of the LLM in a fingerprint
 
 
 def names_llm(llm: LLMConfig) -> bool:
-    """Whether a saved model only names its LLM: a frozen one from the Hub."""
+    """Whether a saved model only names its LLM: a frozen one from the Hub or from a package."""
     local = llm.name == OWN_LLM or Path(llm.name).is_dir()
     return llm.trainable == "none" and not local
 
@@ -54,7 +54,7 @@ def save_pretrained(
 ) -> None:
     """Writes what `load_pretrained` reads, in one step.
 
-    A frozen LLM from the Hub is named by name and revision; any other is written to `llm/`.
+    A frozen LLM from the Hub or from a package is only named; any other is written to `llm/`.
     Adapters are written to `adapter/`, in peft's layout.
 
     Args:
@@ -66,7 +66,7 @@ def save_pretrained(
     named = names_llm(llm)
     config = replace(
         model.config,
-        llm=llm if named else replace(llm, name=OWN_LLM, revision=None),
+        llm=llm if named else replace(llm, name=OWN_LLM, revision=None, sha256=None),
         parts=PartsConfig(),  # they are in the model
     )
     weights = {name: weight.contiguous() for name, weight in model.state_without_llm().items()}
@@ -98,7 +98,7 @@ def load_pretrained(
         model_class: `TagSpeechModel` or a subclass.
         folder: The model's folder.
         dtype: Of the LLM, which has nearly all of the weights; everything else is float32.
-        offline: Whether an LLM that the folder only names must be in the Hub's cache.
+        offline: Whether what the folder only names must be on this machine.
 
     Raises:
         InputError: A weight is missing, unexpected or of another shape.
@@ -183,7 +183,7 @@ def _warn_of_other_values(config: Config, own: Config, folder: Path) -> None:
     """One line for what a configuration says of a model and the model in `folder` has otherwise."""
     said, found = of_model(to_tree(config)), of_model(to_tree(own))
     if not config.llm.name:  # as run.sh has it: the model's own
-        for key in ("llm.name", "llm.revision"):
+        for key in ("llm.name", "llm.revision", "llm.sha256"):
             said[key] = found[key]
     keys = [key for key in {**said, **found} if said.get(key) != found.get(key)]
     if keys:
