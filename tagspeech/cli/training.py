@@ -204,6 +204,21 @@ class ExportMerged(ModelOptions):
     output: Path = option("folder for the model without adapters")
 
 
+@verb("export compact", "tagspeech.api.export_compact")
+class ExportCompact(ModelOptions):
+    """Writes only what training changed, in half precision; the model's parts are named."""
+
+    semantic_encoder: str = option(
+        "part that the semantic encoder comes from: path, ORG/NAME or package:...; none: the "
+        "encoder is written whole",
+        "",
+        metavar="NAME",
+        shown="none",
+    )
+    voice_encoder: str = option("the same for the voice encoder", "", metavar="NAME", shown="none")
+    output: Path = option("folder for the compact model")
+
+
 @verb("verify", "tagspeech.files.verify_checksums")
 class Verify:
     """Compares the files of a folder with its SHA256SUMS."""

