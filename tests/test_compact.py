@@ -87,7 +87,9 @@ def test_only_what_was_trained_is_stored(
     adapters = load_file(folder / "adapter/adapter_model.safetensors")
     assert {weight.dtype for weight in adapters.values()} == {torch.float16}
     assert not (folder / "llm").exists()
-    parts = json.loads((folder / "config.json").read_text())["parts"]
+    tree = json.loads((folder / "config.json").read_text())
+    parts = tree["parts"]
+    assert len(tree["llm"]["sha256"]) == 64
     assert parts["semantic_encoder"]["name"] == wheels.WHISPER
     assert len(parts["semantic_encoder"]["sha256"]) == len(parts["voice_encoder"]["sha256"]) == 64
     card = (folder / "README.md").read_text()

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from tagspeech.checkpoints.named_parts import STREAMS, WEIGHTS, part_weights
 from tagspeech.checkpoints.native import ADAPTER, names_llm, save_pretrained
-from tagspeech.config import PartConfig, PartsConfig
+from tagspeech.config import LLMConfig, PartConfig, PartsConfig
 from tagspeech.config_file import to_tree
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json, write_checksums
 from tagspeech.model.tagspeech import TagSpeechModel
-from tagspeech.packages.fetch import is_package
+from tagspeech.packages.fetch import is_package, package_folder, source_sha256
 from tagspeech.weights import read_safetensors
 
 log = logging.getLogger(__name__)
@@ -59,10 +59,12 @@ def save_compact(
             for weights in (temporary / inner).glob("*.safetensors"):
                 held = {name: _half(weight) for name, weight in read_safetensors(weights).items()}
                 save_file(held, weights, metadata={"format": "pt"})
+        llm = _pinned(model.config.llm, offline)
         config = {**read_json(temporary / "config.json"), "parts": to_tree(PartsConfig(**named))}
+        config["llm"]["sha256"] = llm.sha256
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         with (temporary / "README.md").open("a", encoding="utf-8") as card:
-            card.write(_card(model, named))
+            card.write(_card(named, llm))
         write_checksums(temporary)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     log.info("%s: %.1f MB", folder, size / 1e6)
@@ -98,12 +100,18 @@ def _half(weight: Tensor) -> Tensor:
     return (half if half.isfinite().all() else weight).contiguous()
 
 
-def _card(model: TagSpeechModel, named: Mapping[str, PartConfig]) -> str:
+def _pinned(llm: LLMConfig, offline: bool) -> LLMConfig:
+    """The section of an LLM, with the sum of its file if the model only names a package."""
+    folder = package_folder("llm", llm, offline) if names_llm(llm) else None
+    return replace(llm, sha256=source_sha256(folder) if folder else None)
+
+
+def _card(named: Mapping[str, PartConfig], llm: LLMConfig) -> str:
     """What the README.md of a compact model says beside that of every model."""
     lines = ["\nThis is the compact form: the weights that training changed, in float16.\n"]
     parts = [(name.replace("_", " "), part.name, part.sha256) for name, part in named.items()]
-    if names_llm(model.config.llm):
-        parts.append(("LLM", model.config.llm.name, model.config.llm.sha256))
+    if names_llm(llm):
+        parts.append(("LLM", llm.name, llm.sha256))
     for what, name, digest in parts:
         pinned = f" (SHA-256 `{digest}`)" if digest else ""
         lines.append(f"- {what}: `{name}`{pinned}: is not in this folder; loading fetches it\n")

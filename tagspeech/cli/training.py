@@ -24,19 +24,21 @@ class Parts(ConfigOptions):
     record: Path = option("JSON file with commits and checksums, read and written")
     offline: bool = option("make no network requests; use what is downloaded already", False)
     semantic_init: str = option(
-        "path or ORG/NAME; replaces parts.semantic_init", "", metavar="NAME"
+        "path, ORG/NAME or package:...; replaces parts.semantic_init", "", metavar="NAME"
     )
     semantic_units: str = option(
         "path or ORG/NAME; replaces parts.semantic_units", "", metavar="NAME"
     )
     semantic_encoder: str = option(
-        "path or ORG/NAME; replaces parts.semantic_encoder", "", metavar="NAME"
+        "path, ORG/NAME or package:...; replaces parts.semantic_encoder", "", metavar="NAME"
     )
-    voice_init: str = option("path or ORG/NAME; replaces parts.voice_init", "", metavar="NAME")
+    voice_init: str = option(
+        "path, ORG/NAME or package:...; replaces parts.voice_init", "", metavar="NAME"
+    )
     voice_encoder: str = option(
-        "path or ORG/NAME; replaces parts.voice_encoder", "", metavar="NAME"
+        "path, ORG/NAME or package:...; replaces parts.voice_encoder", "", metavar="NAME"
     )
-    llm: str = option("path or ORG/NAME; replaces llm.name", "", metavar="NAME")
+    llm: str = option("path, ORG/NAME or package:...; replaces llm.name", "", metavar="NAME")
     init_from: Path | None = option("trained TagSpeech, which has all parts", None)
     from_scratch: bool = option("use no pretrained part", False)
     new_llm: Path | None = option("folder of the LLM that is made if none is named", None)

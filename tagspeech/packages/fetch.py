@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -124,14 +126,28 @@ def converted(name: str, sha256: str | None = None, *, offline: bool = False) ->
         "packages", f"{wanted.package}-{wanted.version}", *wanted.path.parts
     )
     if not _is_current(folder):
-        from huggingface_hub.utils import WeakFileLock  # takes a second
-
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with WeakFileLock(folder.with_name(f".{folder.name}.lock")):  # processes start together
+        with _alone(folder):  # processes of a training start together
             if not _is_current(folder):
                 _convert(name, wanted, sha256, folder, offline)
     _check_sum(name, read_json(folder / SOURCE)["sha256"], sha256)
     return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Lets one process at a time make a folder. Raises `InputError` if it cannot be written."""
+    from huggingface_hub.utils import WeakFileLock  # takes a second
+
+    with ExitStack() as stack:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(WeakFileLock(folder.with_name(f".{folder.name}.lock")))
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(
+                f"{folder.parent}: cannot be written: {reason}; TAGSPEECH_CACHE names another place"
+            ) from error
+        yield
 
 
 def source_sha256(folder: Path) -> str:
