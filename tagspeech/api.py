@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tagspeech.audio.sources import ArrayAudio, Audio, open_audio
+from tagspeech.checkpoints.compact import save_compact
 from tagspeech.checkpoints.download import find_model
 from tagspeech.checkpoints.native import load_pretrained, merge_lora, save_pretrained
 from tagspeech.checkpoints.published import load_projectors, save_released
@@ -173,3 +174,17 @@ def export_merged(model: str, revision: str | None, offline: bool, output: Path)
     loaded = TagSpeech.from_pretrained(model, revision, offline=offline)
     merge_lora(loaded)
     loaded.save_pretrained(output)
+
+
+def export_compact(
+    model: str,
+    revision: str | None,
+    offline: bool,
+    semantic_encoder: str,
+    voice_encoder: str,
+    output: Path,
+) -> None:
+    """Behind `tagspeech export compact`: what training changed, in half precision."""
+    loaded = TagSpeech.from_pretrained(model, revision, offline=offline)
+    parts = {"semantic": semantic_encoder, "voice": voice_encoder}
+    save_compact(loaded, output, parts, offline=offline)

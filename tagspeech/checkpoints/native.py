@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tagspeech.checkpoints.named_parts import WEIGHTS, read_weights
 from tagspeech.checkpoints.published import (
     is_released,
     load_released,
@@ -33,7 +34,7 @@ from tagspeech.files import atomic_path, read_json
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.lora import add_lora, base_state, load_lora, save_lora
 from tagspeech.model.tagspeech import LLM_PREFIX, TagSpeechModel
-from tagspeech.weights import copy_weights, read_safetensors
+from tagspeech.weights import copy_weights
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ SAMPLES = 256  # values of each tensor of the LLM in a fingerprint
 
 
 def names_llm(llm: LLMConfig) -> bool:
-    """Whether a saved model only names its LLM: a frozen one from the Hub."""
+    """Whether a saved model only names its LLM: a frozen one from the Hub or from a package."""
     local = llm.name == OWN_LLM or Path(llm.name).is_dir()
     return llm.trainable == "none" and not local
 
@@ -54,7 +55,7 @@ def save_pretrained(
 ) -> None:
     """Writes what `load_pretrained` reads, in one step.
 
-    A frozen LLM from the Hub is named by name and revision; any other is written to `llm/`.
+    A frozen LLM from the Hub or from a package is only named; any other is written to `llm/`.
     Adapters are written to `adapter/`, in peft's layout.
 
     Args:
@@ -66,13 +67,13 @@ def save_pretrained(
     named = names_llm(llm)
     config = replace(
         model.config,
-        llm=llm if named else replace(llm, name=OWN_LLM, revision=None),
+        llm=llm if named else replace(llm, name=OWN_LLM, revision=None, sha256=None),
         parts=PartsConfig(),  # they are in the model
     )
     weights = {name: weight.contiguous() for name, weight in model.state_without_llm().items()}
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        save_file(weights, temporary / "model.safetensors")
+        save_file(weights, temporary / WEIGHTS)
         tree = {"model_type": "tagspeech", **to_tree(config)}
         (temporary / "config.json").write_text(json.dumps(tree, indent=2) + "\n")
         (temporary / "README.md").write_text(_card(model))
@@ -98,7 +99,7 @@ def load_pretrained(
         model_class: `TagSpeechModel` or a subclass.
         folder: The model's folder.
         dtype: Of the LLM, which has nearly all of the weights; everything else is float32.
-        offline: Whether an LLM that the folder only names must be in the Hub's cache.
+        offline: Whether what the folder only names must be on this machine.
 
     Raises:
         InputError: A weight is missing, unexpected or of another shape.
@@ -122,8 +123,8 @@ def _load(
     if config.llm.lora.r:
         llm = load_lora(llm, config.llm, folder / ADAPTER)
     model = model_class(config, llm, tokenizer)
-    weights = folder / "model.safetensors"
-    copy_weights(model, read_safetensors(weights), weights, without=(LLM_PREFIX,))
+    weights = read_weights(folder, tree, config, offline)
+    copy_weights(model, weights, folder / WEIGHTS, without=(LLM_PREFIX,))
     return model.eval()
 
 
@@ -141,7 +142,8 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], Config]:
     if is_released(tree):
         return tree, released_config(folder, tree)
     sections = {key: value for key, value in tree.items() if key != "model_type"}
-    return tree, from_tree(Config, sections, str(path))
+    config = from_tree(Config, sections, str(path))
+    return tree, replace(config, parts=PartsConfig())  # `read_weights` puts them into the model
 
 
 def start_from(config: Config, folder: Path, dtype: torch.dtype = torch.float32) -> TagSpeechModel:
@@ -183,7 +185,7 @@ def _warn_of_other_values(config: Config, own: Config, folder: Path) -> None:
     """One line for what a configuration says of a model and the model in `folder` has otherwise."""
     said, found = of_model(to_tree(config)), of_model(to_tree(own))
     if not config.llm.name:  # as run.sh has it: the model's own
-        for key in ("llm.name", "llm.revision"):
+        for key in ("llm.name", "llm.revision", "llm.sha256"):
             said[key] = found[key]
     keys = [key for key in {**said, **found} if said.get(key) != found.get(key)]
     if keys:
@@ -204,15 +206,14 @@ def load_encoders(folder: Path) -> tuple[Config, StreamEncoder, StreamEncoder]:
     if is_released(tree):
         load_released_encoders(folder, semantic, voice)
     else:
-        path = folder / "model.safetensors"
-        weights = read_safetensors(path)
+        weights = read_weights(folder, tree, config, offline=False)
         for part, encoder in (("semantic_encoder.", semantic), ("voice_encoder.", voice)):
             state = {
                 name.removeprefix(part): weight
                 for name, weight in weights.items()
                 if name.startswith(part)
             }
-            copy_weights(encoder, state, path)
+            copy_weights(encoder, state, folder / WEIGHTS)
     for encoder in (semantic, voice):
         encoder.requires_grad_(False).eval()
     return config, semantic, voice

@@ -38,12 +38,12 @@ class GivenParts:
     def overrides(self) -> list[str]:
         """What they change in a configuration, for `load_config`."""
         if self.from_scratch or self.init_from:
-            return ["parts={}", "llm.name=''", "llm.revision=null"]
+            return ["parts={}", "llm.name=''", "llm.revision=null", "llm.sha256=null"]
         trees: dict[str, Any] = {
             f"parts.{name}": {"name": value} for name, value in self.named.items() if name != "llm"
         }
         if "llm" in self.named:
-            trees |= {"llm.name": self.named["llm"], "llm.revision": None}
+            trees |= {"llm.name": self.named["llm"], "llm.revision": None, "llm.sha256": None}
         return [f"{key}={json.dumps(tree, ensure_ascii=False)}" for key, tree in trees.items()]
 
 
@@ -82,6 +82,7 @@ def recipe_parts(
             "parts": json.dumps(to_tree(config.parts), ensure_ascii=False),
             "llm.name": config.llm.name,
             "llm.revision": config.llm.revision or "null",
+            "llm.sha256": config.llm.sha256 or "null",
         }
     if given.init_from:
         if not (given.init_from / "config.json").is_file():

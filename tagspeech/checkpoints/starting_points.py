@@ -1,8 +1,9 @@
 """Pretrained parts, as the configuration names them: found, loaded once, and recorded.
 
 The record, a JSON file, has for each part its name and revision, its commit on the Hub, the SHA-256
-of each file and, for an encoder, its shape. Another run with this record takes the same commit, so
-that it needs no network, and loads again only what has changed.
+of each file and, for an encoder, its shape; for a part from a package also the SHA-256 of the file
+there. Another run with this record takes the same commit, so that it needs no network, and loads
+again only what has changed.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tagspeech.config import Config, PartConfig, StreamConfig, ZipformerConfig
+from tagspeech.config import Config, LLMConfig, PartConfig, StreamConfig, ZipformerConfig
 from tagspeech.config_file import to_tree
 from tagspeech.errors import InputError
 from tagspeech.files import read_json, sha256_of, write_json
+from tagspeech.packages.fetch import is_package, package_folder, source_sha256
 
 # Names of a model's weights, in order of preference: those of Auden, transformers and icefall.
 WEIGHTS = (
@@ -34,7 +36,7 @@ def find_parts(config: Config, record: Path, *, offline: bool = False) -> dict[s
     Args:
         config: Its sections `parts` and `llm` name the parts.
         record: The record, read and written.
-        offline: Whether to use only the Hub's cache on this machine.
+        offline: Whether to use only what this machine has.
 
     Returns:
         The path of each file by its name in `parts`, and settings of the configuration by key:
@@ -56,7 +58,7 @@ def find_parts(config: Config, record: Path, *, offline: bool = False) -> dict[s
             part: PartConfig = getattr(config.parts, name, PartConfig())
             if part.name:
                 old = before.get(name, {})
-                path, found[name] = _find_file(name, part, old, offline)
+                path, found[name] = find_file(name, part, old, offline)
                 settings[name] = str(path)
         name = trained if is_trained else f"{stream}_init"
         if name in found:
@@ -83,13 +85,23 @@ def find_parts(config: Config, record: Path, *, offline: bool = False) -> dict[s
     return settings
 
 
-def _find_file(what: str, part: PartConfig, before: Entry, offline: bool) -> tuple[Path, Entry]:
-    """The file of a part, and its entry of the record."""
+def find_file(what: str, part: PartConfig, before: Entry, offline: bool) -> tuple[Path, Entry]:
+    """The file of a part, and its entry of the record.
+
+    Args:
+        what: The name of the part, such as "voice_encoder".
+        part: What the configuration says of it.
+        before: Its entry in the record before, or {}.
+        offline: Whether to use only what this machine has.
+
+    Raises:
+        InputError: The file does not exist, cannot be downloaded, or has another SHA-256.
+    """
     is_units = what == "semantic_units"
     names = (part.file,) if part.file else UNITS if is_units else WEIGHTS
     where = f"parts.{what}"
     wanted = [*names, *(str(PurePosixPath(name).with_name("config.json")) for name in names)]
-    place, commit = _fetch(where, part.name, part.revision, before, offline, wanted)
+    place, commit = _fetch(where, part, before, offline, wanted)
     path = place
     if place.is_dir():
         present = [place / name for name in names if (place / name).is_file()]
@@ -103,17 +115,21 @@ def _find_file(what: str, part: PartConfig, before: Entry, offline: bool) -> tup
     files = {path.name: path}
     if not is_units and (path.parent / "config.json").is_file():
         files["config.json"] = path.parent / "config.json"
-    return path, _entry(part.name, part.revision, commit, files, before)
+    entry = _entry(part, commit, files, before)
+    found = entry["files"][path.name]["sha256"]
+    if part.sha256 is not None and not is_package(part.name) and found != part.sha256.lower():
+        raise InputError(f"{where}: {path}: must have SHA-256 {part.sha256}, got {found}")
+    return path, entry
 
 
 def _find_llm(config: Config, before: Entry, offline: bool) -> Entry:
     """The entry of the LLM, whose folder is checked if it is new."""
-    name, revision = config.llm.name, config.llm.revision
-    folder, commit = _fetch("llm.name", name, revision, before, offline, None)
+    name = config.llm.name
+    folder, commit = _fetch("llm", config.llm, before, offline, None)
     if not folder.is_dir():
         raise InputError(f"llm.name: {name}: is a file; must be the folder of an LLM")
     files = {path.name: path for path in folder.iterdir() if path.suffix in _LLM_SUFFIXES}
-    entry = _entry(name, revision, commit, files, before)
+    entry = _entry(config.llm, commit, files, before)
     if entry != before:
         from tagspeech.llm.load import check_llm  # takes seconds
 
@@ -122,14 +138,17 @@ def _find_llm(config: Config, before: Entry, offline: bool) -> Entry:
 
 
 def _fetch(
-    where: str,
-    name: str,
-    revision: str | None,
+    section: str,
+    part: PartConfig | LLMConfig,
     before: Entry,
     offline: bool,
     files: Sequence[str] | None,
 ) -> tuple[Path, str | None]:
     """The file or folder of a part, and its commit if it is on the Hub."""
+    if folder := package_folder(section, part, offline):
+        return folder, None
+    where = "llm.name" if section == "llm" else section
+    name, revision = part.name, part.revision
     place = Path(name)
     if place.exists() and revision is None:
         return place, None
@@ -147,7 +166,7 @@ def _fetch(
 
 
 def _entry(
-    name: str, revision: str | None, commit: str | None, files: dict[str, Path], before: Entry
+    part: PartConfig | LLMConfig, commit: str | None, files: dict[str, Path], before: Entry
 ) -> Entry:
     """The entry of a part; a file with the same size and time as before is not read again."""
     old: dict[str, Entry] = before.get("files", {})
@@ -158,7 +177,10 @@ def _entry(
         known = old.get(key, {})
         same = row.items() <= known.items()
         rows[key] = {**row, "sha256": known["sha256"] if same else sha256_of(path)}
-    return {"name": name, "revision": revision, "commit": commit, "files": rows}
+    entry = {"name": part.name, "revision": part.revision, "commit": commit, "files": rows}
+    if is_package(part.name):
+        entry["source_sha256"] = source_sha256(next(iter(files.values())).parent)
+    return entry
 
 
 def _try_encoder(

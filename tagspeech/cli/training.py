@@ -24,19 +24,21 @@ class Parts(ConfigOptions):
     record: Path = option("JSON file with commits and checksums, read and written")
     offline: bool = option("make no network requests; use what is downloaded already", False)
     semantic_init: str = option(
-        "path or ORG/NAME; replaces parts.semantic_init", "", metavar="NAME"
+        "path, ORG/NAME or package:...; replaces parts.semantic_init", "", metavar="NAME"
     )
     semantic_units: str = option(
         "path or ORG/NAME; replaces parts.semantic_units", "", metavar="NAME"
     )
     semantic_encoder: str = option(
-        "path or ORG/NAME; replaces parts.semantic_encoder", "", metavar="NAME"
+        "path, ORG/NAME or package:...; replaces parts.semantic_encoder", "", metavar="NAME"
     )
-    voice_init: str = option("path or ORG/NAME; replaces parts.voice_init", "", metavar="NAME")
+    voice_init: str = option(
+        "path, ORG/NAME or package:...; replaces parts.voice_init", "", metavar="NAME"
+    )
     voice_encoder: str = option(
-        "path or ORG/NAME; replaces parts.voice_encoder", "", metavar="NAME"
+        "path, ORG/NAME or package:...; replaces parts.voice_encoder", "", metavar="NAME"
     )
-    llm: str = option("path or ORG/NAME; replaces llm.name", "", metavar="NAME")
+    llm: str = option("path, ORG/NAME or package:...; replaces llm.name", "", metavar="NAME")
     init_from: Path | None = option("trained TagSpeech, which has all parts", None)
     from_scratch: bool = option("use no pretrained part", False)
     new_llm: Path | None = option("folder of the LLM that is made if none is named", None)
@@ -202,6 +204,21 @@ class ExportMerged(ModelOptions):
     """Writes a model whose adapters are merged into its LLM."""
 
     output: Path = option("folder for the model without adapters")
+
+
+@verb("export compact", "tagspeech.api.export_compact")
+class ExportCompact(ModelOptions):
+    """Writes only what training changed, in half precision; the model's parts are named."""
+
+    semantic_encoder: str = option(
+        "part that the semantic encoder comes from: path, ORG/NAME or package:...; none: the "
+        "encoder is written whole",
+        "",
+        metavar="NAME",
+        shown="none",
+    )
+    voice_encoder: str = option("the same for the voice encoder", "", metavar="NAME", shown="none")
+    output: Path = option("folder for the compact model")
 
 
 @verb("verify", "tagspeech.files.verify_checksums")

@@ -1,4 +1,4 @@
-"""The causal LM and its tokenizer, from a folder or from the Hugging Face Hub, loaded strictly.
+"""The causal LM and its tokenizer, from a folder, the Hub or a package, loaded strictly.
 
 `transformers`, which takes seconds, is imported in functions: training an encoder needs no LLM.
 """
@@ -15,6 +15,7 @@ from tagspeech.config import LLMConfig
 from tagspeech.errors import InputError
 from tagspeech.files import read_json
 from tagspeech.llm.prompt import build_prompt
+from tagspeech.packages.fetch import package_folder
 
 # By the names that the configuration uses
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,12 +42,12 @@ def load_llm(
     offline: bool = False,
     tokenizer_folder: str | None = None,
 ) -> tuple[Any, Any]:
-    """The causal LM and its tokenizer, by Hugging Face name or folder.
+    """The causal LM and its tokenizer, by Hugging Face name, folder or file in a package.
 
     Args:
         config: Names the LLM.
         dtype: Of its weights.
-        offline: Whether to use only the Hub's cache on this machine.
+        offline: Whether to use only what this machine has.
         tokenizer_folder: Folder of the tokenizer, if it is not the LLM's.
 
     Raises:
@@ -59,18 +60,19 @@ def load_llm(
         raise InputError(
             "llm.name: is empty; name a causal LM on the Hugging Face Hub, or a folder"
         )
+    place = str(package_folder("llm", config, offline) or config.name)
     try:
         tokenizer = (
-            _load_tokenizer(config.name, config.revision, offline)
+            _load_tokenizer(place, config.revision, offline)
             if tokenizer_folder is None
             # The folder's config.json is not that of an LLM.
             else _load_tokenizer(
                 *(tokenizer_folder, None, offline),
-                config=AutoConfig.from_pretrained(config.name, local_files_only=True),
+                config=AutoConfig.from_pretrained(place, local_files_only=True),
             )
         )
         llm, report = AutoModelForCausalLM.from_pretrained(
-            config.name,
+            place,
             revision=config.revision,
             local_files_only=offline,
             dtype=dtype,

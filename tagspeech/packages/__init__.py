@@ -1,0 +1,1 @@
+"""Models that lie in Python packages, as folders of safetensors."""
