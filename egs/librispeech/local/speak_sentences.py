@@ -3,8 +3,8 @@
 
 Usage: speak_sentences.py --sentences FILE --output DIR --groups N [--seed N] [--jobs N]
 
-    DIR/train/               sessions: tagspeech.simulation.sessions
-    DIR/train_{recordings,supervisions}.jsonl.gz
+    DIR/spoken/               sessions: tagspeech.simulation.sessions
+    DIR/spoken_{recordings,supervisions}.jsonl.gz
 
 Voices are those that mini's pretrained parts are trained with. What is complete is kept.
 """
@@ -96,7 +96,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="speak_sentences.py: %(message)s")
     try:
         corpus = SpokenSentences(args.sentences, args.groups, args.seed)
-        make_corpus(args.output, corpus, ("train",), jobs=args.jobs)
+        make_corpus(args.output, corpus, ("spoken",), jobs=args.jobs)
     except InputError as error:
         print(f"speak_sentences.py: {error}", file=sys.stderr)
         return 2
