@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from lhotse import RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.qa import validate_recordings_and_supervisions
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from tagspeech.data.batches import read_groups
 from tagspeech.simulation.conversation import SAMPLING_RATE, utter
@@ -348,3 +351,89 @@ def test_utterances_without_words_are_counted(stage: Stage, tmp_path: Path, spok
     fewer = tmp_path / "fewer.jsonl"
     fewer.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "left out: 1 of 42 utterances, without words" in stage(words=fewer)
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a tiny Whisper with random weights, whose tokens are bytes."""
+    folder = tmp_path_factory.mktemp("whisper")
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
+    vocabulary = {token: number for number, token in enumerate([*symbols, *special])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens(special)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), special[0])
+    kind = {"tokenizer_class": "WhisperTokenizer", "processor_class": "WhisperProcessor"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**ends, **kind}))
+    extractor = {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 80}
+    (folder / "processor_config.json").write_text(
+        json.dumps({"feature_extractor": extractor, "processor_class": "WhisperProcessor"})
+    )
+    torch.manual_seed(1)
+    layers = {f"{part}_layers": 2 for part in ("encoder", "decoder")}
+    heads = {f"{part}_attention_heads": 2 for part in ("encoder", "decoder")}
+    widths = {f"{part}_ffn_dim": 16 for part in ("encoder", "decoder")}
+    ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), len(symbols))
+    config = WhisperConfig(
+        **{**layers, **heads, **widths, **ids, "vocab_size": len(vocabulary), "d_model": 16},
+        decoder_start_token_id=len(symbols) + 1,
+    )
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    generation = {"alignment_heads": [[0, 1], [1, 0]], "is_multilingual": False, **ids}
+    generation["decoder_start_token_id"] = len(symbols) + 1
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    return folder
+
+
+def test_whisper_finds_when_words_are_spoken(
+    root: Path, small: Path, tmp_path: Path, spoken: Spoken, whisper: Path
+) -> None:
+    output = tmp_path / "words.jsonl"
+    options = {"corpus_dir": small, "output": output, "aligner": whisper, "batch": 2}
+    said = run(root, "egs/librispeech/local/align_words.py", device="cpu", **options)
+    assert "aligning 42 utterances on cpu (0 are done)" in said
+    whole = output.read_text()
+    rows = {row["id"]: row for row in map(json.loads, whole.splitlines())}
+    assert rows.keys() == spoken.audio.keys()
+    for key, row in rows.items():
+        is_heard = key.split("-")[0] in HEARD
+        assert row["transcript"] == ("whisper" if is_heard else "reference")
+        if is_heard:
+            continue  # random weights write no English
+        assert [word for word, _, _ in row["words"]] == spoken.text(key).lower().split()
+        starts = [start for _, start, _ in row["words"]]
+        ends = [end for _, _, end in row["words"]]
+        assert starts[0] == 0
+        assert starts[1:] == ends[:-1]
+        assert starts == sorted(starts)
+        assert ends[-1] == pytest.approx(len(spoken.audio[key]) / SAMPLING_RATE, abs=0.02)
+
+    # What an interrupted run has written stays; a complete file needs no model.
+    output.write_text("\n".join(whole.splitlines()[:30]) + '\n{"id": "cut o')
+    said = run(root, "egs/librispeech/local/align_words.py", device="cpu", **options)
+    assert "aligning 12 utterances on cpu (30 are done)" in said
+    assert {row["id"] for row in map(json.loads, output.read_text().splitlines())} == rows.keys()
+    options["aligner"] = tmp_path / "none"
+    assert run(root, "egs/librispeech/local/align_words.py", **options) == ""
+
+
+def test_the_small_layout_of_real_recordings(root: Path, shared: Path, tmp_path: Path) -> None:
+    corpus = shared / "data/librispeech"
+    if not corpus.exists():
+        pytest.skip(f"{corpus} is absent: no recordings of people")
+    rows = [
+        {"id": key, "transcript": "reference", "words": []}
+        for key in ("61-70968-0000", "2094-142345-0000")
+    ]
+    (tmp_path / "words.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = run(
+        root,
+        "egs/librispeech/local/data.sh",
+        code=2,
+        **{"stage": 0, "data": tmp_path / "data", "corpus_dir": corpus},
+        words=tmp_path / "words.jsonl",
+    )
+    assert "left out: 2871 of 2871 utterances, without words" in said
+    assert said.splitlines()[-1].endswith("no piece of train can be cut")
