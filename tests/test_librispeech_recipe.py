@@ -288,7 +288,7 @@ def test_what_test_has_is_not_in_train(made: tuple[Path, str]) -> None:
 def test_what_cannot_be_cut_is_counted(made: tuple[Path, str]) -> None:
     data, said = made
     assert LONG_ID not in {piece["recorded"] for piece in pieces(data, "train")}
-    assert "h of it are left out: phrases without a pause to cut at, or too short" in said
+    assert "h of it are left out: phrases too long without a pause, too short" in said
 
 
 def test_the_same_seed_gives_the_same_bytes(

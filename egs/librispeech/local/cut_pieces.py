@@ -73,7 +73,7 @@ class Piece:
 
 
 class Phrase(NamedTuple):
-    """Words between two pauses, and where they start and end, in seconds."""
+    """Words between two pauses, and where they start and end, in seconds; no words: unusable."""
 
     words: Times
     start: float
@@ -128,7 +128,7 @@ def cut_all(
     kept, spoken = (sum(row[place] for row in done) / 3600 for place in (1, 2))
     log.info(
         "%d utterances, %.2f h of speech, give %d pieces of %g-%g s; %.2f h of it are left out: "
-        "phrases without a pause to cut at, or too short",
+        "phrases too long without a pause, too short, or with words outside the sound",
         len(rows),
         spoken,
         sum(piece.cutting == 0 for piece in pieces),
@@ -210,9 +210,12 @@ def draw_runs(rng: np.random.Generator, phrases: Sequence[Phrase]) -> list[list[
                 runs[-1] = joined
 
     for phrase in phrases:
-        if run and (length(run) >= target or length([*run, phrase]) > LENGTHS[1]):
+        is_full = length(run) >= target or length([*run, phrase]) > LENGTHS[1] if run else False
+        if is_full or not phrase.words:
             close()
             run = []
+        if not phrase.words:
+            continue
         if not run:
             target = rng.uniform(*LENGTHS)
         run = [*run, phrase]
@@ -242,9 +245,10 @@ def phrases_of(samples: np.ndarray, words: Times) -> list[Phrase]:
     for (begin, start), (stop, end) in zip(starts, ends, strict=True):
         inside = [(w, max(a, start), min(b, end)) for w, a, b in words[begin:stop]]
         if inside[0][2] - start < SHORTEST_WORD or end - inside[-1][1] < SHORTEST_WORD:
-            continue  # a word outside the sound: its times are wrong
-        inside[0] = (inside[0][0], start, inside[0][2])
-        inside[-1] = (inside[-1][0], inside[-1][1], end)
+            inside = []  # a word outside the sound: its times are wrong
+        else:
+            inside[0] = (inside[0][0], start, inside[0][2])
+            inside[-1] = (inside[-1][0], inside[-1][1], end)
         total = len(samples) / RATE
         phrases.append(Phrase(_widen(inside), max(0.0, start - MARGIN), min(total, end + MARGIN)))
     return phrases
