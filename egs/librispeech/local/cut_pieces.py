@@ -23,13 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
-from read_librispeech import Recorded
-
-from tagspeech.errors import InputError
+from read_librispeech import RATE, Recorded, frames_of
 
 log = logging.getLogger(__name__)
 
-RATE = 16000
 FRAME = RATE // 100  # samples for which loudness is measured
 QUIET_SHARE = 0.3  # of the range, in dB, from the background to loud speech
 LEAST_BELOW = 20.0  # dB that silence is below loud speech
@@ -125,7 +122,8 @@ def cut_all(
         with ProcessPoolExecutor(jobs) as pool:
             done = list(pool.map(cut_task, tasks))
     pieces = [piece for found, _, _ in done for piece in found]
-    kept, spoken = (sum(row[place] for row in done) / 3600 for place in (1, 2))
+    kept = sum(seconds for _, seconds, _ in done) / 3600
+    spoken = sum(seconds for _, _, seconds in done) / 3600
     log.info(
         "%d utterances, %.2f h of speech, give %d pieces of %g-%g s; %.2f h of it are left out: "
         "phrases too long without a pause, too short, or with words outside the sound",
@@ -136,24 +134,6 @@ def cut_all(
         spoken - kept,
     )
     return sorted(pieces, key=lambda piece: (piece.start, piece.cutting))
-
-
-def frames_of(path: Path) -> int:
-    """The number of samples of a file.
-
-    Raises:
-        InputError: The file cannot be read, or is not mono at 16 kHz.
-    """
-    try:
-        info = soundfile.info(path)
-    except soundfile.LibsndfileError as error:
-        raise InputError(f"{path}: cannot be read: {error.error_string}") from error
-    if info.channels != 1 or info.samplerate != RATE:
-        raise InputError(
-            f"{path}: must be mono at {RATE} Hz, got {info.channels} channels at "
-            f"{info.samplerate} Hz"
-        )
-    return int(info.frames)
 
 
 def cut_task(task: Task) -> tuple[list[Piece], float, float]:
