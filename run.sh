@@ -90,7 +90,10 @@ while IFS= read -r line; do
     *) with_config+=(--set "$line") ;;
   esac
 done <<<"$answer"
-# All that the stages need is here, but for an LLM that a model of --init-from only names.
+# All that the stages need is here, but for an LLM that a model of --init-from only names, and for what
+# stage 0 downloads.
+data_offline=${HF_HUB_OFFLINE:-0}
+[[ $offline == false ]] || data_offline=1
 [[ -n $init_from && $offline == false ]] || export HF_HUB_OFFLINE=1
 
 depends=$(tagspeech config "${with_config[@]}" --stages)
@@ -124,7 +127,7 @@ keep_marks_in "$data"
 run_stage 0 "download or simulate" \
   --outputs "${corpus[@]}" \
   --options "${data_options[*]}" \
-  -- "egs/$recipe/local/data.sh" --stage 0 --data "$data" --jobs "$jobs" "${data_options[@]}"
+  -- env HF_HUB_OFFLINE="$data_offline" "egs/$recipe/local/data.sh" --stage 0 --data "$data" --jobs "$jobs" "${data_options[@]}"
 
 run_stage 1 "manifests" \
   --inputs "${corpus[@]}" \

@@ -84,7 +84,9 @@ class Aligner:
         self.prefix = list(self.processor.tokenizer.prefix_tokens)
         self.languages = languages
         vocabulary = self.processor.tokenizer.get_vocab()
-        self.symbols = [i for token, i in vocabulary.items() if SYMBOLS.search(token)]
+        symbols = (number for token, number in vocabulary.items() if SYMBOLS.search(token))
+        usual = self.model.generation_config.suppress_tokens or ()
+        self.suppressed = sorted({*usual, *symbols})
 
     def tokens(self, word: str) -> list[int]:
         return list(self.processor.tokenizer.encode(" " + word, add_special_tokens=False))
@@ -109,7 +111,7 @@ class Aligner:
             max_new_tokens=MAX_WRITTEN,
             num_beams=1,
             do_sample=False,
-            suppress_tokens=self.symbols,
+            suppress_tokens=self.suppressed,
             **self.languages,
         )
         return list(self.processor.batch_decode(written, skip_special_tokens=True))
@@ -248,14 +250,20 @@ def align(corpus: Path, output: Path, aligner: str, device: str, batch: int) -> 
 
 
 def model_folder(aligner: str) -> Path:
-    """The folder of the Whisper that `aligner` names.
+    """The folder of the Whisper that `aligner` names: a folder, or a file in a package.
 
     Raises:
         InputError: There is none.
     """
+    if aligner.startswith("package:"):
+        from tagspeech.packages.fetch import converted
+
+        return Path(converted(aligner))
     folder = Path(aligner)
     if not (folder / "config.json").exists():
-        raise InputError(f"--aligner {aligner}: must be a folder of a Whisper of Hugging Face")
+        raise InputError(
+            f"--aligner {aligner}: must be a folder of a Whisper, or package:NAME==VERSION/PATH"
+        )
     return folder
 
 

@@ -23,13 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
-from read_librispeech import Recorded
-
-from tagspeech.errors import InputError
+from read_librispeech import RATE, Recorded, frames_of
 
 log = logging.getLogger(__name__)
 
-RATE = 16000
 FRAME = RATE // 100  # samples for which loudness is measured
 QUIET_SHARE = 0.3  # of the range, in dB, from the background to loud speech
 LEAST_BELOW = 20.0  # dB that silence is below loud speech
@@ -73,7 +70,7 @@ class Piece:
 
 
 class Phrase(NamedTuple):
-    """Words between two pauses, and where they start and end, in seconds."""
+    """Words between two pauses, and where they start and end, in seconds; no words: unusable."""
 
     words: Times
     start: float
@@ -125,10 +122,11 @@ def cut_all(
         with ProcessPoolExecutor(jobs) as pool:
             done = list(pool.map(cut_task, tasks))
     pieces = [piece for found, _, _ in done for piece in found]
-    kept, spoken = (sum(row[place] for row in done) / 3600 for place in (1, 2))
+    kept = sum(seconds for _, seconds, _ in done) / 3600
+    spoken = sum(seconds for _, _, seconds in done) / 3600
     log.info(
         "%d utterances, %.2f h of speech, give %d pieces of %g-%g s; %.2f h of it are left out: "
-        "phrases without a pause to cut at, or too short",
+        "phrases too long without a pause, too short, or with words outside the sound",
         len(rows),
         spoken,
         sum(piece.cutting == 0 for piece in pieces),
@@ -136,24 +134,6 @@ def cut_all(
         spoken - kept,
     )
     return sorted(pieces, key=lambda piece: (piece.start, piece.cutting))
-
-
-def frames_of(path: Path) -> int:
-    """The number of samples of a file.
-
-    Raises:
-        InputError: The file cannot be read, or is not mono at 16 kHz.
-    """
-    try:
-        info = soundfile.info(path)
-    except soundfile.LibsndfileError as error:
-        raise InputError(f"{path}: cannot be read: {error.error_string}") from error
-    if info.channels != 1 or info.samplerate != RATE:
-        raise InputError(
-            f"{path}: must be mono at {RATE} Hz, got {info.channels} channels at "
-            f"{info.samplerate} Hz"
-        )
-    return int(info.frames)
 
 
 def cut_task(task: Task) -> tuple[list[Piece], float, float]:
@@ -210,9 +190,12 @@ def draw_runs(rng: np.random.Generator, phrases: Sequence[Phrase]) -> list[list[
                 runs[-1] = joined
 
     for phrase in phrases:
-        if run and (length(run) >= target or length([*run, phrase]) > LENGTHS[1]):
+        is_full = length(run) >= target or length([*run, phrase]) > LENGTHS[1] if run else False
+        if is_full or not phrase.words:
             close()
             run = []
+        if not phrase.words:
+            continue
         if not run:
             target = rng.uniform(*LENGTHS)
         run = [*run, phrase]
@@ -242,9 +225,10 @@ def phrases_of(samples: np.ndarray, words: Times) -> list[Phrase]:
     for (begin, start), (stop, end) in zip(starts, ends, strict=True):
         inside = [(w, max(a, start), min(b, end)) for w, a, b in words[begin:stop]]
         if inside[0][2] - start < SHORTEST_WORD or end - inside[-1][1] < SHORTEST_WORD:
-            continue  # a word outside the sound: its times are wrong
-        inside[0] = (inside[0][0], start, inside[0][2])
-        inside[-1] = (inside[-1][0], inside[-1][1], end)
+            inside = []  # a word outside the sound: its times are wrong
+        else:
+            inside[0] = (inside[0][0], start, inside[0][2])
+            inside[-1] = (inside[-1][0], inside[-1][1], end)
         total = len(samples) / RATE
         phrases.append(Phrase(_widen(inside), max(0.0, start - MARGIN), min(total, end + MARGIN)))
     return phrases

@@ -20,7 +20,10 @@ case $stage in
       python - "$data/corpus" "$parts" <<'PYTHON'
 import sys
 from lhotse.recipes import download_librispeech
-download_librispeech(sys.argv[1], dataset_parts=sys.argv[2].split())
+try:
+    download_librispeech(sys.argv[1], dataset_parts=sys.argv[2].split())
+except OSError as error:
+    sys.exit(f"LibriSpeech cannot be downloaded ({error}); download it elsewhere: --corpus-dir PATH")
 PYTHON
     fi
     if [[ -z $words ]]; then

@@ -50,7 +50,7 @@ class PieceOptions:
 
     def made_with(self, corpus: Sequence[Recorded]) -> dict[str, Any]:
         """What the pieces depend on; `corpus` has all utterances."""
-        files = (f"{row.path.resolve()} {row.path.stat().st_size} {row.text}" for row in corpus)
+        files = (f"{row.id} {row.path.stat().st_size} {row.text}" for row in corpus)
         return {
             "revision": REVISION,
             "corpus": hashlib.sha256("\n".join(files).encode()).hexdigest(),

@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import soundfile
+
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, read_text
 from tagspeech.text import normalise
 
+RATE = 16000  # Hz
 VOICES = "voices"  # folder of the small layout whose utterances need no text
 AUDIO_SUFFIXES = (".opus", ".flac", ".wav")
 
@@ -85,6 +88,24 @@ def read_books(folder: Path) -> dict[str, str]:
     path = next((place for place in places if place.exists()), None)
     rows = [row.split("|") for row in _rows(path)] if path else []
     return {row[0].strip(): row[5].strip() for row in rows if len(row) > 5}
+
+
+def frames_of(path: Path) -> int:
+    """The number of samples of a file.
+
+    Raises:
+        InputError: The file cannot be read, or is not mono at 16 kHz.
+    """
+    try:
+        info = soundfile.info(path)
+    except soundfile.LibsndfileError as error:
+        raise InputError(f"{path}: cannot be read: {error.error_string}") from error
+    if info.channels != 1 or info.samplerate != RATE:
+        raise InputError(
+            f"{path}: must be mono at {RATE} Hz, got {info.channels} channels at "
+            f"{info.samplerate} Hz"
+        )
+    return int(info.frames)
 
 
 def _read_published(folder: Path) -> Iterator[Recorded]:
