@@ -18,12 +18,18 @@ import itertools
 from lhotse import CutSet, RecordingSet, SupervisionSegment, SupervisionSet
 
 from tagspeech.errors import InputError
-from tagspeech.simulation.conversation import SAMPLING_RATE, utter
+from tagspeech.simulation.conversation import (
+    SAMPLING_RATE,
+    GroupShape,
+    Utterance,
+    draw_group,
+    utter,
+)
 from tagspeech.simulation.espeak import Espeak
 from tagspeech.simulation.sentences import DIGITS, VOCABULARY, draw_sentence, split_of
 from tagspeech.simulation.sessions import make_sessions
 from tagspeech.simulation.simulate import SIMULATED_SPLITS, SimulateConfig, simulate
-from tagspeech.simulation.voices import VARIANTS, voices
+from tagspeech.simulation.voices import VARIANTS, Voice, voices
 
 TINY = SimulateConfig(
     train_groups=30, dev_groups=0, test_groups=10, meetings=1, meeting_minutes=0.5
@@ -225,6 +231,22 @@ def test_overlap_share_0_has_no_overlap(tmp_path: Path) -> None:
     pairs = [(a, b) for a, b in itertools.pairwise(spoken) if a.recording_id == b.recording_id]
     assert all(later.start >= one.end for one, later in pairs)
     assert any(later.speaker != one.speaker for one, later in pairs)
+
+
+def test_long_utterances_make_short_groups_and_no_endless_search() -> None:
+    pool = voices("train")[:3]
+    samples = np.ones(7 * SAMPLING_RATE, np.float32)
+
+    def say(voice: Voice, is_first: bool) -> Utterance:
+        return Utterance(voice, "a b c d", samples, (("a", 0.0, 7.0),) * 4)
+
+    shape = GroupShape(0.65, (0.3, 2.0), 20.0)
+    for seed in range(20):
+        group = draw_group(np.random.default_rng(seed), pool, 3, say, shape)
+        assert 1 <= len(group) <= 3
+        assert max(item.end for item in group) <= 20 * SAMPLING_RATE
+    with pytest.raises(ValueError, match="no utterance is shorter than 6 s"):
+        draw_group(np.random.default_rng(0), pool, 3, say, GroupShape(0.65, (0.3, 2.0), 6))
 
 
 def test_invalid_sizes_are_named() -> None:

@@ -79,6 +79,7 @@ def semantic_ctc(
     projected: list[Tensor],
     targets: Sequence[str],
     scale: Tensor | float = 1.0,
+    vocabulary: Tensor | None = None,
 ) -> tuple[Tensor, int]:
     """CTC of the words on projected semantic frames, through the LLM's output embedding.
 
@@ -92,31 +93,44 @@ def semantic_ctc(
         projected: Semantic frames of each item, (P, H).
         targets: Target text of each item.
         scale: What the products of frames and embeddings are multiplied by.
+        vocabulary: Sorted ids of the tokens that can be written, the blank among them; all if None.
 
     Returns:
         The mean over the words' tokens, and their number.
     """
-    words = [
-        " ".join(line.partition(">")[2] for line in target.splitlines() if line[:1].isdigit())
-        for target in targets
-    ]
-    ids = [encode_text(tokenizer, text) for text in words]
+    ids = [word_ids(tokenizer, target) for target in targets]
     tokens = max(1, sum(map(len, ids)))
+    blank = prompt.ending[0]
     lens_B = torch.tensor(list(map(len, projected)))
     if not lens_B.any():  # torch refuses a batch without frames
         return projected[0].sum(), tokens
     output = llm.get_output_embeddings()
-    logits_BPV = output(pad_sequence(projected, batch_first=True).to(output.weight.dtype))
+    frames_BPH = pad_sequence(projected, batch_first=True).to(output.weight.dtype)
+    labels_N = torch.tensor(
+        list(chain.from_iterable(ids)), dtype=torch.long, device=frames_BPH.device
+    )
+    if vocabulary is None:
+        logits_BPV = output(frames_BPH)
+    else:
+        logits_BPV = nn.functional.linear(frames_BPH, output.weight[vocabulary])
+        labels_N = torch.searchsorted(vocabulary, labels_N)
+        blank = int(torch.searchsorted(vocabulary, blank))
     loss = nn.functional.ctc_loss(
         (logits_BPV.float() * scale).log_softmax(-1).transpose(0, 1),
-        torch.tensor(list(chain.from_iterable(ids)), dtype=torch.long, device=logits_BPV.device),
+        labels_N,
         lens_B,
         torch.tensor(list(map(len, ids))),
-        blank=prompt.ending[0],
+        blank=blank,
         reduction="sum",
         zero_infinity=True,
     )
     return loss / tokens, tokens
+
+
+def word_ids(tokenizer: Any, target: str) -> list[int]:
+    """The tokens of the words of a target text, without times and speakers."""
+    words = (line.partition(">")[2] for line in target.splitlines() if line[:1].isdigit())
+    return encode_text(tokenizer, " ".join(words))
 
 
 CHUNK = 2**25  # logits at a time: 128 MiB in float32, about 200 positions of 151,936

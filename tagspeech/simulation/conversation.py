@@ -8,6 +8,7 @@ group   |--- f3-04: so alice sent the report ---|      |-- f3-04: okay i'm in ro
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _UNIT = math.gcd(ESPEAK_RATE, SAMPLING_RATE)  # multiples of it are cheap to res
 MAX_GROUP_SECONDS = 12.0
 SPEAKERS_WEIGHTS = (0.3, 0.4, 0.3)  # of groups with one, two, three or more speakers
 SEGMENTS_WEIGHTS = (0.35, 0.25, 0.2, 0.1, 0.1)  # of one, two, ... segments
+ATTEMPTS = 100  # to draw a group that is short enough, before it gets fewer segments
 BACKCHANNEL_SHARE = 0.2
 OVERLAP_SHARE = 0.65  # of speaker changes
 OVERLAPS = (0.3, 1.5)  # seconds
@@ -154,6 +156,9 @@ def draw_group(
         max_speakers: Maximum number of speakers. Groups have up to five segments, or one each.
         say: Draws an utterance of a speaker; the second argument is whether it is the first.
         shape: Overlaps and the maximum length, 12 s by default.
+
+    Raises:
+        ValueError: Single utterances are too long.
     """
     weights = np.array(SPEAKERS_WEIGHTS[:max_speakers])
     count = 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
@@ -161,7 +166,9 @@ def draw_group(
         count = int(rng.integers(count, max_speakers + 1))
     rest = np.array(SEGMENTS_WEIGHTS[: len(SEGMENTS_WEIGHTS) - count + 1] or (1.0,))
     extra = int(rng.choice(len(rest), p=rest / rest.sum()))
-    while True:
+    for attempt in itertools.count(1):
+        if attempt % ATTEMPTS == 0:  # the speakers drawn may have long utterances only
+            extra, count = max(0, extra - 1), count if extra else max(1, count - 1)
         speakers = rng.permutation(len(pool))[:count]
         turns = rng.permutation(np.concatenate([speakers, rng.choice(speakers, extra)]))
         placed: list[Placed] = []
@@ -170,6 +177,9 @@ def draw_group(
             placed.append(Placed(draw_start(rng, placed, utterance, shape), utterance))
         if max(item.end for item in placed) <= shape.max_seconds * SAMPLING_RATE:
             return sorted(placed, key=lambda item: item.start)
+        if len(placed) == 1 and attempt > 9 * ATTEMPTS:
+            raise ValueError(f"no utterance is shorter than {shape.max_seconds} s")
+    raise AssertionError
 
 
 def draw_start(

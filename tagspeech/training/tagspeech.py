@@ -63,6 +63,8 @@ class TagSpeechTask:
         self.config, self.train, self.model = config, config.train, model
         self.groups, self.dev = groups, dev
         self.drops, self.heads = StreamDrops(config.drop), heads
+        if config.loss.semantic_ctc or config.loss.semantic_ctc_steps:
+            model.limit_ctc(group_targets([*groups, *dev], config.target.time_grid))
         self.features: FeatureReader | None = None
         if config.train.from_audio or config.semantic.tune_lr or config.voice.tune_lr:
             self.features = FeatureReader(config.features, config.extra_features)
