@@ -37,6 +37,21 @@ PYTHON
       --max-speakers "$max_speakers" --max-group "$max_group" --overlap-share "$overlap_share" \
       --longest-overlap "$longest_overlap" --cuttings "$cuttings" --voice-share "$voice_share" \
       --speeds "$speeds"
+    if ((spoken_groups > 0)); then
+      [[ -n $ami_annotations ]] || die "--spoken-groups $spoken_groups needs --ami-annotations DIR" 2
+      sentences=$data/corpus/sentences.txt
+      egs/librispeech/local/ami_sentences.py --annotations "$ami_annotations" --output "$sentences"
+      egs/librispeech/local/speak_sentences.py --sentences "$sentences" --output "$data/corpus" \
+        --groups "$spoken_groups" --seed "$seed" --jobs "$jobs"
+    fi
     ;;
-  1) copy_manifests ;;
+  1)
+    copy_manifests
+    if ((spoken_groups > 0)); then # groups of other voices and sentences, for training alone
+      for kind in recordings supervisions; do
+        cat "$data"/manifests/{train,spoken}_"$kind".jsonl.gz >"$data/manifests/$kind.partial"
+        mv "$data/manifests/$kind.partial" "$data/manifests/train_$kind.jsonl.gz"
+      done
+    fi
+    ;;
 esac
