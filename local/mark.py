@@ -147,7 +147,12 @@ def check(args: argparse.Namespace) -> None:
             print("done")
             return
         answer = f"begin: {reason}"
-        begun_path.unlink(missing_ok=True)  # a kill from here on must not look like a stop in work
+    if args.only_look:
+        print(answer)
+        return
+    if answer != "continue":
+        # A kill from here on must not look like a stop in work.
+        begun_path.unlink(missing_ok=True)
         done_path.unlink(missing_ok=True)
         aside = [move_aside(folder) for folder in args.work if os.path.exists(folder)]
         if done or begun:
@@ -230,15 +235,25 @@ def read_reason(log: Path, start: int) -> tuple[str, str]:
 
 
 def lock(args: argparse.Namespace) -> None:
-    """Locks an open descriptor of the calling shell, which keeps the lock; exit code 1: taken."""
+    """Locks an open descriptor of the calling shell, which keeps the lock; exit code 1: taken.
+
+    With --or-shared, prints `shared` if other runs that only read the folder have the lock too.
+    """
+    modes = [] if args.shared else [fcntl.LOCK_EX]
+    modes += [fcntl.LOCK_SH] if args.shared or args.or_shared else []
     deadline = time.monotonic() + args.wait
     while True:
-        try:
-            return fcntl.flock(args.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                sys.exit(1)
-            time.sleep(0.05)
+        for mode in modes:
+            try:
+                fcntl.flock(args.descriptor, mode | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            if args.or_shared and mode == fcntl.LOCK_SH:
+                print("shared")
+            return
+        if time.monotonic() >= deadline:
+            sys.exit(1)
+        time.sleep(0.05)
 
 
 def parse() -> argparse.Namespace:
@@ -251,6 +266,9 @@ def parse() -> argparse.Namespace:
         sub.add_argument("--marks", type=Path, required=True, help="folder of the marks")
         sub.add_argument("--name", required=True, help="NN-name")
         if verb is check:
+            sub.add_argument(
+                "--only-look", action="store_true", help="print the answer, begin nothing"
+            )
             sub.add_argument("--again", action="store_true", help="begin even if done")
             sub.add_argument("--config", required=True, help="of `tagspeech config --stages`")
             sub.add_argument("--options", default="", help="other options that matter")
@@ -268,6 +286,9 @@ def parse() -> argparse.Namespace:
     sub = verbs.add_parser("lock", help=lock.__doc__)
     sub.set_defaults(function=lock)
     sub.add_argument("descriptor", type=int)
+    sub.add_argument("file", nargs="?", help="the descriptor's, for the reader of the call")
+    sub.add_argument("--shared", action="store_true", help="others may read the folder")
+    sub.add_argument("--or-shared", action="store_true", help="alone, or with others that read")
     sub.add_argument("--wait", type=float, default=0.0, help="seconds")
     return parser.parse_args()
 
