@@ -12,7 +12,21 @@ import typing
 from dataclasses import dataclass, field, fields
 
 from tagspeech.errors import InputError
-from tagspeech.ranges import Count, Finite, Natural, NonNegative, OrMinus1, Positive, Share
+from tagspeech.ranges import (
+    Count,
+    Finite,
+    Natural,
+    NonNegative,
+    OneOf,
+    OrMinus1,
+    Positive,
+    Share,
+)
+
+# Any other name, such as ORG/REPO, would make transformers download code and run it.
+Attention = typing.Annotated[
+    str, OneOf(("eager", "sdpa", "flash_attention_2", "flash_attention_3"))
+]
 
 
 @dataclass(frozen=True)
@@ -292,7 +306,7 @@ class LLMConfig:
     # a GPU that computes in it, else float32
     dtype: str = "auto"
     shard: bool = False  # of a frozen LLM each process keeps a share of every layer (FSDP2)
-    attention: str = "sdpa"  # as transformers names it
+    attention: Attention = "sdpa"  # as transformers names it
     # Of a batch: runs (of similar lengths) | packed (one row) | padded | auto: packed for flash
     # attention; padded where `shard` needs one call of all processes; else runs
     layout: str = "auto"

@@ -1,4 +1,4 @@
-"""Ranges of numbers as types: a field `lr: NonNegative = 1e-3` declares which values it takes."""
+"""Ranges as types: a field `lr: NonNegative = 1e-3` declares which values it takes."""
 
 from __future__ import annotations
 
@@ -39,6 +39,19 @@ class Range:
         return f"from {self.least:g} to {self.most:g}"
 
 
+@dataclass(frozen=True)
+class OneOf:
+    """A closed list of names."""
+
+    names: tuple[str, ...]
+
+    def __contains__(self, value: str) -> bool:
+        return value in self.names
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.names)}"
+
+
 Count = Annotated[int, Range(0)]
 OrMinus1 = Annotated[int, Range(-1)]  # -1 has a meaning of its own
 Natural = Annotated[int, Range(1)]
@@ -65,7 +78,8 @@ def fault(hint: Any, value: Any) -> str | None:
     """
     for valid in getattr(_required(hint), "__metadata__", ()):
         if value is not None and value not in valid:
-            return f"must be {valid}, got {value:g}"
+            shown = repr(value) if isinstance(value, str) else f"{value:g}"
+            return f"must be {valid}, got {shown}"
     return None
 
 
