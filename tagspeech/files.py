@@ -91,15 +91,21 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def check_id(name: str, where: str) -> None:
-    """Raises `InputError` if the recording id `name`, read at `where`, is no valid file name.
+def check_id(name: str, where: str, longest: int = 180) -> None:
+    """Raises `InputError` if `name`, read at `where`, cannot be part of a file name.
 
-    Files are named after recordings, so an id such as `../x` would write outside the folder.
+    Files are named after recordings and utterance groups, so an id such as `../x` would write
+    outside the folder. A name may have 255 bytes; `longest` leaves room for times and extensions.
     """
-    if name in ("", ".", "..") or any(char == "/" or char < " " for char in name):
+    if name in ("", ".", "..") or not name.isprintable() or "/" in name:
         raise InputError(
-            f"{where}: recording id {name!r} must be usable as a file name: not empty, without / "
-            "and control characters; rename the recording"
+            f"{where}: recording id {name[:80]!r} must be usable as a file name: not empty, "
+            "without / and control characters; rename the recording"
+        )
+    if len(name.encode()) > longest:
+        raise InputError(
+            f"{where}: recording id {name[:80]!r}... must have at most {longest} bytes; rename the "
+            "recording"
         )
 
 

@@ -21,6 +21,7 @@ from lhotse.utils import add_durations
 from tqdm import tqdm
 
 from tagspeech.corpus.manifests import read_manifest, write_cuts
+from tagspeech.corpus.recordings import run_commands
 from tagspeech.corpus.rejections import OUTSIDE, PAST_END, ROUNDING, Rejection, write_rejected
 from tagspeech.errors import InputError
 from tagspeech.files import check_id, read_journal
@@ -41,6 +42,7 @@ def make_groups(
     language: str,
     left_out: Path | None = None,
     max_rejected: float = 0.1,
+    allow_commands: bool = False,
 ) -> None:
     """Writes `output/SPLIT.jsonl.gz` with one Lhotse cut per group and normalized text.
 
@@ -56,6 +58,8 @@ def make_groups(
         language: Language of the text normalization.
         left_out: Rows for `rejected` about what the manifests lack.
         max_rejected: Maximum share of the seconds of speech that may be rejected.
+        allow_commands: Whether to run the commands that recordings come from; each runs once, and
+            its output is kept in `output/audio`.
 
     Raises:
         InputError: A manifest or audio file is missing or unreadable, more than `max_rejected` is
@@ -67,11 +71,18 @@ def make_groups(
     usable: dict[str, tuple[RecordingSet, list[SupervisionSegment]]] = {}
     for split in splits:
         path = manifests / f"{split}_recordings.jsonl.gz"
-        recordings = read_manifest(path)
+        recordings = read_manifest(path, allow_commands=allow_commands)
+        if not isinstance(recordings, RecordingSet):
+            raise InputError(f"{path}: must have recordings")
         for recording in recordings:
             check_id(recording.id, str(path))
+        if allow_commands:
+            recordings = run_commands(recordings, output / "audio")
         usable[split] = (recordings, [])
-        supervisions = read_manifest(manifests / f"{split}_supervisions.jsonl.gz")
+        path = manifests / f"{split}_supervisions.jsonl.gz"
+        supervisions = read_manifest(path)
+        if not isinstance(supervisions, SupervisionSet):
+            raise InputError(f"{path}: must have supervisions")
         for item in _usable(split, recordings, supervisions, language):
             if isinstance(item, SupervisionSegment):
                 usable[split][1].append(item)

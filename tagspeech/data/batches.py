@@ -23,6 +23,7 @@ from tagspeech.config import FeatureConfig, TrainConfig
 from tagspeech.corpus.manifests import read_manifest
 from tagspeech.data.features import EXTRA
 from tagspeech.errors import InputError
+from tagspeech.files import check_id
 
 LOG_FLOOR = -23.02585  # log(1e-10), the value of padding (docs/released-format.md)
 
@@ -35,6 +36,8 @@ def read_groups(path: Path) -> CutSet:
     groups = cuts.to_eager()
     if not len(groups):
         raise InputError(f"{path}: contains no utterance group")
+    for cut in groups:
+        check_id(cut.id, str(path), longest=220)
     return groups
 
 
