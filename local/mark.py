@@ -148,11 +148,9 @@ def check(args: argparse.Namespace) -> None:
             return
         answer = f"begin: {reason}"
     if args.only_look:
-        print(answer)
-        return
+        return print(answer)
     if answer != "continue":
-        # A kill from here on must not look like a stop in work.
-        begun_path.unlink(missing_ok=True)
+        begun_path.unlink(missing_ok=True)  # a kill from here on must not look like a stop
         done_path.unlink(missing_ok=True)
         aside = [move_aside(folder) for folder in args.work if os.path.exists(folder)]
         if done or begun:
@@ -196,9 +194,8 @@ def reason(args: argparse.Namespace) -> None:
     try:
         stated, last = read_reason(args.log, args.start)
     except FileNotFoundError:
-        print(
-            "; ".join(filter(None, [killed, "its log is gone: was the folder removed meanwhile?"]))
-        )
+        gone = "its log is gone: was the folder removed meanwhile?"
+        print(f"{killed}; {gone}" if killed else gone)
         return
     if killed:
         print(killed + (f"; it said last: {stated}" if stated else ""))
@@ -227,9 +224,8 @@ def read_reason(log: Path, start: int) -> tuple[str, str]:
             text = line.strip()[:_LONGEST_REASON]
             ends_traceback = in_traceback and not line.startswith(" ")
             in_traceback = text.startswith("Traceback (") or (in_traceback and not ends_traceback)
-            if (ends_traceback or _REASON.match(text)) and not (
-                stated and text.endswith(_NO_REASON)
-            ):
+            is_stated = ends_traceback or _REASON.match(text)
+            if is_stated and not (stated and text.endswith(_NO_REASON)):
                 stated = text
     return stated, last
 
@@ -239,8 +235,8 @@ def lock(args: argparse.Namespace) -> None:
 
     With --or-shared, prints `shared` if other runs that only read the folder have the lock too.
     """
-    modes = [] if args.shared else [fcntl.LOCK_EX]
-    modes += [fcntl.LOCK_SH] if args.shared or args.or_shared else []
+    alone, shared = fcntl.LOCK_EX, fcntl.LOCK_SH
+    modes = [shared] if args.shared else [alone, shared] if args.or_shared else [alone]
     deadline = time.monotonic() + args.wait
     while True:
         for mode in modes:
@@ -248,9 +244,7 @@ def lock(args: argparse.Namespace) -> None:
                 fcntl.flock(args.descriptor, mode | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            if args.or_shared and mode == fcntl.LOCK_SH:
-                print("shared")
-            return
+            return print("shared" if mode == shared else "")
         if time.monotonic() >= deadline:
             sys.exit(1)
         time.sleep(0.05)
@@ -283,7 +277,7 @@ def parse() -> argparse.Namespace:
     sub.add_argument("log", type=Path)
     sub.add_argument("--start", type=int, default=0, help="where the log of this attempt begins")
     sub.add_argument("--code", type=int, default=1, help="exit code of the command")
-    sub = verbs.add_parser("lock", help=lock.__doc__)
+    sub = verbs.add_parser("lock", help="lock a descriptor of the calling shell")
     sub.set_defaults(function=lock)
     sub.add_argument("descriptor", type=int)
     sub.add_argument("file", nargs="?", help="the descriptor's, for the reader of the call")

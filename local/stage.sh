@@ -49,7 +49,7 @@ keep_marks_in() {
   if [[ -n $shared_lock ]]; then
     [[ ! $stage_marks/lock -ef $shared_lock ]] || return 0
     # The stages of the folder before have ended: this run only reads it from here on.
-    mark lock "$shared_descriptor" --shared --wait 60 || die "another run changes ${shared_lock%/.stages/lock}"
+    mark lock "$shared_descriptor" --shared --wait 60 >/dev/null || die "another run changes ${shared_lock%/.stages/lock}"
     shared_lock=""
   fi
   # A folder that cannot be written has nothing to lock: its stages are done, or fail.
@@ -148,7 +148,7 @@ run_stage() {
       ${again[@]+"${again[@]}"} ${declaration[@]+"${declaration[@]}"} 2>&1) ||
       die "stage $number ($title) cannot start: $answer"
     if [[ $answer != "done" ]]; then
-      mark lock "$shared_descriptor" ||
+      mark lock "$shared_descriptor" >/dev/null ||
         die "stage $number ($title) must be done ($answer), but another run uses ${stage_marks%/.stages}: wait \
 until it has ended, or name another folder"
       lock_mode=""

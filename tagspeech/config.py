@@ -22,11 +22,13 @@ from tagspeech.ranges import (
     Positive,
     Share,
 )
+from tagspeech.text import AS_IS, LANGUAGES
 
 # Any other name, such as ORG/REPO, would make transformers download code and run it.
 Attention = typing.Annotated[
     str, OneOf(("eager", "sdpa", "flash_attention_2", "flash_attention_3"))
 ]
+Language = typing.Annotated[str, OneOf((*LANGUAGES, AS_IS))]
 
 
 @dataclass(frozen=True)
@@ -397,7 +399,7 @@ class DecodeConfig:
 class Config:
     """All of `conf/tagspeech.yaml`."""
 
-    language: str = "en"  # en | zh | ja | ko: normalisation and scoring units
+    language: Language = "en"  # en | zh | ja | ko: normalisation and scoring units
     features: FeatureConfig = field(default_factory=FeatureConfig)
     semantic: SemanticConfig = field(default_factory=SemanticConfig)
     voice: VoiceConfig = field(default_factory=VoiceConfig)

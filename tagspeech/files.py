@@ -181,12 +181,18 @@ def _undecodable(data: bytes, encoding: str, place: int) -> str:
     )
 
 
+def parse_json(text: str, where: str) -> Any:
+    """The JSON value in `text`. Raises `InputError`, which begins with `where`, if it is none."""
+    try:
+        return json.loads(text)
+    # ValueError: also integers of thousands of digits
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: is not JSON: {error}") from error
+
+
 def read_json(path: str | Path) -> Any:
     """The JSON value in `path`. Raises `InputError` if the file is missing or is not JSON."""
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: is not JSON: {error}") from error
+    return parse_json(read_text(path), str(path))
 
 
 def read_journal(path: str | Path) -> list[dict[str, Any]]:
@@ -195,16 +201,16 @@ def read_journal(path: str | Path) -> list[dict[str, Any]]:
     A last line without a newline was cut off by a kill and is ignored, so its work is redone.
 
     Raises:
-        InputError: Another line is not JSON.
+        InputError: Another line is not a JSON object.
     """
     if not Path(path).exists():
         return []
     rows = []
     for number, line in enumerate(read_text(path).split("\n")[:-1], 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: is not JSON: {error}") from error
+        row = parse_json(line, f"{path}, line {number}")
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: must be a JSON object; delete the file")
+        rows.append(row)
     return rows
 
 

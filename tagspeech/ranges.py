@@ -27,7 +27,8 @@ class Range:
 
     def __contains__(self, value: float) -> bool:
         is_above = value > self.least if self.is_open else value >= self.least
-        return is_above and value <= self.most and (self.is_infinite or math.isfinite(value))
+        is_finite = self.is_infinite or isinstance(value, int) or math.isfinite(value)
+        return is_above and value <= self.most and is_finite
 
     def __str__(self) -> str:
         if self.is_open:
@@ -78,7 +79,7 @@ def fault(hint: Any, value: Any) -> str | None:
     """
     for valid in getattr(_required(hint), "__metadata__", ()):
         if value is not None and value not in valid:
-            shown = repr(value) if isinstance(value, str) else f"{value:g}"
+            shown = repr(value[:80]) if isinstance(value, str) else f"{value:g}"
             return f"must be {valid}, got {shown}"
     return None
 
