@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import hashlib
 import json
 import os
@@ -18,8 +19,8 @@ from typing import Any
 
 from tagspeech.errors import InputError
 
-# Partial results are named `.NAME.partial-PROCESS-MACHINE`.
-_PARTIAL = re.compile(r"\..+\.partial-(\d+)(?:-([0-9a-f]{8}))?", re.DOTALL)
+# Partial results are named `.NAME.partial-PROCESS-MACHINE`, if need be with an extension behind.
+_PARTIAL = re.compile(r"\..+?\.partial-(\d+)(?:-([0-9a-f]{8})(?:\.[\w.]+)?)?", re.DOTALL)
 _MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _ABANDONED = 86400  # seconds without a change after which other machines' results are abandoned
 _cleaned: set[Path] = set()  # folders that this process has cleaned
@@ -257,6 +258,15 @@ def verify_checksums(folder: str | Path) -> None:
             raise InputError(f"{path}: is missing; {CHECKSUMS} beside it lists it")
         if sha256_of(path) != expected:
             raise InputError(f"{path}: its SHA-256 is not the one in {CHECKSUMS}; get it again")
+
+
+def sha256_inside(path: Path) -> str:
+    """SHA-256 of a file; of what is inside for .gz, whose header has a time."""
+    digest = hashlib.sha256()
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sha256_of(path: Path) -> str:

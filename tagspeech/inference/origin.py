@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 from tagspeech.dependencies import flatten
 from tagspeech.errors import InputError
-from tagspeech.files import read_json, write_json
+from tagspeech.files import read_json, sha256_inside, write_json
 
 log = logging.getLogger(__name__)
 
@@ -22,20 +21,18 @@ SAMPLES, SAMPLE = 1024, 1 << 14  # evenly spaced pieces of a large file, and the
 
 def origin_of(model: Path, groups: Path, **options: Any) -> Origin:
     """Fingerprints of a model's folder and of a file of utterance groups, and the options."""
-    content = hashlib.sha256()
-    with gzip.open(groups) if groups.suffix == ".gz" else groups.open("rb") as file:
-        while block := file.read(1 << 20):  # what is inside: the header of .gz has a time
-            content.update(block)
-    return {"model": _fingerprint(model), "groups": content.hexdigest(), **options}
+    return {"model": fingerprint(model), "groups": sha256_inside(groups), **options}
 
 
-def _fingerprint(model: Path) -> str:
-    """SHA-256 of the names and contents of all files of a model but its README.md."""
+def fingerprint(model: Path) -> str:
+    """SHA-256 of a file of weights, or of the files of a model but its README.md, with names."""
     digest = hashlib.sha256()
-    for path in sorted(model.rglob("*")):
+    for path in [model] if model.is_file() else sorted(model.rglob("*")):
         if path.is_file() and path.suffix != ".md":
             size = path.stat().st_size
-            digest.update(f"{path.relative_to(model).as_posix()} {size}\n".encode())
+            digest.update(
+                f"{path.relative_to(model).as_posix() if path != model else ''} {size}\n".encode()
+            )
             step = SAMPLE if size <= LARGE else size // SAMPLES
             with path.open("rb") as file:
                 for start in range(0, size, step):
