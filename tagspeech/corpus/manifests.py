@@ -7,7 +7,6 @@ elsewhere is data, so both are refused.
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 import zlib
@@ -36,6 +35,7 @@ _UNREADABLE = (
     *(RecursionError, OverflowError, zlib.error, struct.error),
 )
 _WEB = re.compile("https?://")
+MOST_SECONDS = 1e8  # three years
 STORED_AS = "numpy_files"  # how stage 5 stores arrays
 
 
@@ -91,6 +91,10 @@ def _check_recording(item: Recording, where: str, allow_commands: bool) -> None:
     where = f"{where}: recording {item.id}"
     if item.sampling_rate < 1 or item.num_samples < 0 or item.duration < 0:
         raise InputError(f"{where}: sampling_rate, num_samples and duration must not be negative")
+    if not item.sources:
+        raise InputError(f"{where}: has no source of audio")
+    if not all(isinstance(channel, int) for channel in item.channel_ids or []):
+        raise InputError(f"{where}: channel_ids must be integers, got {_short(item.channel_ids)}")
     for source in item.sources:
         _check(source, where, type=str, channels=list)
         if not all(isinstance(channel, int) for channel in source.channels):
@@ -146,13 +150,14 @@ def _check(item: Any, where: str, **types: type) -> None:
         value = getattr(item, name)
         if expected is float:
             is_right = isinstance(value, (int, float)) and not isinstance(value, bool)
-            is_right = is_right and math.isfinite(value)
+            is_right = is_right and -MOST_SECONDS <= value <= MOST_SECONDS  # never nan
         elif expected is int:
             is_right = isinstance(value, Integral) and not isinstance(value, bool)
+            is_right = is_right and abs(int(value)) < 2**53
         else:
             is_right = _is_text(value) if expected is str else isinstance(value, expected)
         if not is_right:
-            kind = {float: "a finite number", int: "an integer", str: "text", list: "a list"}
+            kind = {float: "a number of seconds", int: "an integer", str: "text", list: "a list"}
             label = "" if name == "id" else f" {getattr(item, 'id', '')}".rstrip()
             raise InputError(
                 f"{where}:{label} {name} must be {kind[expected]}, got {_short(value)}"

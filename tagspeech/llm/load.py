@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from tagspeech.config import LLMConfig
 from tagspeech.errors import InputError
 from tagspeech.files import read_json
-from tagspeech.llm.prompt import MARKERS, build_prompt
+from tagspeech.llm.prompt import MARKERS, build_prompt, encode_text
 
 # By the names that the configuration uses
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -184,5 +184,8 @@ def _load_tokenizer(name: str, revision: str | None, offline: bool, **options: A
     declared = get_tokenizer_config(name, revision=revision, local_files_only=offline)
     where = {"revision": revision, "local_files_only": offline, "trust_remote_code": False}
     if declared.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
-        return PreTrainedTokenizerFast.from_pretrained(name, **where)
-    return AutoTokenizer.from_pretrained(name, **where, **options)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(name, **where)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(name, **where, **options)
+    encode_text(tokenizer, "0.00-1.00>so")  # values of a wrong type show only here
+    return tokenizer
