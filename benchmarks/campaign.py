@@ -38,7 +38,8 @@ LIMIT = 900.0  # seconds without progress that count as a hang
 SIZES = {"train_groups": 20, "dev_groups": 6, "test_groups": 6, "meetings": 0}
 STEPS = ("semantic.train", "voice.train", "llm.new.train", "train")
 # What says when, where or how fast, and not what came out
-UNLIKE = {".stages", "log", "curve.jsonl", "results.json", "report.html", "parts.json"}
+UNLIKE = {".stages", "log", "tensorboard", "curve.jsonl", "results.json", "report.html"}
+UNLIKE |= {"parts.json", "made_from.json"}  # of files that name their folder
 
 
 class Recipe:

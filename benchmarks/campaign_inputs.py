@@ -34,7 +34,7 @@ from typing import Any
 
 from campaign_targets import CANARY, Target, make_targets
 
-from tagspeech.errors import InputError
+from tagspeech.errors import InputError, one_line
 
 HANG = 60  # seconds
 LONGEST_MESSAGE = 3000  # characters
@@ -143,11 +143,14 @@ class Inputs:
         box.mkdir(parents=True)
         damaged = target.write(box, self.rng, mutate)
         before = self._around()
+        memory = _peak()
         problem, said = self._call(target, box)
         self.counts["inputs"] += 1
+        if _peak() - memory > 500:
+            self._keep(target, box / damaged, "memory", f"{_peak()} MB")
         if self._around() != before:
             problem, said = "outside", f"{self._around() ^ before}\n{said}"
-        if (self.folder / CANARY).exists() or (box / CANARY).exists() or Path(CANARY).exists():
+        if (box / CANARY).exists():
             problem = "executed"
         if problem:
             self.counts[problem] += 1
@@ -162,6 +165,7 @@ class Inputs:
     def _call(self, target: Target, box: Path) -> tuple[str, str]:
         """Reads with a limit of time; gives the kind of a problem ("" if none), and a traceback."""
         signal.alarm(HANG)
+        os.chdir(box)
         try:
             with (
                 contextlib.redirect_stdout(io.StringIO()),
@@ -171,7 +175,7 @@ class Inputs:
             if "Traceback (most recent" in stderr.getvalue():
                 return "tracebacks", stderr.getvalue()
         except (InputError, OSError) as error:
-            message = str(error)
+            message = one_line(str(error)) if isinstance(error, OSError) else str(error)
             if "\n" in message or len(message) > LONGEST_MESSAGE:
                 return "tracebacks", f"the message is not one line: {message[:LONGEST_MESSAGE]}"
         except Hang:
@@ -182,6 +186,7 @@ class Inputs:
             return "tracebacks", traceback.format_exc()
         finally:
             signal.alarm(0)
+            os.chdir(self.folder)
         return "", ""
 
     def _keep(self, target: Target, path: Path, problem: str, said: str) -> None:
@@ -196,6 +201,11 @@ class Inputs:
         (self.folder / f"found/{number}.txt").write_text(f"{kind}\n{said}", errors="replace")
         if path.is_file():
             shutil.copy(path, self.folder / f"found/{number}-{path.name}")
+
+
+def _peak() -> int:
+    """The largest resident memory of this process so far, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def _ring(number: int, frame: FrameType | None) -> None:
@@ -224,7 +234,7 @@ def main() -> int:
         while time.monotonic() < end or not inputs.counts["inputs"]:
             weights = [target.weight for target in chosen]
             inputs.try_one(inputs.rng.choices(chosen, weights)[0])
-    inputs.counts["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    inputs.counts["megabytes"] = _peak()
     counts = {key: count for key, count in inputs.counts.items() if not key.startswith("kind ")}
     (folder / "summary.json").write_text(json.dumps(counts))
     return 0

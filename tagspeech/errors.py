@@ -16,10 +16,15 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        line = _CONTROL.sub(lambda match: repr(match[0])[1:-1], message)
-        if len(line) > LONGEST:
-            line = f"{line[: LONGEST // 2]} [...] {line[-LONGEST // 2 :]}"
-        super().__init__(line)
+        super().__init__(one_line(message))
+
+
+def one_line(message: str) -> str:
+    """`message` with escapes for control characters, and without its middle if it is long."""
+    line = _CONTROL.sub(lambda match: repr(match[0])[1:-1], message)
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} [...] {line[-LONGEST // 2 :]}"
+    return line
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -130,9 +130,13 @@ def _usable(
                 "duration": recording.duration,
                 "ends": ends[recording.id],
             }
+    channels = {
+        recording.id: {channel for source in recording.sources for channel in source.channels}
+        for recording in recordings
+    }
     for supervision in supervisions:
         text = normalise(supervision.text or "", language)
-        reason = _reason_against(supervision, ends)
+        reason = _reason_against(supervision, ends, channels)
         lost = max(0.0, supervision.duration)
         if not reason:
             end = ends[supervision.recording_id]
@@ -157,7 +161,9 @@ def audio_end(recording: Recording) -> float:
     return min(ends)
 
 
-def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> str:
+def _reason_against(
+    supervision: SupervisionSegment, ends: dict[str, float], channels: dict[str, set[int]]
+) -> str:
     """Why a supervision cannot be used; empty if it can."""
     if supervision.recording_id not in ends:
         return "its recording is missing"
@@ -165,6 +171,9 @@ def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> 
         return "its duration is not positive"
     if not 0 <= supervision.start < ends[supervision.recording_id]:
         return OUTSIDE
+    named = supervision.channel if isinstance(supervision.channel, list) else [supervision.channel]
+    if not channels[supervision.recording_id].issuperset(named):
+        return "its recording has no such channel"
     if not supervision.speaker:
         return "it has no speaker"
     return ""

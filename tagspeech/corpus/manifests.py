@@ -84,6 +84,12 @@ def _check_item(item: Any, where: str, allow_commands: bool) -> None:
             _check_supervision(supervision, f"{where}: cut {item.id}")
         if item.recording is not None:
             _check_recording(item.recording, f"{where}: cut {item.id}", allow_commands)
+            channels = item.channel if isinstance(item.channel, list) else [item.channel]
+            there = {c for source in item.recording.sources for c in source.channels}
+            if not all(isinstance(c, int) and c in there for c in channels):
+                raise InputError(
+                    f"{where}: cut {item.id}: its recording has no channel {_short(item.channel)}"
+                )
 
 
 def _check_recording(item: Recording, where: str, allow_commands: bool) -> None:
@@ -93,12 +99,10 @@ def _check_recording(item: Recording, where: str, allow_commands: bool) -> None:
         raise InputError(f"{where}: sampling_rate, num_samples and duration must not be negative")
     if not item.sources:
         raise InputError(f"{where}: has no source of audio")
-    if not all(isinstance(channel, int) for channel in item.channel_ids or []):
-        raise InputError(f"{where}: channel_ids must be integers, got {_short(item.channel_ids)}")
     for source in item.sources:
         _check(source, where, type=str, channels=list)
         if not all(isinstance(channel, int) for channel in source.channels):
-            raise InputError(f"{where}: channels must be integers, got {source.channels!r}")
+            raise InputError(f"{where}: channels must be integers, got {_short(source.channels)}")
         if source.type == "memory":
             continue
         _check(source, where, source=str)
@@ -113,6 +117,17 @@ def _check_recording(item: Recording, where: str, allow_commands: bool) -> None:
                 "--allow-commands true)"
             )
 
+    there = {channel for source in item.sources for channel in source.channels}
+    if item.channel_ids is not None and (
+        not (isinstance(item.channel_ids, list) and item.channel_ids)
+        or not all(isinstance(channel, int) for channel in item.channel_ids)
+        or not there.issuperset(item.channel_ids)
+    ):
+        raise InputError(
+            f"{where}: channel_ids must be those of its sources, {sorted(there)}, got "
+            f"{_short(item.channel_ids)}"
+        )
+
 
 def _check_supervision(item: SupervisionSegment, where: str) -> None:
     _check(item, where, id=str, recording_id=str, start=float, duration=float)
@@ -122,7 +137,7 @@ def _check_supervision(item: SupervisionSegment, where: str) -> None:
         if value is not None and not _is_text(value):
             raise InputError(f"{where}: {name} must be text, got {_short(value)}")
     channels = item.channel if isinstance(item.channel, list) else [item.channel]
-    if not all(isinstance(channel, int) for channel in channels):
+    if not channels or not all(isinstance(channel, int) for channel in channels):
         raise InputError(f"{where}: channel must be an integer, got {_short(item.channel)}")
     _check_arrays(item, where)
     for word in (word for words in (item.alignment or {}).values() for word in words):
