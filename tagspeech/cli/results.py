@@ -190,5 +190,10 @@ class EvaluateMeetings(ConfigOptions, DeviceOptions):
         options = TranscribeOptions(speakers=self.speakers, vad=self.vad)
         where: Any = {"device": usable_device(self.device), "dtype": DTYPES[self.dtype]}
         paths = (self.model, self.manifests, self.output)
-        more: Any = {"max_pause": self.max_pause, "allow_commands": self.allow_commands}
-        evaluate_meetings(*paths, self.load(), options=options, **more, **where)
+        evaluate_meetings(
+            *(*paths, self.load()),
+            max_pause=self.max_pause,
+            options=options,
+            allow_commands=self.allow_commands,
+            **where,
+        )

@@ -70,19 +70,10 @@ def make_groups(
     rows: list[Rejection] = read_journal(left_out) if left_out else []
     usable: dict[str, tuple[RecordingSet, list[SupervisionSegment]]] = {}
     for split in splits:
-        path = manifests / f"{split}_recordings.jsonl.gz"
-        recordings = read_manifest(path, allow_commands=allow_commands)
-        if not isinstance(recordings, RecordingSet):
-            raise InputError(f"{path}: must have recordings")
-        for recording in recordings:
-            check_id(recording.id, str(path))
+        recordings, supervisions = _read_split(manifests, split, allow_commands)
         if allow_commands:
             recordings = run_commands(recordings, output / "audio")
         usable[split] = (recordings, [])
-        path = manifests / f"{split}_supervisions.jsonl.gz"
-        supervisions = read_manifest(path)
-        if not isinstance(supervisions, SupervisionSet):
-            raise InputError(f"{path}: must have supervisions")
         for item in _usable(split, recordings, supervisions, language):
             if isinstance(item, SupervisionSegment):
                 usable[split][1].append(item)
@@ -113,6 +104,24 @@ def make_groups(
             "%s: %d utterance groups, %.2f hours, %d segments (%d without words)",
             *(split, len(groups), sum(cut.duration for cut in groups) / 3600, len(good), empty),
         )
+
+
+def _read_split(
+    manifests: Path, split: str, allow_commands: bool
+) -> tuple[RecordingSet, SupervisionSet]:
+    """The recordings and supervisions of a split. Raises `InputError` if they are others."""
+    recordings_path, supervisions_path = (
+        manifests / f"{split}_{kind}.jsonl.gz" for kind in ("recordings", "supervisions")
+    )
+    recordings = read_manifest(recordings_path, allow_commands=allow_commands)
+    if not isinstance(recordings, RecordingSet):
+        raise InputError(f"{recordings_path}: must have recordings")
+    for recording in recordings:
+        check_id(recording.id, str(recordings_path))
+    supervisions = read_manifest(supervisions_path)
+    if not isinstance(supervisions, SupervisionSet):
+        raise InputError(f"{supervisions_path}: must have supervisions")
+    return recordings, supervisions
 
 
 def _usable(
@@ -172,7 +181,8 @@ def _reason_against(
     if not 0 <= supervision.start < ends[supervision.recording_id]:
         return OUTSIDE
     named = supervision.channel if isinstance(supervision.channel, list) else [supervision.channel]
-    if not channels[supervision.recording_id].issuperset(named):
+    there = channels[supervision.recording_id]
+    if there and not there.issuperset(named):
         return "its recording has no such channel"
     if not supervision.speaker:
         return "it has no speaker"

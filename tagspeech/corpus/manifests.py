@@ -86,7 +86,7 @@ def _check_item(item: Any, where: str, allow_commands: bool) -> None:
             _check_recording(item.recording, f"{where}: cut {item.id}", allow_commands)
             channels = item.channel if isinstance(item.channel, list) else [item.channel]
             there = {c for source in item.recording.sources for c in source.channels}
-            if not all(isinstance(c, int) and c in there for c in channels):
+            if there and not all(isinstance(c, int) and c in there for c in channels):
                 raise InputError(
                     f"{where}: cut {item.id}: its recording has no channel {_short(item.channel)}"
                 )
@@ -97,8 +97,6 @@ def _check_recording(item: Recording, where: str, allow_commands: bool) -> None:
     where = f"{where}: recording {item.id}"
     if item.sampling_rate < 1 or item.num_samples < 0 or item.duration < 0:
         raise InputError(f"{where}: sampling_rate, num_samples and duration must not be negative")
-    if not item.sources:
-        raise InputError(f"{where}: has no source of audio")
     for source in item.sources:
         _check(source, where, type=str, channels=list)
         if not all(isinstance(channel, int) for channel in source.channels):
@@ -118,10 +116,14 @@ def _check_recording(item: Recording, where: str, allow_commands: bool) -> None:
             )
 
     there = {channel for source in item.sources for channel in source.channels}
-    if item.channel_ids is not None and (
-        not (isinstance(item.channel_ids, list) and item.channel_ids)
-        or not all(isinstance(channel, int) for channel in item.channel_ids)
-        or not there.issuperset(item.channel_ids)
+    if (
+        item.sources
+        and item.channel_ids is not None
+        and (
+            not (isinstance(item.channel_ids, list) and item.channel_ids)
+            or not all(isinstance(channel, int) for channel in item.channel_ids)
+            or not there.issuperset(item.channel_ids)
+        )
     ):
         raise InputError(
             f"{where}: channel_ids must be those of its sources, {sorted(there)}, got "

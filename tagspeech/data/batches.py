@@ -103,7 +103,7 @@ class FeatureReader:
         with torch.autocast("cpu", enabled=False):  # features stay in float32
             try:
                 features_BTF, lens_B = self.read(groups)
-            except (AudioLoadingError, DurationMismatchError, OSError) as error:
+            except (AudioLoadingError, DurationMismatchError, OSError, ValueError) as error:
                 reason = " ".join(str(error).split())  # includes the name of the file
                 raise InputError(f"audio of a group cannot be read: {reason}") from error
         if not self.extra:

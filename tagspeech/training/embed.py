@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -83,28 +83,13 @@ def embed(
     features = FeatureReader(config.features, config.extra_features)
     figures: dict[str, dict[str, float]] = {}
     groups_of = {split: read_groups(groups_dir / f"{split}.jsonl.gz") for split in splits}
-    parts = {
-        split: Part(
-            output / f"{split}.{rank() + 1}-of-{world_size()}.part.jsonl",
-            {
-                "config": of_stage(5, to_tree(config)),
-                "groups": sha256_inside(groups_dir / f"{split}.jsonl.gz"),
-                "encoders": [
-                    fingerprint(path) for path in (init_from, semantic_path, voice_path) if path
-                ],
-            },
-        )
-        for split in splits
+    made_from = {
+        "config": of_stage(5, to_tree(config)),
+        "encoders": [fingerprint(path) for path in (init_from, semantic_path, voice_path) if path],
     }
+    parts = {split: Part.read(output, split, groups_dir, made_from) for split in splits}
     if rank() == 0:
-        stored = {split: set(part.cuts) for split, part in parts.items()}
-        _check_disk(
-            sum(
-                stored_bytes(config, [cut for cut in groups if cut.id not in stored[split]])
-                for split, groups in groups_of.items()
-            ),
-            output,
-        )
+        _check_disk(config, groups_of, parts, output)
     for split, groups in groups_of.items():
         batches = list(batches_by_duration(groups, BATCH_SECONDS))[rank() :: world_size()]
         embed_batch = partial(_embed_batch, config, features, semantic, voice)
@@ -132,6 +117,13 @@ class Part:
         path: The journal.
         cuts: The stored cuts by id.
     """
+
+    @classmethod
+    def read(cls, output: Path, split: str, groups_dir: Path, made_from: dict[str, Any]) -> Part:
+        """The part of this process in `output`."""
+        path = output / f"{split}.{rank() + 1}-of-{world_size()}.part.jsonl"
+        groups = sha256_inside(groups_dir / f"{split}.jsonl.gz")
+        return cls(path, {**made_from, "groups": groups})
 
     def __init__(self, path: Path, origin: dict[str, Any]) -> None:
         self.path, self._origin = path, origin
@@ -188,8 +180,14 @@ def stored_bytes(config: Config, groups: Iterable[Cut]) -> int:
     return round(2 * values * sum(cut.duration for cut in groups)) + files * BLOCK
 
 
-def _check_disk(needed: int, output: Path) -> None:
-    """Logs the space needed; too little free space raises `InputError`."""
+def _check_disk(
+    config: Config, groups_of: Mapping[str, CutSet], parts: Mapping[str, Part], output: Path
+) -> None:
+    """Logs the space needed for what is not stored; too little space raises `InputError`."""
+    needed = sum(
+        stored_bytes(config, [cut for cut in groups if cut.id not in parts[split].cuts])
+        for split, groups in groups_of.items()
+    )
     output.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(output).free
     log.info("%s: takes about %.2f GB; %.1f GB are free", output, needed / 1e9, free / 1e9)
