@@ -39,7 +39,7 @@ SIZES = {"train_groups": 20, "dev_groups": 6, "test_groups": 6, "meetings": 0}
 STEPS = ("semantic.train", "voice.train", "llm.new.train", "train")
 # What says when, where or how fast, and not what came out
 UNLIKE = {".stages", "log", "tensorboard", "curve.jsonl", "results.json", "report.html"}
-UNLIKE |= {"parts.json", "made_from.json"}  # of files that name their folder
+UNLIKE |= {"parts.json", "made_from.json", "test.raw.origin.json"}  # of files that name folders
 
 
 class Recipe:
