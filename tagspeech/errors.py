@@ -27,6 +27,11 @@ def one_line(message: str) -> str:
     return line
 
 
+def is_encodable(text: str) -> bool:
+    """Whether UTF-8 can hold `text`: names of files and JSON may have lone surrogates."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether Python or torch raised `error` because host or GPU memory ran out."""
     phrases = ("out of memory", "allocate memory")  # torch raises a plain RuntimeError

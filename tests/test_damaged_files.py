@@ -169,3 +169,21 @@ def test_checkpoint_that_lacks_an_entry(run: Path) -> None:
     with pytest.raises(InputError, match="is damaged: it has no rng; delete the folder"):
         CheckpointFolder(run, 2).latest()
     assert json.loads((run / "checkpoints.json").read_text()) == ["checkpoint-2.pt"]
+
+
+@pytest.mark.parametrize("key", ["words", "speaker", "session_id"])
+def test_half_a_character_in_segments_is_one_line(tmp_path: Path, key: str) -> None:
+    from tagspeech.formats import read
+
+    entry = {"session_id": "s", "speaker": "a", "start_time": 0, "end_time": 1, "words": "so"}
+    path = tmp_path / "x.seglst.json"
+    path.write_text(json.dumps([{**entry, key: "x\ud800"}]))
+    with pytest.raises(InputError, match=r"entry 1: must be text that UTF-8 can hold"):
+        read(path)
+
+
+def test_audio_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    from tagspeech.audio.sources import open_audio
+
+    with pytest.raises(InputError, match=r"\\udcff.wav: its name is not UTF-8; rename the file"):
+        open_audio(tmp_path / "a\udcff.wav")
