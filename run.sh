@@ -22,6 +22,7 @@
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
 #   --exp DIR           models, results, logs (default: egs/NAME/exp)
 #   --encoders DIR      what stages 3 to 5 make, for several experiments (default: that of --exp)
+#   --allow-commands true  runs the commands that recordings of a manifest come from, each once
 #   --install false     uses the environment as it is, without utils/install.sh
 #
 # Pretrained parts are named in tagspeech.yaml (parts, llm). Paths or names on the Hugging Face Hub
@@ -51,7 +52,7 @@ config="" variant="" set_args=()
 # shellcheck disable=SC2034 # llm is read by its name, below
 pretrained="" init_from="" llm=""
 semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
-left_out="" protocol=all whole=test whole_speakers=voice vad=silero
+left_out="" protocol=all whole=test whole_speakers=voice vad=silero allow_commands=false
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
 . "$_help_file"
@@ -120,8 +121,8 @@ if [[ -n $init_from ]]; then
   begin_options=(--init-from "$init_from")
 fi
 training=(--processes "$processes" --threads "$threads")
-model=$exp/tagspeech/pretrained
-greedy=$exp/tagspeech/greedy
+model=$exp/tagspeech/pretrained greedy=$exp/tagspeech/greedy
+commands=() && [[ $allow_commands == false ]] || commands=(--allow-commands)
 
 keep_marks_in "$data"
 run_stage 0 "download or simulate" \
@@ -141,7 +142,7 @@ run_stage 2 "utterance groups" \
   --work "$data/groups" \
   -- tagspeech groups "${with_config[@]}" --manifests "$data/manifests" --output "$data/groups" \
   --rejected "$data/rejected.jsonl" ${left_out:+--left-out "$left_out"} \
-  --max-pause "$max_pause" --max-rejected "$max_rejected"
+  --max-pause "$max_pause" --max-rejected "$max_rejected" ${commands[@]+"${commands[@]}"}
 
 keep_marks_in "$encoders"
 run_stage 3 "semantic encoder" --given "$semantic_encoder" \
@@ -228,5 +229,5 @@ else
     --work "$exp/meetings" \
     -- tagspeech meetings "${with_config[@]}" --model "$model" --manifests "$data/manifests/$whole" \
     --max-pause "$max_pause" --speakers "$whole_speakers" --vad "$vad" --output "$exp/meetings" \
-    --threads "$threads"
+    --threads "$threads" ${commands[@]+"${commands[@]}"}
 fi

@@ -19,19 +19,22 @@ list_files() {
   local folder=$1 list=$2 options=$3 pattern name size hidden=0 first=""
   [[ -d $folder ]] || die "$folder: no such folder; --corpus-dir names the corpus" 2
   folder=$(cd "$folder" && pwd -P)
+  [[ $folder != *$'\n'* ]] || die "$folder: must have no newline; rename the folder" 2
   mkdir -p "${list%/*}"
   printf '%s\n' "$folder" "$options" >"$list.partial"
   for pattern in "${@:4}"; do
     while IFS= read -r name; do
+      name=$folder/${name#./}
       if [[ ${name##*/} == ._* ]]; then
         hidden=$((hidden + 1))
         first=${first:-$name}
         continue
       fi
+      [[ -f $name ]] || die "$name: a name of a file has a newline here; rename it"
       size=$(wc -c <"$name")
       ((size > 0)) || die "$name: is empty; get it again"
       echo "$((size)) ${name#"$folder/"}"
-    done < <(find -L "$folder" -type f -path "$folder/$pattern" | LC_ALL=C sort) >"$list.found"
+    done < <(cd "$folder" && find -L . -type f -path "./$pattern" | LC_ALL=C sort) >"$list.found"
     [[ -s $list.found ]] || die "$folder: has no $pattern; is it the corpus that README.md describes?"
     cat "$list.found" >>"$list.partial"
   done

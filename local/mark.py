@@ -147,7 +147,10 @@ def check(args: argparse.Namespace) -> None:
             print("done")
             return
         answer = f"begin: {reason}"
-        begun_path.unlink(missing_ok=True)  # a kill from here on must not look like a stop in work
+    if args.only_look:
+        return print(answer)
+    if answer != "continue":
+        begun_path.unlink(missing_ok=True)  # a kill from here on must not look like a stop
         done_path.unlink(missing_ok=True)
         aside = [move_aside(folder) for folder in args.work if os.path.exists(folder)]
         if done or begun:
@@ -191,9 +194,8 @@ def reason(args: argparse.Namespace) -> None:
     try:
         stated, last = read_reason(args.log, args.start)
     except FileNotFoundError:
-        print(
-            "; ".join(filter(None, [killed, "its log is gone: was the folder removed meanwhile?"]))
-        )
+        gone = "its log is gone: was the folder removed meanwhile?"
+        print(f"{killed}; {gone}" if killed else gone)
         return
     if killed:
         print(killed + (f"; it said last: {stated}" if stated else ""))
@@ -222,23 +224,30 @@ def read_reason(log: Path, start: int) -> tuple[str, str]:
             text = line.strip()[:_LONGEST_REASON]
             ends_traceback = in_traceback and not line.startswith(" ")
             in_traceback = text.startswith("Traceback (") or (in_traceback and not ends_traceback)
-            if (ends_traceback or _REASON.match(text)) and not (
-                stated and text.endswith(_NO_REASON)
-            ):
+            is_stated = ends_traceback or _REASON.match(text)
+            if is_stated and not (stated and text.endswith(_NO_REASON)):
                 stated = text
     return stated, last
 
 
 def lock(args: argparse.Namespace) -> None:
-    """Locks an open descriptor of the calling shell, which keeps the lock; exit code 1: taken."""
+    """Locks an open descriptor of the calling shell, which keeps the lock; exit code 1: taken.
+
+    With --or-shared, prints `shared` if other runs that only read the folder have the lock too.
+    """
+    alone, shared = fcntl.LOCK_EX, fcntl.LOCK_SH
+    modes = [shared] if args.shared else [alone, shared] if args.or_shared else [alone]
     deadline = time.monotonic() + args.wait
     while True:
-        try:
-            return fcntl.flock(args.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                sys.exit(1)
-            time.sleep(0.05)
+        for mode in modes:
+            try:
+                fcntl.flock(args.descriptor, mode | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            return print("shared" if mode == shared else "")
+        if time.monotonic() >= deadline:
+            sys.exit(1)
+        time.sleep(0.05)
 
 
 def parse() -> argparse.Namespace:
@@ -251,6 +260,9 @@ def parse() -> argparse.Namespace:
         sub.add_argument("--marks", type=Path, required=True, help="folder of the marks")
         sub.add_argument("--name", required=True, help="NN-name")
         if verb is check:
+            sub.add_argument(
+                "--only-look", action="store_true", help="print the answer, begin nothing"
+            )
             sub.add_argument("--again", action="store_true", help="begin even if done")
             sub.add_argument("--config", required=True, help="of `tagspeech config --stages`")
             sub.add_argument("--options", default="", help="other options that matter")
@@ -265,9 +277,12 @@ def parse() -> argparse.Namespace:
     sub.add_argument("log", type=Path)
     sub.add_argument("--start", type=int, default=0, help="where the log of this attempt begins")
     sub.add_argument("--code", type=int, default=1, help="exit code of the command")
-    sub = verbs.add_parser("lock", help=lock.__doc__)
+    sub = verbs.add_parser("lock", help="lock a descriptor of the calling shell")
     sub.set_defaults(function=lock)
     sub.add_argument("descriptor", type=int)
+    sub.add_argument("file", nargs="?", help="the descriptor's, for the reader of the call")
+    sub.add_argument("--shared", action="store_true", help="others may read the folder")
+    sub.add_argument("--or-shared", action="store_true", help="alone, or with others that read")
     sub.add_argument("--wait", type=float, default=0.0, help="seconds")
     return parser.parse_args()
 

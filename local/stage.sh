@@ -3,7 +3,7 @@
 #
 #   begin_stages DIR FIRST LAST CONFIG    DIR: folder of the experiment; FIRST: empty for all that is
 #             not done; CONFIG: what `tagspeech config --stages` prints
-#   keep_marks_in DIR                     of the stages that follow; DIR is what experiments share
+#   keep_marks_in DIR                     of the stages that follow; experiments may share DIR
 #   run_stage N TITLE [--inputs PATH...] [--outputs PATH...] [--work DIR...] [--options STRING]
 #             [--given FILE] -- COMMAND [ARGUMENT...]
 #
@@ -14,8 +14,15 @@
 # they are moved aside first. A FILE that is given, unless it is empty, takes the place of the stage.
 # The command's output goes to the terminal and to DIR/log/NN-title.log; its mark lies in DIR/.stages
 # of `keep_marks_in`. Relative paths are relative to the root of the repository.
+#
+# Each folder of marks has a lock, DIR/.stages/lock. The run holds that of the experiment alone. A folder
+# that experiments share is locked for one run alone during its stages, and for all that read it afterwards:
+# another run waits for the stages, and is refused if it has to redo one of them meanwhile.
 
 stage_group="" # process group of the stage at work
+shared_lock=""  # lock of the folder of marks, if it is not that of the experiment
+shared_descriptor=9
+lock_mode=""   # shared: other runs read that folder
 made_paths=()  # path made_paths[i] is an output of stage made_by[i]
 made_by=()
 
@@ -30,9 +37,8 @@ begin_stages() {
   stage_last=$3
   stage_again=$2 # the stage that is run even if it is done
   stage_config=$4
-  keep_marks_in "$1"
   mkdir -p "$1/.stages" "$stage_logs" || die "$1: cannot be written"
-  take_lock
+  take_lock 9 "$stage_lock"
   trap 'stop_stage 129' HUP
   trap 'stop_stage 130' INT
   trap 'stop_stage 143' TERM
@@ -40,23 +46,49 @@ begin_stages() {
 
 keep_marks_in() {
   stage_marks=$1/.stages
+  if [[ -n $shared_lock ]]; then
+    [[ ! $stage_marks/lock -ef $shared_lock ]] || return 0
+    # The stages of the folder before have ended: this run only reads it from here on.
+    mark lock "$shared_descriptor" --shared --wait 60 >/dev/null || die "another run changes ${shared_lock%/.stages/lock}"
+    shared_lock=""
+  fi
+  # A folder that cannot be written has nothing to lock: its stages are done, or fail.
+  if mkdir -p "$stage_marks" 2>/dev/null && [[ -w $stage_marks && ! $stage_marks/lock -ef $stage_lock ]]; then
+    shared_lock=$stage_marks/lock
+    shared_descriptor=$((shared_descriptor - 1))
+    take_lock "$shared_descriptor" "$shared_lock" --or-shared
+  fi
 }
 
-# Two runs in one folder would write over each other. Descriptor 9 carries the lock; the processes
-# of a stage inherit it, so that those a killed run left behind are noticed, and ended.
+# take_lock DESCRIPTOR LOCK [--or-shared]: two runs in one folder would write over each other. The
+# descriptor carries the lock; the processes of a stage inherit it, so that those a killed run left behind
+# are noticed, and ended. With --or-shared, other runs may read the folder, and a run at work in it is waited
+# for; lock_mode then says which of the locks it is, `shared` or nothing.
 take_lock() {
-  local owner="" group=""
-  exec 9>>"$stage_lock"
-  if ! mark lock 9; then
-    read -r owner group <"$stage_lock" || true
-    if [[ -z $owner ]] || kill -0 "$owner" 2>/dev/null; then
-      die "another run (process ${owner:-unknown}) is at work in ${stage_lock%/.stages/lock}"
+  local owner group host is_waiting=false folder=${2%/.stages/lock}
+  eval "exec $1>>\"\$2\""
+  until lock_mode=$(mark lock "$@"); do
+    owner="" group="" host=""
+    read -r owner group <"$2" || true
+    read -r host 2>/dev/null <"${2%/lock}/host" || true
+    if [[ -n $owner && ${host:-$HOSTNAME} == "$HOSTNAME" ]] && ! kill -0 "$owner" 2>/dev/null; then
+      log "process $owner was killed and left its stage at work: ending it"
+      [[ -z $group ]] || kill -KILL -- "-$group" 2>/dev/null || true
+      lock_mode=$(mark lock "$@" --wait 10) ||
+        die "what process $owner left behind does not end; end it by hand"
+      break
     fi
-    log "process $owner was killed and left its stage at work: ending it"
-    [[ -z $group ]] || kill -KILL -- "-$group" 2>/dev/null || true
-    mark lock 9 --wait 10 || die "what process $owner left behind does not end; end it by hand"
+    owner="process ${owner:-unknown}"
+    [[ ${host:-$HOSTNAME} == "$HOSTNAME" ]] || owner+=" on $host"
+    [[ -n ${3:-} ]] || die "another run ($owner) is at work in $folder"
+    [[ $is_waiting == true ]] || log "another run ($owner) is at work in $folder: waiting for it"
+    is_waiting=true
+    sleep 1
+  done
+  if [[ $lock_mode != shared ]]; then
+    { echo "$HOSTNAME" >"${2%/lock}/host"; } 2>/dev/null || true
+    note_owner
   fi
-  note_owner
 }
 
 stop_stage() {
@@ -111,6 +143,18 @@ run_stage() {
   if [[ $number == "$stage_again" ]]; then
     again=(--again)
   fi
+  if [[ -n $shared_lock && $lock_mode == shared ]]; then
+    answer=$(mark check --only-look --marks "$stage_marks" --name "$name" --config "$stage_config" \
+      ${again[@]+"${again[@]}"} ${declaration[@]+"${declaration[@]}"} 2>&1) ||
+      die "stage $number ($title) cannot start: $answer"
+    if [[ $answer != "done" ]]; then
+      mark lock "$shared_descriptor" >/dev/null ||
+        die "stage $number ($title) must be done ($answer), but another run uses ${stage_marks%/.stages}: wait \
+until it has ended, or name another folder"
+      lock_mode=""
+      note_owner
+    fi
+  fi
   answer=$(mark check --marks "$stage_marks" --name "$name" --config "$stage_config" \
     ${again[@]+"${again[@]}"} ${declaration[@]+"${declaration[@]}"} 2>&1) ||
     die "stage $number ($title) cannot start: $answer"
@@ -161,6 +205,9 @@ run_logged() {
 # that is killed as it starts one could not. On a full disk the stage fails, not this.
 note_owner() {
   { echo "$$ ${1:-}" >"$stage_lock"; } 2>/dev/null || true
+  if [[ -n $shared_lock && $lock_mode != shared ]]; then
+    { echo "$$ ${1:-}" >"$shared_lock"; } 2>/dev/null || true
+  fi
 }
 
 # maker_of PATH: words on the stage that makes it, or makes something in it

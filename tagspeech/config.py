@@ -12,7 +12,23 @@ import typing
 from dataclasses import dataclass, field, fields
 
 from tagspeech.errors import InputError
-from tagspeech.ranges import Count, Finite, Natural, NonNegative, OrMinus1, Positive, Share
+from tagspeech.ranges import (
+    Count,
+    Finite,
+    Natural,
+    NonNegative,
+    OneOf,
+    OrMinus1,
+    Positive,
+    Share,
+)
+from tagspeech.text import AS_IS, LANGUAGES
+
+# Any other name, such as ORG/REPO, would make transformers download code and run it.
+Attention = typing.Annotated[
+    str, OneOf(("eager", "sdpa", "flash_attention_2", "flash_attention_3"))
+]
+Language = typing.Annotated[str, OneOf((*LANGUAGES, AS_IS))]
 
 
 @dataclass(frozen=True)
@@ -333,7 +349,7 @@ class LLMConfig:
     dtype: str = "auto"
     lora_lr: NonNegative = 0.0  # peak rate of the adapters; 0: train.lr
     shard: bool = False  # of a frozen LLM each process keeps a share of every layer (FSDP2)
-    attention: str = "sdpa"  # as transformers names it
+    attention: Attention = "sdpa"  # as transformers names it
     # Of a batch: runs (of similar lengths) | packed (one row) | padded | auto: packed for flash
     # attention; padded where `shard` needs one call of all processes; else runs
     layout: str = "auto"
@@ -426,7 +442,7 @@ class DecodeConfig:
 class Config:
     """All of `conf/tagspeech.yaml`."""
 
-    language: str = "en"  # en | zh | ja | ko: normalisation and scoring units
+    language: Language = "en"  # en | zh | ja | ko: normalisation and scoring units
     features: FeatureConfig = field(default_factory=FeatureConfig)
     semantic: SemanticConfig = field(default_factory=SemanticConfig)
     voice: VoiceConfig = field(default_factory=VoiceConfig)

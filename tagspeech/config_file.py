@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import reprlib
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,11 @@ from tagspeech.files import read_text
 from tagspeech.ranges import fault, plain_type
 
 T = TypeVar("T")
+MOST_NODES = 100_000  # values in a YAML file, aliases resolved
+LARGEST = 2**63 - 1  # of integers
+_UNUSABLE = {"\0", *map(chr, range(0xD800, 0xE000))}  # characters of no file name and no UTF-8
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 120, 120
 
 
 def load_config(
@@ -36,29 +43,71 @@ def load_config(
         key, equals, value = override.partition("=")
         if not equals:
             raise InputError(f"--set {override}: must be KEY=VALUE, such as train.lr=1e-4")
-        try:
-            tree = _assign(tree, key.split("."), yaml.safe_load(value), f"--set {override}")
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {override}: {value!r} is not YAML") from error
+        where = f"--set {override}"
+        tree = _assign(tree, key.split("."), parse_yaml(value, where), where)
     return from_tree(Config, tree, str(path) if variant is None else f"{path} with {variant}")
 
 
 def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The tree of a file, laid over that of its `base`."""
-    try:
-        tree = yaml.safe_load(read_text(path)) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    tree = parse_yaml(read_text(path), str(path)) or {}
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: must be keys and values, got {tree!r}")
+        raise InputError(f"{path}: must be keys and values, got {short(tree)}")
     if "base" not in tree:
         return tree
     base = tree.pop("base")
-    if not isinstance(base, str):
-        raise InputError(f"{path}: base: must be the name of a file, got {base!r}")
+    if not isinstance(base, str) or not _UNUSABLE.isdisjoint(base):
+        raise InputError(f"{path}: base: must be the name of a file, got {short(base)}")
     if path.resolve() in readers:
         raise InputError(f"{path}: base: comes back to this file")
     return _overlay(_read(path.parent / base, (*readers, path.resolve())), tree)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value of a YAML text; `where` opens every error message.
+
+    Raises:
+        InputError: The text is not YAML, or its aliases stand for more than `MOST_NODES` values or
+            for themselves.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is None:
+            return None
+        if _count(root, {}) > MOST_NODES:
+            raise InputError(
+                f"{where}: its aliases stand for more than {MOST_NODES} values, or for themselves"
+            )
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{where}: is not YAML: {_one_line(error)}") from error
+    # Constructors of numbers and dates raise these for values such as `!!int x`.
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise InputError(
+            f"{where}: has a value that YAML cannot read: {_one_line(error)}"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _count(node: yaml.Node, counts: dict[int, float]) -> float:
+    """The number of values that a node stands for, aliases counted as often as they are used."""
+    if id(node) not in counts:
+        counts[id(node)] = math.inf  # an alias for the node, within it
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [child for pair in node.value for child in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        counts[id(node)] = 1 + sum(_count(child, counts) for child in children)
+    return counts[id(node)]
+
+
+def short(value: Any) -> str:
+    """`value` for a message, however large it is."""
+    return _SHORT.repr(value)
 
 
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -82,14 +131,20 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any, where: str) -> di
     return {**tree, key: value}
 
 
+def _digits(number: int) -> int:
+    return round(number.bit_length() * math.log10(2)) or 1
+
+
 def from_tree(cls: type[T], tree: Any, where: str) -> T:
     """Builds the dataclass `cls` from plain dictionaries; `where` opens every error message."""
     if not isinstance(tree, dict):
-        raise InputError(f"{where}: must be keys and values, got {tree!r}")
+        raise InputError(f"{where}: must be keys and values, got {short(tree)}")
     hints = typing.get_type_hints(cls, include_extras=True)
     unknown = [key for key in tree if key not in hints]
     if unknown:
-        raise InputError(f"{where}: unknown key {unknown[0]!r}; known here: {', '.join(hints)}")
+        raise InputError(
+            f"{where}: unknown key {short(unknown[0])}; known here: {', '.join(hints)}"
+        )
     values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in tree.items()}
     return cls(**values)
 
@@ -111,8 +166,14 @@ def _convert_type(hint: Any, value: Any, where: str) -> Any:
         values = value if isinstance(value, (list, tuple)) else [value]
         if (Ellipsis not in others and len(values) != 1 + len(others)) or not values:
             count = "one or more" if Ellipsis in others else 1 + len(others)
-            raise InputError(f"{where}: must be {count} values, got {value!r}")
+            raise InputError(f"{where}: must be {count} values, got {short(value)}")
         return tuple(_convert(item, one, where) for one in values)
+    if type(value) is int and abs(value) > LARGEST:
+        raise InputError(
+            f"{where}: must be a number of 64 bits, got one of {_digits(value)} digits"
+        )
+    if hint is str and isinstance(value, str) and not _UNUSABLE.isdisjoint(value):
+        raise InputError(f"{where}: must be text without NUL and halves of characters")
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
         try:
             return float(value)
@@ -121,7 +182,7 @@ def _convert_type(hint: Any, value: Any, where: str) -> Any:
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        raise InputError(f"{where}: must be {hint.__name__}, got {value!r}")
+        raise InputError(f"{where}: must be {hint.__name__}, got {short(value)}")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import hashlib
 import json
 import os
@@ -18,8 +19,8 @@ from typing import Any
 
 from tagspeech.errors import InputError
 
-# Partial results are named `.NAME.partial-PROCESS-MACHINE`.
-_PARTIAL = re.compile(r"\..+\.partial-(\d+)(?:-([0-9a-f]{8}))?", re.DOTALL)
+# Partial results are named `.NAME.partial-PROCESS-MACHINE`, if need be with an extension behind.
+_PARTIAL = re.compile(r"\..+?\.partial-(\d+)(?:-([0-9a-f]{8})(?:\.[\w.]+)?)?", re.DOTALL)
 _MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _ABANDONED = 86400  # seconds without a change after which other machines' results are abandoned
 _cleaned: set[Path] = set()  # folders that this process has cleaned
@@ -91,15 +92,21 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def check_id(name: str, where: str) -> None:
-    """Raises `InputError` if the recording id `name`, read at `where`, is no valid file name.
+def check_id(name: str, where: str, longest: int = 180) -> None:
+    """Raises `InputError` if `name`, read at `where`, cannot be part of a file name.
 
-    Files are named after recordings, so an id such as `../x` would write outside the folder.
+    Files are named after recordings and utterance groups, so an id such as `../x` would write
+    outside the folder. A name may have 255 bytes; `longest` leaves room for times and extensions.
     """
-    if name in ("", ".", "..") or any(char == "/" or char < " " for char in name):
+    if name in ("", ".", "..") or not name.isprintable() or "/" in name:
         raise InputError(
-            f"{where}: recording id {name!r} must be usable as a file name: not empty, without / "
-            "and control characters; rename the recording"
+            f"{where}: recording id {name[:80]!r} must be usable as a file name: not empty, "
+            "without / and control characters; rename the recording"
+        )
+    if len(name.encode()) > longest:
+        raise InputError(
+            f"{where}: recording id {name[:80]!r}... must have at most {longest} bytes; rename the "
+            "recording"
         )
 
 
@@ -175,12 +182,18 @@ def _undecodable(data: bytes, encoding: str, place: int) -> str:
     )
 
 
+def parse_json(text: str, where: str) -> Any:
+    """The JSON value in `text`. Raises `InputError`, which begins with `where`, if it is none."""
+    try:
+        return json.loads(text)
+    # ValueError: also integers of thousands of digits
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: is not JSON: {error}") from error
+
+
 def read_json(path: str | Path) -> Any:
     """The JSON value in `path`. Raises `InputError` if the file is missing or is not JSON."""
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: is not JSON: {error}") from error
+    return parse_json(read_text(path), str(path))
 
 
 def read_journal(path: str | Path) -> list[dict[str, Any]]:
@@ -189,16 +202,16 @@ def read_journal(path: str | Path) -> list[dict[str, Any]]:
     A last line without a newline was cut off by a kill and is ignored, so its work is redone.
 
     Raises:
-        InputError: Another line is not JSON.
+        InputError: Another line is not a JSON object.
     """
     if not Path(path).exists():
         return []
     rows = []
     for number, line in enumerate(read_text(path).split("\n")[:-1], 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: is not JSON: {error}") from error
+        row = parse_json(line, f"{path}, line {number}")
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: must be a JSON object; delete the file")
+        rows.append(row)
     return rows
 
 
@@ -245,6 +258,15 @@ def verify_checksums(folder: str | Path) -> None:
             raise InputError(f"{path}: is missing; {CHECKSUMS} beside it lists it")
         if sha256_of(path) != expected:
             raise InputError(f"{path}: its SHA-256 is not the one in {CHECKSUMS}; get it again")
+
+
+def sha256_inside(path: Path) -> str:
+    """SHA-256 of a file; of what is inside for .gz, whose header has a time."""
+    digest = hashlib.sha256()
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sha256_of(path: Path) -> str:

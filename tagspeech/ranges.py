@@ -1,4 +1,4 @@
-"""Ranges of numbers as types: a field `lr: NonNegative = 1e-3` declares which values it takes."""
+"""Ranges as types: a field `lr: NonNegative = 1e-3` declares which values it takes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Range:
 
     def __contains__(self, value: float) -> bool:
         is_above = value > self.least if self.is_open else value >= self.least
-        return is_above and value <= self.most and (self.is_infinite or math.isfinite(value))
+        is_finite = self.is_infinite or isinstance(value, int) or math.isfinite(value)
+        return is_above and value <= self.most and is_finite
 
     def __str__(self) -> str:
         if self.is_open:
@@ -37,6 +38,19 @@ class Range:
         if self.most == math.inf:
             return f"{self.least:g} or more"
         return f"from {self.least:g} to {self.most:g}"
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A closed list of names."""
+
+    names: tuple[str, ...]
+
+    def __contains__(self, value: str) -> bool:
+        return value in self.names
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.names)}"
 
 
 Count = Annotated[int, Range(0)]
@@ -65,7 +79,8 @@ def fault(hint: Any, value: Any) -> str | None:
     """
     for valid in getattr(_required(hint), "__metadata__", ()):
         if value is not None and value not in valid:
-            return f"must be {valid}, got {value:g}"
+            shown = repr(value[:80]) if isinstance(value, str) else f"{value:g}"
+            return f"must be {valid}, got {shown}"
     return None
 
 

@@ -25,10 +25,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_FLOOR, Decimal
 
+from tagspeech.pairing import nearest_pairs
 from tagspeech.segments import Segment, by_time
 
 UNKNOWN_SPEAKER = "?"  # speaker of a line whose range is in no <spk>
 TOLERANCE = 0.05  # seconds by which a range may differ between the two blocks
+MOST_PAIRS = 10_000_000  # of lines and ranges whose times are compared
 END = "</speaker>"  # last line of a complete output
 SPEAKER_BLOCK = "<speaker>\n"  # start of the second block
 
@@ -147,6 +149,7 @@ class _Reader:
     confidences: Mapping[int, Sequence[float]]
     lines: list[Segment] = field(default_factory=list)  # of the text block, speaker unknown
     owners: list[Segment] = field(default_factory=list)  # of the speaker block, words empty
+    speakers: set[str] = field(default_factory=set)  # of the owners
     problems: list[str] = field(default_factory=list)
 
     def read(self, text: str) -> None:
@@ -200,7 +203,7 @@ class _Reader:
         if gender not in ("m", "f", "u"):
             self.problems.append(f"{where}gender is not m, f or u: {row!r}")
             gender = "u"
-        if speaker and any(owner.speaker == speaker for owner in self.owners):
+        if speaker in self.speakers:
             self.problems.append(f"{where}speaker {speaker} has two entries: {row!r}")
         if not row.endswith("/>"):
             self.problems.append(f"{where}the speaker's entry is cut off: {row!r}")
@@ -215,6 +218,7 @@ class _Reader:
             else:
                 name = speaker or UNKNOWN_SPEAKER
                 self.owners.append(replace(owner, speaker=name, gender=gender))
+                self.speakers.add(name)
 
     def _segment(self, times: str) -> Segment | None:
         match = _RANGE.fullmatch(times)
@@ -272,17 +276,14 @@ class _Reader:
 
     def _nearest(self, lines: list[int], owners: list[int]) -> list[tuple[int, int]]:
         """Pairs of unpaired lines and owners with similar times, nearest first."""
-        near = []
-        for line_index in lines:
-            for owner_index in owners:
-                line, owner = self.lines[line_index], self.owners[owner_index]
-                gap = max(abs(line.start - owner.start), abs(line.end - owner.end))
-                shared = min(line.end, owner.end) - max(line.start, owner.start)
-                covered = max(line.end, owner.end) - min(line.start, owner.start)
-                if gap <= TOLERANCE + 1e-9 or shared >= covered / 2:
-                    near.append((round(gap, 6), line_index, owner_index))
-        pairs: dict[int, int] = {}
-        for _, line_index, owner_index in sorted(near):
-            if line_index not in pairs and owner_index not in pairs.values():
-                pairs[line_index] = owner_index
-        return list(pairs.items())
+        if len(lines) * len(owners) > MOST_PAIRS:
+            self.problems.append(
+                f"{len(lines)} lines and {len(owners)} ranges are too many to pair by similar times"
+            )
+            return []
+        pairs = nearest_pairs(
+            [(self.lines[index].start, self.lines[index].end) for index in lines],
+            [(self.owners[index].start, self.owners[index].end) for index in owners],
+            TOLERANCE,
+        )
+        return [(lines[line], owners[owner]) for line, owner in pairs]

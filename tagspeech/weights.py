@@ -20,7 +20,7 @@ _PATHS: list[Any] = [
     (pathlib.PosixPath, name) for name in ("pathlib.PosixPath", "pathlib._local.PosixPath")
 ]
 # What torch's unpickler raises for damaged files and for objects that it does not allow.
-_REFUSED = (
+REFUSED = (
     *(pickle.UnpicklingError, EOFError, struct.error, LookupError, ValueError, TypeError),
     *(AttributeError, AssertionError),
 )
@@ -35,7 +35,7 @@ def read_pt(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_PATHS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except _REFUSED as error:
+    except REFUSED as error:
         raise InputError(
             f"{path}: is refused: it is damaged, or holds more than weights and would run code "
             "when read; download it again"

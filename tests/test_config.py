@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import typing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tagspeech.cli import VERBS
 from tagspeech.config import Config
 from tagspeech.config_file import from_tree, load_config, to_tree, to_yaml
 from tagspeech.errors import InputError
+from tagspeech.ranges import fault, plain_type
 
 Write = Callable[[str], Path]
 
@@ -181,3 +185,31 @@ def test_round_trip_of_any_values(
     }
     config = from_tree(Config, tree, "tree")
     assert from_tree(Config, yaml.safe_load(to_yaml(config)), "yaml") == config
+
+
+def test_every_number_of_configuration_and_command_line_has_a_range() -> None:
+    """So that nan, infinity and numbers far below zero are refused where they are read."""
+    lacking: list[str] = []
+    seen: set[type] = set()
+
+    def walk(cls: type, where: str) -> None:
+        if cls in seen:
+            return
+        seen.add(cls)
+        hints = typing.get_type_hints(cls, include_extras=True)
+        for item in dataclasses.fields(cls):
+            hint, name = hints[item.name], f"{where}.{item.name}"
+            kind = plain_type(hint)
+            parts = typing.get_args(kind) if typing.get_origin(kind) is tuple else (hint,)
+            for part in (part for part in parts if part is not Ellipsis):
+                bad = {float: float("nan"), int: -(10**9)}.get(plain_type(part))
+                if dataclasses.is_dataclass(plain_type(part)):
+                    walk(plain_type(part), name)
+                elif bad is not None and fault(part, bad) is None:
+                    lacking.append(name)
+
+    walk(Config, "config")
+    for verb, options in VERBS.items():
+        walk(options, verb)
+    # --channel is checked where it is parsed, --shares where they are used.
+    assert sorted(lacking) == ["import.config.channel", "import.config.shares"]

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tagspeech"
 LAYERS = (
     {"segments", "text", "config", "config_file", "dependencies"}
     | {"errors", "files", "options", "ranges"},
-    {"serialize", "formats", "grammar"},
+    {"serialize", "pairing", "formats", "grammar"},
     {"scoring", "audio"},
     {"weights", "packages", "corpus", "simulation"},
     {"data"},

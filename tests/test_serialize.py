@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagspeech.segments import GENDERS, Segment, by_time
-from tagspeech.serialize import UNKNOWN_SPEAKER, parse_target, to_target
+from tagspeech.serialize import END, UNKNOWN_SPEAKER, parse_target, to_target
 
 NASTY = [
     *("<text>", "</text>", "<speaker>", "</speaker>", "<spk", "<|im_start|>", "<|AUDIO|>"),
@@ -206,3 +207,23 @@ def test_a_range_cut_off_in_its_number_is_not_believed() -> None:
     cut = parse_target(head + "5.00-16.1", "s")
     assert rows(cut) == [("1", 0, 1, "a"), (UNKNOWN_SPEAKER, 5, 16.14, "b")]
     assert rows(parse_target(head + "5.00-16.14", "s"))[1] == ("1", 5, 16.14, "b")
+
+
+@pytest.mark.parametrize("count", [1500, 4000])
+def test_thousands_of_lines_take_seconds(count: int) -> None:
+    """All ranges overlap and none are equal; beyond a limit, the problem says so."""
+    lines = [f"{i / 100:.2f}-{60 + i / 100:.2f}>word{i}" for i in range(count)]
+    ranges = [f"{i / 100:.2f}-{60.5 + i / 100:.2f}" for i in range(count)]
+    speakers = [f'<spk id="{i}" g="m" t="{times}"/>' for i, times in enumerate(ranges)]
+    text = "\n".join(["<text>", *lines, "</text>", "<speaker>", *speakers, END])
+    begun = time.process_time()
+    parsed = parse_target(text, "s")
+    assert time.process_time() - begun < 20
+    assert {word for one in parsed.segments for word in one.words.split()} == {
+        line.partition(">")[2] for line in lines
+    }
+    if count == 4000:
+        said = "4000 lines and 4000 ranges are too many to pair by similar times"
+        assert said in parsed.problems
+    else:
+        assert len(parsed.segments) == count

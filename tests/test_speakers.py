@@ -130,7 +130,10 @@ def test_decoding_writes_both_and_resumes_to_the_same(
     whole = decoded(output)
     assert sorted(whole) == [
         f"test.{name}"
-        for name in ("hyp-voice.seglst.json", "hyp.seglst.json", "raw.jsonl", "ref.seglst.json")
+        for name in (
+            *("hyp-voice.seglst.json", "hyp.seglst.json"),
+            *("raw.jsonl", "raw.origin.json", "ref.seglst.json"),
+        )
     ]
     by_llm = read(output / "test.hyp.seglst.json")
     by_voice = read(output / "test.hyp-voice.seglst.json")

@@ -43,7 +43,13 @@ while [[ $# -gt 0 ]]; do
     if [[ ${!_name} == true || ${!_name} == false ]] && [[ $2 != true && $2 != false ]]; then
       die "option '$1' must be true or false, not '$2'; $_hint" 2
     fi
-    printf -v "$_name" '%s' "$2"
+    [[ $2 != *$'\n'* ]] || die "option '$1': must have no newline; rename the file or folder" 2
+    # A path that begins with a dash would be an option of other programs.
+    if [[ $2 == -* && ! $2 =~ ^-[0-9.] ]]; then
+      printf -v "$_name" './%s' "$2"
+    else
+      printf -v "$_name" '%s' "$2"
+    fi
   fi
   shift 2
 done

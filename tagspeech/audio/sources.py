@@ -21,7 +21,7 @@ from lhotse.augmentation import Resample
 from numpy.typing import NDArray
 
 from tagspeech.audio.files import open_recording
-from tagspeech.errors import InputError
+from tagspeech.errors import InputError, is_encodable
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +200,8 @@ def open_audio(path: Path, channel: str = "auto") -> list[RecordingAudio]:
     Raises:
         InputError: The file cannot be read, or lacks the channel.
     """
+    if not is_encodable(path.name):  # a transcript could not name it
+        raise InputError(f"{path}: its name is not UTF-8; rename the file")
     recording = open_recording(path, path.stem)
     ids = list(recording.channel_ids or [0])
     return [RecordingAudio(recording, own) for own in choose_channels(str(path), ids, channel)]

@@ -9,11 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tagspeech.checkpoints.starting_points import find_parts
 from tagspeech.config import Config
-from tagspeech.config_file import to_tree
+from tagspeech.config_file import parse_yaml, to_tree
 from tagspeech.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -104,6 +102,6 @@ def recipe_parts(
 def _as_yaml(text: str) -> str:
     """A text, in quotes where YAML would read something else."""
     try:
-        return text if yaml.safe_load(text) == text else json.dumps(text, ensure_ascii=False)
-    except yaml.YAMLError:
+        return text if parse_yaml(text, "") == text else json.dumps(text, ensure_ascii=False)
+    except InputError:
         return json.dumps(text, ensure_ascii=False)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from tagspeech.cli import corpus, results, training, transcribe  # noqa: F401  # register verbs
 from tagspeech.cli.arguments import VERBS, add_options, call, read, usage
-from tagspeech.errors import InputError
+from tagspeech.errors import InputError, one_line
 
 GROUPS = {"export": "Writes a trained model, or parts of a model, for other programs."}
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         call(read(VERBS[args.verb_name], args))
     except (InputError, OSError) as error:
-        print(f"tagspeech {args.verb_name}: {error}", file=sys.stderr)
+        print(f"tagspeech {args.verb_name}: {one_line(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     return 0
 

@@ -9,6 +9,7 @@ from tagspeech.options import ImportConfig, SimulateOptions, argument, group, op
 from tagspeech.ranges import NonNegative, Processes, Share
 
 FORMATS = "formats, separated by commas: seglst, rttm, stm, ctm, srt, vtt, textgrid, tagged"
+COMMANDS = "run the commands that recordings of a manifest come from, each once; check them first"
 
 
 @verb("simulate")
@@ -75,6 +76,7 @@ class Groups(ConfigOptions):
     max_rejected: Share = option("largest share of the seconds of speech that may be listed", 0.1)
     splits: tuple[str, ...] = option("names of splits", ("train", "dev", "test"))
     max_pause: NonNegative = option("seconds without speech within a group", 0.0)
+    allow_commands: bool = option(COMMANDS, False)
 
     def run(self) -> None:
         from tagspeech.corpus.groups import make_groups

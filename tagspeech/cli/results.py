@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tagspeech.cli.arguments import ConfigOptions, DeviceOptions, LanguageOptions, verb
+from tagspeech.cli.corpus import COMMANDS
 from tagspeech.options import TranscribeOptions, argument, like, option
 from tagspeech.ranges import Count, Natural, NonNegative
 
@@ -180,6 +181,7 @@ class EvaluateMeetings(ConfigOptions, DeviceOptions):
     max_pause: NonNegative = option("seconds without speech within an oracle group", 0.0)
     speakers: str = like(TranscribeOptions, "speakers", "voice")
     vad: str = like(TranscribeOptions, "vad", "silero")
+    allow_commands: bool = option(COMMANDS, False)
 
     def run(self) -> None:
         from tagspeech.llm.load import DTYPES, usable_device
@@ -188,4 +190,10 @@ class EvaluateMeetings(ConfigOptions, DeviceOptions):
         options = TranscribeOptions(speakers=self.speakers, vad=self.vad)
         where: Any = {"device": usable_device(self.device), "dtype": DTYPES[self.dtype]}
         paths = (self.model, self.manifests, self.output)
-        evaluate_meetings(*paths, self.load(), max_pause=self.max_pause, options=options, **where)
+        evaluate_meetings(
+            *(*paths, self.load()),
+            max_pause=self.max_pause,
+            options=options,
+            allow_commands=self.allow_commands,
+            **where,
+        )

@@ -21,6 +21,7 @@ from lhotse.utils import add_durations
 from tqdm import tqdm
 
 from tagspeech.corpus.manifests import read_manifest, write_cuts
+from tagspeech.corpus.recordings import run_commands
 from tagspeech.corpus.rejections import OUTSIDE, PAST_END, ROUNDING, Rejection, write_rejected
 from tagspeech.errors import InputError
 from tagspeech.files import check_id, read_journal
@@ -41,6 +42,7 @@ def make_groups(
     language: str,
     left_out: Path | None = None,
     max_rejected: float = 0.1,
+    allow_commands: bool = False,
 ) -> None:
     """Writes `output/SPLIT.jsonl.gz` with one Lhotse cut per group and normalized text.
 
@@ -56,6 +58,8 @@ def make_groups(
         language: Language of the text normalization.
         left_out: Rows for `rejected` about what the manifests lack.
         max_rejected: Maximum share of the seconds of speech that may be rejected.
+        allow_commands: Whether to run the commands that recordings come from; each runs once, and
+            its output is kept in `output/audio`.
 
     Raises:
         InputError: A manifest or audio file is missing or unreadable, more than `max_rejected` is
@@ -66,12 +70,10 @@ def make_groups(
     rows: list[Rejection] = read_journal(left_out) if left_out else []
     usable: dict[str, tuple[RecordingSet, list[SupervisionSegment]]] = {}
     for split in splits:
-        path = manifests / f"{split}_recordings.jsonl.gz"
-        recordings = read_manifest(path)
-        for recording in recordings:
-            check_id(recording.id, str(path))
+        recordings, supervisions = _read_split(manifests, split, allow_commands)
+        if allow_commands:
+            recordings = run_commands(recordings, output / "audio")
         usable[split] = (recordings, [])
-        supervisions = read_manifest(manifests / f"{split}_supervisions.jsonl.gz")
         for item in _usable(split, recordings, supervisions, language):
             if isinstance(item, SupervisionSegment):
                 usable[split][1].append(item)
@@ -104,6 +106,24 @@ def make_groups(
         )
 
 
+def _read_split(
+    manifests: Path, split: str, allow_commands: bool
+) -> tuple[RecordingSet, SupervisionSet]:
+    """The recordings and supervisions of a split. Raises `InputError` if they are others."""
+    recordings_path, supervisions_path = (
+        manifests / f"{split}_{kind}.jsonl.gz" for kind in ("recordings", "supervisions")
+    )
+    recordings = read_manifest(recordings_path, allow_commands=allow_commands)
+    if not isinstance(recordings, RecordingSet):
+        raise InputError(f"{recordings_path}: must have recordings")
+    for recording in recordings:
+        check_id(recording.id, str(recordings_path))
+    supervisions = read_manifest(supervisions_path)
+    if not isinstance(supervisions, SupervisionSet):
+        raise InputError(f"{supervisions_path}: must have supervisions")
+    return recordings, supervisions
+
+
 def _usable(
     split: str, recordings: RecordingSet, supervisions: SupervisionSet, language: str
 ) -> Iterator[SupervisionSegment | Rejection]:
@@ -119,9 +139,13 @@ def _usable(
                 "duration": recording.duration,
                 "ends": ends[recording.id],
             }
+    channels = {
+        recording.id: {channel for source in recording.sources for channel in source.channels}
+        for recording in recordings
+    }
     for supervision in supervisions:
         text = normalise(supervision.text or "", language)
-        reason = _reason_against(supervision, ends)
+        reason = _reason_against(supervision, ends, channels)
         lost = max(0.0, supervision.duration)
         if not reason:
             end = ends[supervision.recording_id]
@@ -146,7 +170,9 @@ def audio_end(recording: Recording) -> float:
     return min(ends)
 
 
-def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> str:
+def _reason_against(
+    supervision: SupervisionSegment, ends: dict[str, float], channels: dict[str, set[int]]
+) -> str:
     """Why a supervision cannot be used; empty if it can."""
     if supervision.recording_id not in ends:
         return "its recording is missing"
@@ -154,6 +180,10 @@ def _reason_against(supervision: SupervisionSegment, ends: dict[str, float]) -> 
         return "its duration is not positive"
     if not 0 <= supervision.start < ends[supervision.recording_id]:
         return OUTSIDE
+    named = supervision.channel if isinstance(supervision.channel, list) else [supervision.channel]
+    there = channels[supervision.recording_id]
+    if there and not there.issuperset(named):
+        return "its recording has no such channel"
     if not supervision.speaker:
         return "it has no speaker"
     return ""

@@ -18,13 +18,14 @@ from urllib.parse import quote
 
 import numpy as np
 import soundfile
-from lhotse import Recording
+from lhotse import Recording, RecordingSet
 from tqdm import tqdm
 
 from tagspeech.audio.files import AudioError, open_recording
 from tagspeech.corpus.channels import channel_id
 from tagspeech.corpus.layouts import MIX, RecordingSource, refuse
-from tagspeech.files import atomic_path
+from tagspeech.errors import InputError
+from tagspeech.files import atomic_path, check_id
 
 log = logging.getLogger(__name__)
 
@@ -105,10 +106,7 @@ def _make_recording(name: str, audio: RecordingSource, output: Path) -> tuple[Re
     path = Path(audio.source)
     if audio.is_command:
         path = output
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            command = ["bash", "-o", "pipefail", "-c", audio.source]
-            if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file).returncode:
-                raise _Unusable("come from a command that fails")
+        _run(audio.source, path)
     if not path.exists():
         raise _Unusable("do not exist")
     try:
@@ -127,6 +125,38 @@ def _make_recording(name: str, audio: RecordingSource, output: Path) -> tuple[Re
         raise _Unusable("cannot be read as audio", f"{path}: {error.reason}") from error
     except soundfile.LibsndfileError as error:
         raise _Unusable("cannot be read as audio", f"{path}: it is damaged") from error
+
+
+def _run(command: str, output: Path) -> None:
+    """Writes what a command prints to a file."""
+    with atomic_path(output) as temporary, open(temporary, "wb") as file:
+        words = ["bash", "-o", "pipefail", "-c", command]
+        if subprocess.run(words, stdin=subprocess.DEVNULL, stdout=file).returncode:
+            raise _Unusable("come from a command that fails")
+
+
+def run_commands(recordings: RecordingSet, folder: Path) -> RecordingSet:
+    """Recordings with files in place of commands, whose output is written to `folder`.
+
+    Raises:
+        InputError: A command fails.
+    """
+    found = []
+    for recording in recordings:
+        sources = list(recording.sources)
+        for number, source in enumerate(sources):
+            if source.type == "command":
+                check_id(recording.id, "a manifest with commands")
+                path = folder / f"{quote(recording.id, safe='')}.{number}.audio"
+                try:
+                    _run(source.source, path)
+                except _Unusable as error:
+                    raise InputError(
+                        f"recording {recording.id}: its command {source.source!r} fails; see above"
+                    ) from error
+                sources[number] = replace(source, type="file", source=os.path.abspath(path))
+        found.append(replace(recording, sources=sources))
+    return RecordingSet.from_recordings(found)
 
 
 def _choice(channel: int | str | None, count: int) -> int | str:

@@ -63,7 +63,8 @@ def by_shares(
     Raises:
         InputError: `shares` are not three that add up to 1, or there are too few recordings.
     """
-    if len(shares) != len(SPLITS) or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+    is_usable = all(share > 0 for share in shares) and abs(sum(shares) - 1) <= 1e-6
+    if len(shares) != len(SPLITS) or not is_usable:  # nan too
         raise InputError(f"shares must be three above 0 that add up to 1, got {shares}")
     if len(audio) < len(SPLITS):
         raise InputError(f"{len(audio)} recordings are too few for {', '.join(SPLITS)}")

@@ -24,6 +24,7 @@ from tagspeech.config import EncoderConfig, FeatureConfig, TrainConfig
 from tagspeech.corpus.manifests import read_manifest
 from tagspeech.data.features import EXTRA
 from tagspeech.errors import InputError
+from tagspeech.files import check_id
 
 LOG_FLOOR = LOG_EPSILON  # log(1e-10), the value of padding (docs/released-format.md)
 
@@ -36,6 +37,8 @@ def read_groups(path: Path) -> CutSet:
     groups = cuts.to_eager()
     if not len(groups):
         raise InputError(f"{path}: contains no utterance group")
+    for cut in groups:
+        check_id(cut.id, str(path), longest=220)
     return groups
 
 
@@ -106,7 +109,7 @@ class FeatureReader:
                 np.atleast_2d(cut.load_audio()).mean(axis=0)
                 for cut in groups.resample(self.sampling_rate)
             ]
-        except (AudioLoadingError, DurationMismatchError, OSError) as error:
+        except (AudioLoadingError, DurationMismatchError, OSError, ValueError) as error:
             reason = " ".join(str(error).split())  # includes the name of the file
             raise InputError(f"audio of a group cannot be read: {reason}") from error
         return self.of_samples(samples)

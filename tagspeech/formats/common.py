@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from urllib.parse import quote, unquote
 
-from tagspeech.errors import InputError
+from tagspeech.errors import InputError, is_encodable
 from tagspeech.segments import Segment
 from tagspeech.serialize import grid_steps
 
@@ -48,8 +48,11 @@ def segment(
     """A segment read at `where` ("FILE, line 3"); white space in `words` is collapsed.
 
     Raises:
-        InputError: The times are negative or reversed.
+        InputError: The times are negative or reversed, or UTF-8 cannot hold a text.
     """
+    for text in (session, speaker, words):
+        if not is_encodable(text):
+            raise InputError(f"{where}: must be text that UTF-8 can hold, got {text[:80]!r}")
     try:
         return Segment(session, speaker, start, end, " ".join(words.split()))
     except ValueError as error:

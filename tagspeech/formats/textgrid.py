@@ -91,6 +91,7 @@ def parse(text: str, file: str, session: str) -> list[Segment]:
                 found.append((where, name, start, end, label))
         if kind != "IntervalTier":
             logging.warning("%s: skipped tier %r, which has points, not intervals", file, name)
+    tokens.end()
     return [
         segment(where, session, _speaker(name, names), start, end, label)
         for where, name, start, end, label in found
@@ -186,6 +187,14 @@ class _Tokens:
         if not number.is_integer():
             raise InputError(f"{self.where}: must be a whole number, got {number}")
         return int(number)
+
+    def end(self) -> None:
+        """Raises `InputError` if there is another token: a size is smaller than its list."""
+        if next(self._matches, None) is not None:
+            raise InputError(
+                f"{self.where}: more tiers or intervals follow than `size` says; correct it, or "
+                "save the file again with Praat"
+            )
 
     def skip_times(self) -> None:
         """Skips xmin and xmax of a grid or a tier, which the intervals make redundant."""

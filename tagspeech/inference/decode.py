@@ -9,7 +9,7 @@ import json
 import logging
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tagspeech.errors import InputError
 from tagspeech.files import journal, read_journal, write_text
 from tagspeech.formats import write
 from tagspeech.inference.clustering import cluster_voices, with_speakers
+from tagspeech.inference.origin import check_origin, common_origin, origin_of, write_origin
 from tagspeech.inference.recognizer import Recognizer
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
@@ -116,8 +117,9 @@ def decode(
 ) -> None:
     """Writes `SPLIT.{raw.jsonl,ref.seglst.json,hyp.seglst.json,hyp-voice.seglst.json}` to `output`.
 
-    The raw file is a journal of what the LLM wrote. The hypotheses appear when every group is
-    decoded: `hyp` has the speakers that the LLM wrote, `hyp-voice` speakers by voice.
+    The raw file is a journal of what the LLM wrote; `SPLIT.raw.origin.json` beside it says what it
+    was made from. The hypotheses appear when every group is decoded: `hyp` has the speakers that
+    the LLM wrote, `hyp-voice` speakers by voice.
 
     Args:
         model_dir: A trained model.
@@ -129,16 +131,20 @@ def decode(
         dtype: Of the LLM.
 
     Raises:
-        InputError: The model or the groups cannot be read.
+        InputError: The model or the groups cannot be read, or `output` has a journal that was made
+            from others, or with another configuration.
     """
     groups = read_groups(groups_path)
     split = groups_path.name.partition(".")[0]
     own = groups if shard is None else shard.take(groups)
     raw = output / (f"{split}.raw.jsonl" if shard is None else shard.journal(split))
+    origin = origin_of(model_dir, groups_path, decode=asdict(config), dtype=str(dtype))
+    check_origin(raw, origin)
     done = {row["session"] for row in read_journal(raw)}
     left = sum(cut.id not in done for cut in own)
     if done:
         log.info("%d of %d groups are already decoded", len(own) - left, len(own))
+    write_origin(raw, origin)
     with journal(raw) as add:  # an empty shard has a journal too
         if left:
             model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
@@ -155,13 +161,18 @@ def merge_decoded(groups_path: Path, folders: Sequence[Path], output: Path) -> N
     """Writes to `output` what `decode` writes without shards, from the journals in `folders`.
 
     Raises:
-        InputError: A shard or a session is missing or present twice.
+        InputError: A shard or a session is missing or present twice, or shards were made from
+            different models, groups or configurations.
     """
     groups = read_groups(groups_path)
     split = groups_path.name.partition(".")[0]
-    rows = read_shards(groups, split, folders or [output])
+    found = find_shards(split, folders or [output])
+    rows, origin = _rows(groups, found), common_origin(list(found.values()))
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_text(output / f"{split}.raw.jsonl", "".join(lines))
+    raw = output / f"{split}.raw.jsonl"
+    if origin:
+        write_origin(raw, origin)
+    write_text(raw, "".join(lines))
     _write_segments(groups, rows, output, split)
 
 
@@ -192,12 +203,12 @@ def _write_segments(
     )
 
 
-def read_shards(groups: CutSet, split: str, folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The rows of all shards' journals in `folders`, in the order of the groups.
+def find_shards(split: str, folders: Sequence[Path]) -> dict[Shard, Path]:
+    """The journals of all shards in `folders`.
 
     Raises:
-        InputError: There are no shards, or shards of several divisions; a shard is missing or
-            present twice; a session is missing, present twice, or not among the groups.
+        InputError: There are no shards, or shards of several divisions, or a shard is missing or
+            present twice.
     """
     found: dict[Shard, Path] = {}
     for folder in folders:
@@ -220,10 +231,15 @@ def read_shards(groups: CutSet, split: str, folders: Sequence[Path]) -> list[dic
                 f"{where}: lacks shard {number}/{counts[0]} of {split}; decode it with "
                 f"--shard {number}/{counts[0]}"
             )
-    return _rows(groups, found)
+    return found
 
 
 def _rows(groups: CutSet, found: Mapping[Shard, Path]) -> list[dict[str, Any]]:
+    """The rows of all shards' journals, in the order of the groups.
+
+    Raises:
+        InputError: A session is missing, present twice, or not among the groups.
+    """
     rows: dict[str, dict[str, Any]] = {}
     wanted = set(groups.ids)
     for path in found.values():

@@ -43,6 +43,11 @@ FAMILIES = {
         "\n",
     ),
 }
+# The tokens that the prompt takes from a tokenizer by name
+MARKERS = {
+    *FAMILIES,
+    *(piece for family in FAMILIES.values() for piece in (*family.user[:-1], *family.assistant)),
+}
 
 
 @dataclass(frozen=True)

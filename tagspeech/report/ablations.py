@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tagspeech.config_file import from_tree
+from tagspeech.config_file import from_tree, parse_yaml
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json, read_text, write_text
 from tagspeech.report.examples import percent, read_scores
@@ -80,10 +79,7 @@ class _Tables:
 
 def read_tables(path: Path, wanted: str = ALL) -> list[Table]:
     """Reads all tables of a file, or the table `wanted`. Raises `InputError` if it is unknown."""
-    try:
-        tree = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    tree = parse_yaml(read_text(path), str(path))
     tables = from_tree(_Tables, {"tables": tree}, str(path)).tables
     names = [table.name for table in tables]
     if wanted not in (ALL, *names):

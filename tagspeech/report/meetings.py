@@ -62,6 +62,7 @@ def evaluate_meetings(
     *,
     max_pause: float,
     options: TranscribeOptions,
+    allow_commands: bool = False,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> None:
@@ -78,13 +79,14 @@ def evaluate_meetings(
         config: `language` and `decode` are used.
         max_pause: Longest pause within an oracle group in seconds, as in stage 2.
         options: How to cut windows; `decode.max_duration` sets the batch size.
+        allow_commands: Whether to run the commands that recordings come from.
         device: As torch names it.
         dtype: Of the LLM.
 
     Raises:
         InputError: The manifests have no recording, or no usable supervision.
     """
-    groups = _groups(manifests, output, max_pause, config.language)
+    groups = _groups(manifests, output, max_pause, config.language, allow_commands)
     model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
     model.config = replace(model.config, decode=config.decode)
     longest = options.max_window or config.decode.max_window
@@ -117,11 +119,14 @@ def evaluate_meetings(
     print(_table(results))
 
 
-def _groups(manifests: Path, output: Path, max_pause: float, language: str) -> list[list[Any]]:
+def _groups(
+    manifests: Path, output: Path, max_pause: float, language: str, allow_commands: bool
+) -> list[list[Any]]:
     """The oracle groups (cuts) of each recording, in order."""
     split = manifests.name
     recordings = manifests.with_name(f"{split}_recordings.jsonl.gz")
-    names = [recording.id for recording in read_manifest(recordings)]
+    found = read_manifest(recordings, allow_commands=allow_commands)
+    names = [recording.id for recording in found]
     if not names:
         raise InputError(f"{recordings}: has no recording; name another set (run.sh: --whole NAME)")
     make_groups(
@@ -131,6 +136,7 @@ def _groups(manifests: Path, output: Path, max_pause: float, language: str) -> l
         max_pause=max_pause,
         language=language,
         max_rejected=1.0,  # already checked in stage 2
+        allow_commands=allow_commands,
     )
     by_recording: dict[str, list[Any]] = defaultdict(list)
     for cut in read_groups(output / "groups" / f"{split}.jsonl.gz"):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tagspeech.config import SemanticConfig
 from tagspeech.config_file import from_tree
@@ -181,7 +182,8 @@ def _segment(item: Segment) -> list[Any]:
 
 
 def _link(source: str, folder: Path) -> str:
-    return Path(os.path.relpath(source, folder)).as_posix()
+    """The address of a file, relative to `folder`; characters such as # and ? are encoded."""
+    return quote(os.fsencode(Path(os.path.relpath(source, folder)).as_posix()))
 
 
 def _badness(row: Mapping[str, Any]) -> tuple[float, int, str]:

@@ -185,7 +185,7 @@ def _read_malformed(path: str | Path) -> dict[str, bool]:
         raise InputError(f"{path}: does not exist; decode first, or score without --raw")
     rows = read_journal(path)
     for number, row in enumerate(rows, 1):
-        if "session" not in row or not isinstance(row.get("malformed"), bool):
+        if not isinstance(row.get("session"), str) or not isinstance(row.get("malformed"), bool):
             raise InputError(
                 f'{path}, line {number}: must have "session" and a boolean "malformed"'
             )
@@ -197,6 +197,9 @@ def _read_durations(path: str | Path) -> dict[str, float]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             rows = [json.loads(line) for line in file]
-        return {composed(row["id"]): row["duration"] for row in rows}
-    except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
+        return {composed(row["id"]): float(row["duration"]) for row in rows}
+    except (
+        *(OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, RecursionError),
+        OverflowError,
+    ) as error:
         raise InputError(f"{path}: is no list of utterance groups: {error}") from error

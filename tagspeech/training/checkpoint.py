@@ -8,8 +8,10 @@ checkpoint is a dictionary: "model" (trainable weights), "optimizer", "scale" (f
 from __future__ import annotations
 
 import io
-import pickle
 import random
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,11 @@ from torch import Tensor, nn
 
 from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json, write_json
+from tagspeech.weights import REFUSED
+
+_NAME = re.compile(r"checkpoint-\d+\.pt")
+_ENTRIES = {"model", "optimizer", "step", "epoch", "batch", "rng", "seconds"}
+_REMEDY = "delete the folder of this training to begin anew"
 
 
 def seed_everything(seed: int) -> None:
@@ -85,8 +92,21 @@ def load(path: Path) -> Any:
     """Reads a `.pt` file; a pickle that would run code raises `InputError`."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: cannot be read as weights: {error}") from error
+    except (OSError, RuntimeError, *REFUSED) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path}: cannot be read as weights: {reason}") from error
+
+
+@contextmanager
+def damaged(folder: Path) -> Iterator[None]:
+    """Turns what torch and Python raise for a checkpoint with odd content into an `InputError`."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"{folder}: its last checkpoint is damaged: {reason}; {_REMEDY}"
+        ) from error
 
 
 class CheckpointFolder:
@@ -98,12 +118,28 @@ class CheckpointFolder:
 
     def names(self) -> list[str]:
         """Returns the names of complete checkpoints, oldest first."""
-        return read_json(self.list) if self.list.exists() else []
+        names = read_json(self.list) if self.list.exists() else []
+        if not isinstance(names, list) or not all(
+            isinstance(name, str) and _NAME.fullmatch(name) for name in names
+        ):
+            raise InputError(f"{self.list}: must be a list of checkpoint-STEP.pt; {_REMEDY}")
+        return list(names)
 
     def latest(self) -> dict[str, Any] | None:
-        """Returns the newest checkpoint, or None before the first."""
+        """Returns the newest checkpoint, or None before the first.
+
+        Raises:
+            InputError: It is damaged.
+        """
         names = self.names()
-        return load(self.folder / names[-1]) if names else None
+        if not names:
+            return None
+        path = self.folder / names[-1]
+        state = load(path)
+        lacking = _ENTRIES - state.keys() if isinstance(state, dict) else _ENTRIES
+        if lacking:
+            raise InputError(f"{path}: is damaged: it has no {min(lacking)}; {_REMEDY}")
+        return dict(state)
 
     def add(self, step: int, state: dict[str, Any]) -> None:
         """Saves and lists a checkpoint, then removes those too old to keep."""

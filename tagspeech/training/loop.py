@@ -26,6 +26,7 @@ from tagspeech.files import read_journal, write_text
 from tagspeech.llm.sharding import is_sharded
 from tagspeech.training.checkpoint import (
     CheckpointFolder,
+    damaged,
     load,
     load_trainable_state,
     rng_state,
@@ -111,12 +112,13 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
     if state:
         if len(state["rng"]) != world_size():
             raise InputError(f"{output}: was trained by {len(state['rng'])} processes; use as many")
-        load_trainable_state(model, state["model"], str(output))
-        optimizer.load_state_dict(state["optimizer"])
-        precision.scaler.load_state_dict(state.get("scale", {}))
-        step, epoch, used = state["step"], state["epoch"], state["batch"]
-        seconds_before = state["seconds"]
-        set_rng_state(state["rng"][rank()])
+        with damaged(output):
+            load_trainable_state(model, state["model"], str(output))
+            optimizer.load_state_dict(state["optimizer"])
+            precision.scaler.load_state_dict(state.get("scale", {}))
+            step, epoch, used = state["step"], state["epoch"], state["batch"]
+            seconds_before = state["seconds"]
+            set_rng_state(state["rng"][rank()])
         log.info("resuming after step %d", step)
 
     # 6. Steps

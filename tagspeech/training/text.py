@@ -7,6 +7,7 @@ thousands of batches to learn this copy; from text alone it needs a few hundred 
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from lhotse.cut import Cut
 from torch import Tensor, nn
 
 from tagspeech.config import Config, LLMConfig
+from tagspeech.config_file import to_tree
 from tagspeech.corpus.groups import group_segments, group_targets
 from tagspeech.data.batches import batches_by_duration, read_groups, training_groups
-from tagspeech.files import atomic_path
+from tagspeech.dependencies import of_stage
+from tagspeech.files import atomic_path, read_json, sha256_inside, write_json
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.new import make_llm
 from tagspeech.llm.packing import run_layers
@@ -30,6 +33,10 @@ from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.loop import fit
 from tagspeech.training.parallel import rank, wait_for_all
 from tagspeech.training.prefetch import Batch
+
+log = logging.getLogger(__name__)
+
+ORIGIN = "made_from.json"  # what a new LLM was made from
 
 
 class TextTask:
@@ -98,22 +105,33 @@ class TextTask:
 def new_llm(config: Config, groups_dir: Path, output: Path) -> None:
     """Makes a small LLM for a recipe without a pretrained LLM and writes `output/pretrained`.
 
-    It is trained on target texts for `llm.new.train.max_steps` batches; 0 leaves it random.
+    It is trained on target texts for `llm.new.train.max_steps` batches; 0 leaves it random. A
+    killed run resumes: what it has made from the same configuration and groups is kept.
     """
     train = config.llm.new.train
     groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), config.train)
     dev = read_groups(groups_dir / "dev.jsonl.gz")
-    untrained = output / "random"
-    if rank() == 0:
+    untrained, trained, record = (output / name for name in ("random", "pretrained", ORIGIN))
+    origin = {
+        "config": of_stage(6, to_tree(config)),
+        "groups": sha256_inside(groups_dir / "train.jsonl.gz"),
+    }
+    is_same = record.exists() and read_json(record) == origin
+    if is_same and trained.exists():
+        log.info("%s: is made already", trained)
+        return
+    wait_for_all()  # all have looked
+    if rank() == 0 and not (is_same and untrained.exists()):
         longest = max(cut.duration for cut in groups) + 1.0
         grid = config.target.time_grid
         make_llm(config.llm.new, group_targets(groups, grid), grid, longest, untrained)
+        write_json(record, origin)
     wait_for_all()
     llm, tokenizer = load_llm(LLMConfig(name=str(untrained), attention=config.llm.attention))
     seed_everything(train.seed)
     if train.max_steps:
         fit(TextTask(config, llm, tokenizer, groups, dev), config, output)
     if rank() == 0:
-        with atomic_path(output / "pretrained") as temporary:
+        with atomic_path(trained) as temporary:
             llm.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)

@@ -123,6 +123,10 @@ def json_gender(folder: Path) -> None:
         (None, {"audio": "nowhere"}, "nowhere: no such folder"),
         (None, {"split_by": "lists"}, "together with --lists"),
         (None, {"split_by": "shares", "shares": (0.8, 0.1)}, "shares must be three above 0"),
+        (
+            *(None, {"split_by": "shares", "shares": (0.8, float("nan"), 0.1)}),
+            "shares must be three above 0",
+        ),
         (None, {"kaldi": "audio"}, "not both"),
         (lambda folder: append(folder / "all.stm", "a 1 x 9 8 no\n"), {}, "all.stm, line 7: "),
     ],
