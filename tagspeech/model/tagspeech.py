@@ -140,16 +140,22 @@ class TagSpeechModel(nn.Module):
             checkpoint_layers(self.llm, mode)
         return self
 
-    def encode(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Frames:
-        """Runs both encoders on features (B, T, F), 100 frames a second, from any device."""
+    def encode(self, features_BTF: Tensor, feature_lens_B: Tensor, *, voice: bool = True) -> Frames:
+        """Runs the encoders on features (B, T, F), 100 frames a second, from any device.
+
+        Without `voice`, the voice frames are empty.
+        """
         learn = torch.is_grad_enabled()
         feature_lens_B = feature_lens_B.to(self.device)
         semantic_BTF, voice_BTF = split_features(self.config, features_BTF.to(self.device))
         with torch.set_grad_enabled(learn and self.config.semantic.tune_lr > 0):
-            semantic = self.semantic_encoder(semantic_BTF, feature_lens_B)
-        with torch.set_grad_enabled(learn and self.config.voice.tune_lr > 0):
-            voice = self.voice_encoder(voice_BTF, feature_lens_B)
-        return Frames(*semantic, *voice)
+            semantic_BTD, semantic_lens_B = self.semantic_encoder(semantic_BTF, feature_lens_B)
+        voice_BTD = voice_BTF.new_zeros(len(voice_BTF), 0, self.config.voice.output_dim)
+        voice_lens_B = torch.zeros_like(feature_lens_B)
+        if voice:
+            with torch.set_grad_enabled(learn and self.config.voice.tune_lr > 0):
+                voice_BTD, voice_lens_B = self.voice_encoder(voice_BTF, feature_lens_B)
+        return Frames(semantic_BTD, semantic_lens_B, voice_BTD, voice_lens_B)
 
     def project(self, frames: Frames) -> list[tuple[Tensor, Tensor]]:
         """Projected frames of both streams of each item, (P, H) each, without anchors.

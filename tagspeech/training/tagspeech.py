@@ -94,19 +94,20 @@ class TagSpeechTask:
         """Reads a batch of any split."""
         return Batch(groups, self.features(groups) if self.features else read_frames(groups))
 
-    def frames(self, batch: Batch) -> Frames:
-        """Returns the stored frames of a batch, or encodes its features."""
+    def frames(self, batch: Batch, *, voice: bool = True) -> Frames:
+        """Returns the stored frames of a batch, or encodes its features, with those of `voice`."""
         if not self.features:
             return Frames(*on_device(batch.tensors))
         features_BTF, lens_B = on_device(batch.tensors)
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
-        return self.model.encode(features_BTF, lens_B)
+        return self.model.encode(features_BTF, lens_B, voice=voice)
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, Tensor]]:
-        frames = self.frames(batch)
+        only_ctc = step < self.config.loss.semantic_ctc_steps
+        frames = self.frames(batch, voice=not only_ctc)
         targets = group_targets(batch.groups, self.config.target.time_grid)
-        if step < self.config.loss.semantic_ctc_steps:
+        if only_ctc:
             ctc, words = self.model.semantic_ctc(self.model.project(frames), targets)
             return ctc, words, {"semantic_ctc": ctc.detach()}
         given = labels = None
