@@ -58,14 +58,14 @@ def test_a_limit_that_excludes_nothing_changes_nothing(tiny_base: Path, tiny_yam
     model = make(tiny_base, tiny_yaml, *NORMALISED, "loss.semantic_ctc=0.3")
     groups = stored(tiny_base)
     task = TagSpeechTask(model.config, model, groups, groups)
-    assert model.ctc_vocabulary is not None
-    assert len(model.ctc_vocabulary) < len(model.llm.get_input_embeddings().weight)
+    assert model.ctc.vocabulary is not None
+    assert len(model.ctc.vocabulary) < len(model.llm.get_input_embeddings().weight)
     projected = model.project(task.frames(task.batch(groups)))
     targets = group_targets(groups, 0.1)
     limited, count = model.semantic_ctc(projected, targets)
-    model.ctc_vocabulary = torch.arange(len(model.llm.get_input_embeddings().weight))
+    model.ctc.vocabulary = torch.arange(len(model.llm.get_input_embeddings().weight))
     whole, same_count = model.semantic_ctc(projected, targets)
-    model.ctc_vocabulary = None
+    model.ctc.vocabulary = None
     unlimited, _ = model.semantic_ctc(projected, targets)
     torch.testing.assert_close(whole, unlimited)
     assert count == same_count

@@ -72,59 +72,89 @@ def total_loss(
     return LossOutput(loss, right / len(labels_N), len(labels_N), terms, None)
 
 
-def semantic_ctc(
-    llm: Any,
-    tokenizer: Any,
-    prompt: Prompt,
-    projected: list[Tensor],
-    targets: Sequence[str],
-    scale: Tensor | float = 1.0,
-    vocabulary: Tensor | None = None,
-) -> tuple[Tensor, int]:
+class EmbeddingCtc:
     """CTC of the words on projected semantic frames, through the LLM's output embedding.
 
     It teaches the projector early which frame belongs to which word (loss.semantic_ctc). The blank
-    is the end of the turn. A target too long for its frames has loss 0.
+    is the end of the turn.
 
     Args:
         llm: The LLM.
         tokenizer: Its tokenizer.
         prompt: Has the end of the turn.
-        projected: Semantic frames of each item, (P, H).
-        targets: Target text of each item.
-        scale: What the products of frames and embeddings are multiplied by.
-        vocabulary: Sorted ids of the tokens that can be written, the blank among them; all if None.
-
-    Returns:
-        The mean over the words' tokens, and their number.
     """
-    ids = [word_ids(tokenizer, target) for target in targets]
-    tokens = max(1, sum(map(len, ids)))
-    blank = prompt.ending[0]
-    lens_B = torch.tensor(list(map(len, projected)))
-    if not lens_B.any():  # torch refuses a batch without frames
-        return projected[0].sum(), tokens
-    output = llm.get_output_embeddings()
-    frames_BPH = pad_sequence(projected, batch_first=True).to(output.weight.dtype)
-    labels_N = torch.tensor(
-        list(chain.from_iterable(ids)), dtype=torch.long, device=frames_BPH.device
-    )
-    if vocabulary is None:
-        logits_BPV = output(frames_BPH)
-    else:
-        logits_BPV = nn.functional.linear(frames_BPH, output.weight[vocabulary])
-        labels_N = torch.searchsorted(vocabulary, labels_N)
-        blank = int(torch.searchsorted(vocabulary, blank))
-    loss = nn.functional.ctc_loss(
-        (logits_BPV.float() * scale).log_softmax(-1).transpose(0, 1),
-        labels_N,
-        lens_B,
-        torch.tensor(list(map(len, ids))),
-        blank=blank,
-        reduction="sum",
-        zero_infinity=True,
-    )
-    return loss / tokens, tokens
+
+    def __init__(self, llm: Any, tokenizer: Any, prompt: Prompt) -> None:
+        self.llm, self.tokenizer = llm, tokenizer
+        self.blank = prompt.ending[0]
+        self.vocabulary: Tensor | None = None
+
+    def limit(self, targets: Sequence[str]) -> None:
+        """Limits the softmax to the tokens of these targets, which saves most of the cost."""
+        known = {token for target in targets for token in word_ids(self.tokenizer, target)}
+        self.vocabulary = torch.tensor(sorted({*known, self.blank}))
+
+    def _logits(self, projected: Sequence[Tensor], scale: Tensor | float) -> Tensor:
+        """Logits (B, P, V) of frames (P, H), V the vocabulary."""
+        output = self.llm.get_output_embeddings()
+        frames_BPH = pad_sequence(list(projected), batch_first=True).to(output.weight.dtype)
+        if self.vocabulary is None:
+            logits_BPV: Tensor = output(frames_BPH)
+        else:
+            self.vocabulary = self.vocabulary.to(frames_BPH.device)
+            logits_BPV = nn.functional.linear(frames_BPH, output.weight[self.vocabulary])
+        return logits_BPV.float() * scale
+
+    def _in_vocabulary(self, ids: list[int]) -> Tensor:
+        tokens = torch.tensor(ids, dtype=torch.long)
+        if self.vocabulary is None:
+            return tokens
+        return torch.searchsorted(self.vocabulary.cpu(), tokens)
+
+    def loss(
+        self, projected: Sequence[Tensor], targets: Sequence[str], scale: Tensor | float = 1.0
+    ) -> tuple[Tensor, int]:
+        """The mean loss over the words' tokens, and their number.
+
+        A target too long for its frames has loss 0.
+
+        Args:
+            projected: Semantic frames of each item, (P, H).
+            targets: Target text of each item.
+            scale: What the products of frames and embeddings are multiplied by.
+        """
+        ids = [word_ids(self.tokenizer, target) for target in targets]
+        tokens = max(1, sum(map(len, ids)))
+        lens_B = torch.tensor(list(map(len, projected)))
+        if not lens_B.any():  # torch refuses a batch without frames
+            return projected[0].sum(), tokens
+        logits_BPV = self._logits(projected, scale)
+        loss = nn.functional.ctc_loss(
+            logits_BPV.log_softmax(-1).transpose(0, 1),
+            self._in_vocabulary(list(chain.from_iterable(ids))).to(logits_BPV.device),
+            lens_B,
+            torch.tensor(list(map(len, ids))),
+            blank=int(self._in_vocabulary([self.blank])),
+            reduction="sum",
+            zero_infinity=True,
+        )
+        return loss / tokens, tokens
+
+    @torch.no_grad()
+    def texts(self, projected: Sequence[Tensor]) -> list[str]:
+        """The words of the best token at each frame, without repeats and blanks."""
+        if not any(map(len, projected)):
+            return [""] * len(projected)
+        best_BP = self._logits(projected, 1.0).argmax(-1).cpu()
+        if self.vocabulary is not None:
+            best_BP = self.vocabulary.cpu()[best_BP]
+        rows = [
+            torch.unique_consecutive(best_P[: len(frames)]).tolist()
+            for best_P, frames in zip(best_BP, projected, strict=True)
+        ]
+        kept = [[token for token in row if token != self.blank] for row in rows]
+        texts: list[str] = self.tokenizer.batch_decode(kept)
+        return texts
 
 
 def word_ids(tokenizer: Any, target: str) -> list[int]:

@@ -22,7 +22,7 @@ from tagspeech.errors import InputError
 from tagspeech.llm.packing import checkpoint_layers, run_layers
 from tagspeech.llm.prompt import build_prompt, encode_text
 from tagspeech.model.anchors import Anchors, AnchorSetup, EmbeddingRows, build_anchors
-from tagspeech.model.loss import IGNORED, LossOutput, semantic_ctc, total_loss, word_ids
+from tagspeech.model.loss import IGNORED, EmbeddingCtc, LossOutput, total_loss
 from tagspeech.model.projector import Projector, build_projector
 
 LLM_PREFIX = "llm."  # of the names of the LLM's weights in a state dict
@@ -77,7 +77,7 @@ class TagSpeechModel(nn.Module):
         self.semantic_anchors = self._anchors(config.semantic, hidden_size)
         self.voice_anchors = self._anchors(config.voice, hidden_size)
         self.llm = llm
-        self.ctc_vocabulary: Tensor | None = None
+        self.ctc = EmbeddingCtc(llm, tokenizer, self.prompt)
         self.freeze()
         self.train(False)
 
@@ -293,25 +293,10 @@ class TagSpeechModel(nn.Module):
     def semantic_ctc(
         self, projected: Sequence[tuple[Tensor, Tensor]], targets: Sequence[str]
     ) -> tuple[Tensor, int]:
-        """CTC of the words on projected semantic frames; see `loss.semantic_ctc`."""
+        """CTC of the words on projected semantic frames, and their tokens: `EmbeddingCtc.loss`."""
         projector = self.semantic_projector
         scale = projector.ctc_scale / projector.norm if self.config.semantic.normalise else 1.0
-        frames = [semantic_PH for semantic_PH, _ in projected]
-        known = self.ctc_vocabulary
-        return semantic_ctc(
-            *(self.llm, self.tokenizer, self.prompt, frames, targets, scale),
-            None if known is None else known.to(self.device),
-        )
-
-    def limit_ctc(self, texts: Sequence[str]) -> None:
-        """Limits `semantic_ctc` to the tokens of these target texts, which saves most of its cost.
-
-        Only where frames are normalised: for others a softmax over few tokens is another loss, as
-        their products with the embeddings of all others are not bounded.
-        """
-        if self.config.semantic.normalise and not self.config.llm.shard:
-            known = {token for text in texts for token in word_ids(self.tokenizer, text)}
-            self.ctc_vocabulary = torch.tensor(sorted({*known, self.prompt.ending[0]}))
+        return self.ctc.loss([semantic_PH for semantic_PH, _ in projected], targets, scale)
 
     def voice_places(self, semantic: int, voice: int, frames: int) -> list[int]:
         """The positions of an item's projected voice frames in the LLM's input.

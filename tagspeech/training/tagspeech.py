@@ -39,6 +39,7 @@ from tagspeech.training.parallel import device, on_device, rank, world_size
 from tagspeech.training.perturbed_targets import perturbed_target, scored_text, unpredictable_spans
 from tagspeech.training.precision import llm_type
 from tagspeech.training.prefetch import Batch
+from tagspeech.training.sot_scores import SotScores
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +64,11 @@ class TagSpeechTask:
         self.config, self.train, self.model = config, config.train, model
         self.groups, self.dev = groups, dev
         self.drops, self.heads = StreamDrops(config.drop), heads
-        if config.loss.semantic_ctc or config.loss.semantic_ctc_steps:
-            model.limit_ctc(group_targets([*groups, *dev], config.target.time_grid))
+        self.has_ctc = bool(config.loss.semantic_ctc or config.loss.semantic_ctc_steps)
+        # Products of frames that are not normalised have no bound: with few tokens it is another
+        # loss. A sharded embedding has no rows to take.
+        if self.has_ctc and config.semantic.normalise and not config.llm.shard:
+            model.ctc.limit(group_targets([*groups, *dev], config.target.time_grid))
         self.features: FeatureReader | None = None
         if config.train.from_audio or config.semantic.tune_lr or config.voice.tune_lr:
             self.features = FeatureReader(config.features, config.extra_features)
@@ -144,15 +148,23 @@ class TagSpeechTask:
     def validate(self) -> dict[str, float]:
         loss = correct = 0.0
         tokens = 0
+        words = SotScores(self.config.language)
         for batch in batches_by_duration(self.dev, self.train.max_duration):
+            frames = self.frames(self.batch(batch))
             output = self.model.loss_from_frames(
-                self.frames(self.batch(batch)),
-                group_targets(batch, self.config.target.time_grid),
+                frames, group_targets(batch, self.config.target.time_grid)
             )
+            if self.has_ctc and self.config.semantic.normalise:
+                projected = [semantic_PH for semantic_PH, _ in self.model.project(frames)]
+                for cut, text in zip(batch, self.model.ctc.texts(projected), strict=True):
+                    words.add(" ".join(s.words for s in group_segments(cut)), text)
             loss += output.terms["target"].item() * output.tokens
             correct += output.correct.item() * output.tokens
             tokens += output.tokens
-        return {"loss": loss / tokens, "token_accuracy": correct / tokens, **self.scores()}
+        figures = {"loss": loss / tokens, "token_accuracy": correct / tokens}
+        if self.has_ctc and self.config.semantic.normalise:
+            figures["ctc_wer"] = words.figures()["wer"]
+        return {**figures, **self.scores()}
 
     def scores(self) -> dict[str, float]:
         """Returns error rates of greedy outputs for the first `train.valid_groups` dev groups."""
