@@ -22,6 +22,8 @@
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
 #   --exp DIR           models, results, logs (default: egs/NAME/exp)
 #   --encoders DIR      what stages 3 to 5 make, for several experiments (default: that of --exp)
+#   --device cpu        computes on the CPU although there are GPUs (default auto: on these, if there are)
+#   --dtype bfloat16    type of the LLM in stages 7 and 10 (default auto: bfloat16 on a GPU)
 #   --install false     uses the environment as it is, without utils/install.sh
 #
 # Pretrained parts are named in tagspeech.yaml (parts, llm). Paths or names on the Hugging Face Hub
@@ -52,6 +54,7 @@ config="" variant="" set_args=()
 pretrained="" init_from="" llm=""
 semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
 left_out="" protocol=all whole=test whole_speakers=voice vad=silero
+device=auto dtype=auto
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
 . "$_help_file"
@@ -62,6 +65,8 @@ _help_file=egs/$recipe/conf/recipe.conf
 [[ $install == false ]] || utils/install.sh
 . ./path.sh
 . local/stage.sh
+. local/parts.sh
+find_machine
 
 default=egs/$recipe/conf/scratch.yaml
 [[ $from_scratch == true && -f $default ]] || default=egs/$recipe/conf/tagspeech.yaml
@@ -71,31 +76,7 @@ with_config=(--config "$config" ${variant:+--variant "$variant"} ${set_args[@]+"
 encoders=${encoders:-$exp}
 [[ -z $pretrained || $from_scratch == true ]] || tagspeech verify "$pretrained"
 
-# Pretrained parts: what stages 3 to 6 start from must be there, and fit, before the long work. The
-# answer has variables of this script, and what the configuration must say besides.
-given=(--record "$exp/parts.json" --new-llm "$exp/llm/pretrained")
-[[ $offline == false ]] || given+=(--offline)
-[[ $from_scratch == false ]] || given+=(--from-scratch)
-((stop_stage > 2 && ${stage:-0} < 7)) || given+=(--no-search)
-for name in init_from llm semantic_init semantic_units semantic_encoder voice_init voice_encoder; do
-  [[ -z ${!name} ]] || given+=("--${name//_/-}" "${!name}")
-done
-answer=$(tagspeech parts "${with_config[@]}" "${given[@]}")
-semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
-new_llm=false llm_folder=""
-while IFS= read -r line; do
-  case $line in
-    "") ;;
-    semantic_*=* | voice_*=* | new_llm=* | llm_folder=*) printf -v "${line%%=*}" %s "${line#*=}" ;;
-    *) with_config+=(--set "$line") ;;
-  esac
-done <<<"$answer"
-# All that the stages need is here, but for an LLM that a model of --init-from only names, and for what
-# stage 0 downloads.
-data_offline=${HF_HUB_OFFLINE:-0}
-[[ $offline == false ]] || data_offline=1
-[[ -n $init_from && $offline == false ]] || export HF_HUB_OFFLINE=1
-
+find_parts
 depends=$(tagspeech config "${with_config[@]}" --stages)
 language=$(sed -n 's/.*"language": "\([^"]*\)".*/\1/p' <<<"$depends")
 begin_stages "$exp" "$stage" "$stop_stage" "$depends"
@@ -119,7 +100,10 @@ if [[ -n $init_from ]]; then
   begin_with=("$init_from")
   begin_options=(--init-from "$init_from")
 fi
-training=(--processes "$processes" --threads "$threads")
+training=(--processes "$processes" --threads "$threads" --device "$device")
+decoding=(--threads "$threads" --device "$device" --dtype "$dtype")
+where="" # what decoding depends on besides
+[[ $device$dtype == autoauto ]] || where="device=$device dtype=$dtype"
 model=$exp/tagspeech/pretrained
 greedy=$exp/tagspeech/greedy
 
@@ -167,7 +151,7 @@ run_stage 5 "speaker embeddings" \
   --outputs "$encoders"/embeddings/{train,dev}.jsonl.gz \
   --work "$encoders/embeddings" \
   -- tagspeech embed "${with_config[@]}" --groups "$data/groups" "${begin_options[@]}" \
-  --output "$encoders/embeddings" --jobs "$jobs" --threads "$threads"
+  --output "$encoders/embeddings" --jobs "$jobs" --threads "$threads" --device "$device"
 
 keep_marks_in "$exp"
 train_tagspeech() {
@@ -185,10 +169,10 @@ run_stage 6 "TagSpeech" \
 
 run_stage 7 "decode" \
   --inputs "$model" "$data/groups/test.jsonl.gz" \
-  --outputs "$greedy"/test.{raw.jsonl,hyp.seglst.json,hyp-voice.seglst.json,ref.seglst.json} \
-  --work "$greedy" \
+  --outputs "$greedy"/test.{raw.jsonl,places.json,hyp.seglst.json,hyp-voice.seglst.json,ref.seglst.json} \
+  --options "$where" --work "$greedy" \
   -- tagspeech decode "${with_config[@]}" --model "$model" \
-  --groups "$data/groups/test.jsonl.gz" --output "$greedy" --threads "$threads"
+  --groups "$data/groups/test.jsonl.gz" --output "$greedy" "${decoding[@]}"
 
 score_both() { # speakers by LLM, speakers by voice
   for speakers in "" -voice; do
@@ -207,11 +191,11 @@ run_stage 8 "score" \
 
 commit=$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
 run_stage 9 "report" \
-  --inputs "$greedy"/{scores.json,scores-voice.json,test.hyp.seglst.json,test.ref.seglst.json} \
+  --inputs "$greedy"/{scores.json,scores-voice.json,test.places.json,test.hyp.seglst.json,test.ref.seglst.json} \
   "$data/groups/test.jsonl.gz" \
   --outputs "$exp/results.json" "$exp/report.html" \
   -- tagspeech report --scores "$greedy/scores.json" --scores-voice "$greedy/scores-voice.json" \
-  --recipe "$recipe" --commit "$commit" \
+  --recipe "$recipe" --commit "$commit" --places "$greedy/test.places.json" \
   --ref "$greedy/test.ref.seglst.json" --hyp "$greedy/test.hyp.seglst.json" \
   --seconds "$(mark seconds {"$data","$encoders","$exp"}/.stages)" --output "$exp/results.json" \
   --page "$exp/report.html" --groups "$data/groups/test.jsonl.gz" --exp "$exp"
@@ -224,9 +208,9 @@ else
     --inputs "$model" "$data/manifests/$whole"_{recordings,supervisions}.jsonl.gz \
     --outputs "$exp"/meetings/{ref,hyp}{,-linked,-groups}.seglst.json \
     "$exp"/meetings/{scores,scores-linked,scores-groups,results}.json "$exp/meetings/report.html" \
-    --options "max_pause=$max_pause speakers=$whole_speakers vad=$vad" \
+    --options "max_pause=$max_pause speakers=$whole_speakers vad=$vad${where:+ $where}" \
     --work "$exp/meetings" \
     -- tagspeech meetings "${with_config[@]}" --model "$model" --manifests "$data/manifests/$whole" \
     --max-pause "$max_pause" --speakers "$whole_speakers" --vad "$vad" --output "$exp/meetings" \
-    --threads "$threads"
+    "${decoding[@]}"
 fi

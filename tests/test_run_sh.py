@@ -96,7 +96,8 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory, tiny_yaml: Pa
 
 def test_results_of_all_stages(finished: Recipe) -> None:
     results = finished.results()
-    assert set(results) == {"recipe", "commit", "seconds", "test", "test_voice"}
+    assert set(results) == {"recipe", "commit", "seconds", "test", "test_voice", "computed_on"}
+    assert results["computed_on"] == ["cpu in float32"]
     assert results["recipe"] == "mini"
     assert {int(stage) for stage in results["seconds"]} >= set(range(9))
     for test in (results["test"], results["test_voice"]):
