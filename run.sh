@@ -146,21 +146,27 @@ run_stage 4 "voice encoder" --given "$voice_encoder" \
   -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
   ${voice_init:+--init "$voice_init"} --output "$encoders/voice" "${training[@]}"
 
-run_stage 5 "speaker embeddings" \
-  --inputs "$data"/groups/{train,dev}.jsonl.gz "${begin_with[@]}" \
-  --outputs "$encoders"/embeddings/{train,dev}.jsonl.gz \
-  --work "$encoders/embeddings" \
-  -- tagspeech embed "${with_config[@]}" --groups "$data/groups" "${begin_options[@]}" \
-  --output "$encoders/embeddings" --jobs "$jobs" --threads "$threads" --device "$device"
+frames=$encoders/embeddings # what stage 6 reads
+if [[ $depends == *'"train.from_audio": true'* ]]; then
+  frames=$data/groups
+  skip_stage 5 "speaker embeddings" "stage 6 hears the audio (train.from_audio)"
+else
+  run_stage 5 "speaker embeddings" \
+    --inputs "$data"/groups/{train,dev}.jsonl.gz "${begin_with[@]}" \
+    --outputs "$encoders"/embeddings/{train,dev}.jsonl.gz \
+    --work "$encoders/embeddings" \
+    -- tagspeech embed "${with_config[@]}" --groups "$data/groups" "${begin_options[@]}" \
+    --output "$encoders/embeddings" --jobs "$jobs" --threads "$threads" --device "$device"
+fi
 
 keep_marks_in "$exp"
 train_tagspeech() {
-  local with_groups=("${with_config[@]}" --groups "$encoders/embeddings" "${training[@]}")
+  local with_groups=("${with_config[@]}" --groups "$frames" "${training[@]}")
   [[ $new_llm == false ]] || tagspeech new-llm "${with_groups[@]}" --output "$exp/llm"
   tagspeech train tagspeech "${with_groups[@]}" "${begin_options[@]}" --output "$exp/tagspeech"
 }
 run_stage 6 "TagSpeech" \
-  --inputs "$encoders"/embeddings/{train,dev}.jsonl.gz "${begin_with[@]}" \
+  --inputs "$frames"/{train,dev}.jsonl.gz "${begin_with[@]}" \
   ${llm_folder:+"$llm_folder"} \
   --outputs "$model/config.json" "$model/model.safetensors" \
   --options "processes=$processes" \

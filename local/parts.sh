@@ -5,6 +5,11 @@
 #                  semantic_init ... voice_encoder, new_llm, llm_folder, model; adds to with_config
 #                  what the configuration must say besides
 #   find_machine   resolves processes=auto, and says which places the stages compute on
+#   skip_stage N TITLE REASON   says that a stage between --stage and --stop-stage is not needed
+
+skip_stage() {
+  (($1 < stage_first || $1 > stage_last)) || log "stage $1: $2: skipped: $3"
+}
 
 find_parts() {
   local given=(--record "$exp/parts.json" --new-llm "$exp/llm/pretrained") name line answer

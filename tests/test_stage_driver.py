@@ -50,7 +50,7 @@ if verb == "config":
         node = tree
         for name in path:
             node = node.setdefault(name, {{}})
-        node[last] = json.loads(value) if value.startswith("{{") else value
+        node[last] = json.loads(value) if value.startswith("{{") or value == "true" else value
     assert "--stages" in args
     sys.exit(print(json.dumps({{stage: of_stage(stage, tree) for stage in NOT_READ}})))
 
@@ -339,6 +339,18 @@ def test_device_and_processes(house: House) -> None:
     assert house.calls() == []
     house.run("--processes", "3", "--device", "cpu")
     assert house.calls() == ["decode", "score", "score", "meetings"]  # the report stays
+
+
+def test_stage_6_that_hears_audio_needs_no_stage_5(house: House) -> None:
+    messages = house.run("--set", "train.from_audio=true")
+    assert "stage 5: speaker embeddings: skipped: stage 6 hears the audio" in messages
+    assert "embed" not in house.calls()
+    mark = json.loads((house.folder / EXP / ".stages/06-tagspeech.done").read_text())
+    assert f"{DATA}/groups/train.jsonl.gz" in mark["inputs"]
+    assert "skipped" not in house.run("--set", "train.from_audio=true", "--stage", "6")
+    house.calls()
+    house.run("--set", "semantic.train.from_audio=true")
+    assert "embed" in house.calls()
 
 
 def test_options_redo_only_what_depends_on_them(finished: House) -> None:
