@@ -16,11 +16,13 @@
 #   --from-scratch true uses no pretrained part, and conf/scratch.yaml if there is one
 #   --init-from DIR     goes on from a trained TagSpeech, published or of our own: its encoders take the
 #                       place of stages 3 and 4, its projectors and LLM are what stage 6 starts from
+#   --model NAME        decodes and scores a trained TagSpeech instead of training one: a folder, ORG/NAME
+#                       on the Hub or ORG/NAME@COMMIT; its results go to egs/NAME/exp-MODEL
 #   --pretrained DIR    folder whose SHA256SUMS is checked first
 #   --config FILE       another tagspeech.yaml
 #   --variant FILE      YAML that is laid over it, such as local/ablations/text.yaml
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
-#   --exp DIR           models, results, logs (default: egs/NAME/exp)
+#   --exp DIR           models, results, logs (default: egs/NAME/exp, or that of --model)
 #   --encoders DIR      what stages 3 to 5 make, for several experiments (default: that of --exp)
 #   --device cpu        computes on the CPU although there are GPUs (default auto: on these, if there are)
 #   --dtype bfloat16    type of the LLM in stages 7 and 10 (default auto: bfloat16 on a GPU)
@@ -48,13 +50,13 @@ done
 
 install=true offline=false from_scratch=false
 stage="" stop_stage=10
-data=egs/$recipe/data exp=egs/$recipe/exp encoders=""
+data=egs/$recipe/data exp="" encoders=""
 config="" variant="" set_args=()
 # shellcheck disable=SC2034 # llm is read by its name, below
 pretrained="" init_from="" llm=""
 semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
 left_out="" protocol=all whole=test whole_speakers=voice vad=silero
-device=auto dtype=auto
+device=auto dtype=auto model=""
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
 . "$_help_file"
@@ -73,6 +75,7 @@ default=egs/$recipe/conf/scratch.yaml
 config=${config:-$default}
 [[ -f $config ]] || die "$config: no such file; --config names another" 2
 with_config=(--config "$config" ${variant:+--variant "$variant"} ${set_args[@]+"${set_args[@]}"})
+exp=${exp:-egs/$recipe/exp${model:+-$(basename "${model%@*}")}}
 encoders=${encoders:-$exp}
 [[ -z $pretrained || $from_scratch == true ]] || tagspeech verify "$pretrained"
 
@@ -104,7 +107,10 @@ training=(--processes "$processes" --threads "$threads" --device "$device")
 decoding=(--threads "$threads" --device "$device" --dtype "$dtype")
 where="" # what decoding depends on besides
 [[ $device$dtype == autoauto ]] || where="device=$device dtype=$dtype"
-model=$exp/tagspeech/pretrained
+trained=$model # --model
+model=${model:-$exp/tagspeech/pretrained}
+decoded=$model${model_commit:+/config.json} # a commit stands for its 15 GB
+where+=${model_commit:+" model=$model_commit"}
 greedy=$exp/tagspeech/greedy
 
 keep_marks_in "$data"
@@ -128,7 +134,7 @@ run_stage 2 "utterance groups" \
   --max-pause "$max_pause" --max-rejected "$max_rejected"
 
 keep_marks_in "$encoders"
-run_stage 3 "semantic encoder" --given "$semantic_encoder" \
+run_stage 3 "semantic encoder" --given "${trained:-$semantic_encoder}" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz \
   ${semantic_init:+"$semantic_init"} ${semantic_units:+"$semantic_units"} \
   --outputs "$semantic" \
@@ -138,7 +144,7 @@ run_stage 3 "semantic encoder" --given "$semantic_encoder" \
   ${semantic_init:+--init "$semantic_init"} ${semantic_units:+--init-units "$semantic_units"} \
   --output "$encoders/semantic" "${training[@]}"
 
-run_stage 4 "voice encoder" --given "$voice_encoder" \
+run_stage 4 "voice encoder" --given "${trained:-$voice_encoder}" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz ${voice_init:+"$voice_init"} \
   --outputs "$voice" \
   --options "processes=$processes" \
@@ -147,11 +153,11 @@ run_stage 4 "voice encoder" --given "$voice_encoder" \
   ${voice_init:+--init "$voice_init"} --output "$encoders/voice" "${training[@]}"
 
 frames=$encoders/embeddings # what stage 6 reads
-if [[ $depends == *'"train.from_audio": true'* ]]; then
+if [[ -z $trained && $depends == *'"train.from_audio": true'* ]]; then
   frames=$data/groups
   skip_stage 5 "speaker embeddings" "stage 6 hears the audio (train.from_audio)"
 else
-  run_stage 5 "speaker embeddings" \
+  run_stage 5 "speaker embeddings" --given "$trained" \
     --inputs "$data"/groups/{train,dev}.jsonl.gz "${begin_with[@]}" \
     --outputs "$encoders"/embeddings/{train,dev}.jsonl.gz \
     --work "$encoders/embeddings" \
@@ -165,7 +171,7 @@ train_tagspeech() {
   [[ $new_llm == false ]] || tagspeech new-llm "${with_groups[@]}" --output "$exp/llm"
   tagspeech train tagspeech "${with_groups[@]}" "${begin_options[@]}" --output "$exp/tagspeech"
 }
-run_stage 6 "TagSpeech" \
+run_stage 6 "TagSpeech" --given "$trained" \
   --inputs "$frames"/{train,dev}.jsonl.gz "${begin_with[@]}" \
   ${llm_folder:+"$llm_folder"} \
   --outputs "$model/config.json" "$model/model.safetensors" \
@@ -174,7 +180,7 @@ run_stage 6 "TagSpeech" \
   -- train_tagspeech
 
 run_stage 7 "decode" \
-  --inputs "$model" "$data/groups/test.jsonl.gz" \
+  --inputs "$decoded" "$data/groups/test.jsonl.gz" \
   --outputs "$greedy"/test.{raw.jsonl,places.json,hyp.seglst.json,hyp-voice.seglst.json,ref.seglst.json} \
   --options "$where" --work "$greedy" \
   -- tagspeech decode "${with_config[@]}" --model "$model" \
@@ -211,7 +217,7 @@ if [[ -z $whole ]]; then
   ((stop_stage < 10)) || log "stage 10: whole meetings: this recipe has none"
 else
   run_stage 10 "whole meetings" \
-    --inputs "$model" "$data/manifests/$whole"_{recordings,supervisions}.jsonl.gz \
+    --inputs "$decoded" "$data/manifests/$whole"_{recordings,supervisions}.jsonl.gz \
     --outputs "$exp"/meetings/{ref,hyp}{,-linked,-groups}.seglst.json \
     "$exp"/meetings/{scores,scores-linked,scores-groups,results}.json "$exp/meetings/report.html" \
     --options "max_pause=$max_pause speakers=$whole_speakers vad=$vad${where:+ $where}" \

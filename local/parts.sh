@@ -19,13 +19,18 @@ find_parts() {
   for name in init_from llm semantic_init semantic_units semantic_encoder voice_init voice_encoder; do
     [[ -z ${!name} ]] || given+=("--${name//_/-}" "${!name}")
   done
+  if [[ -n $model ]]; then
+    [[ -z $init_from ]] || die "--model is decoded, --init-from is trained on: leave out one of them" 2
+    given+=(--model "$model")
+    log "--model $model: stages 3 to 6 are skipped: it is trained"
+  fi
   answer=$(tagspeech parts "${with_config[@]}" "${given[@]}")
   semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
-  new_llm=false llm_folder=""
+  new_llm=false llm_folder="" model_commit=""
   while IFS= read -r line; do
     case $line in
       "") ;;
-      semantic_*=* | voice_*=* | new_llm=* | llm_folder=*) printf -v "${line%%=*}" %s "${line#*=}" ;;
+      semantic_*=* | voice_*=* | new_llm=* | llm_folder=* | model=* | model_commit=*) printf -v "${line%%=*}" %s "${line#*=}" ;;
       *) with_config+=(--set "$line") ;;
     esac
   done <<<"$answer"
@@ -33,7 +38,7 @@ find_parts() {
   # what stage 0 downloads.
   data_offline=${HF_HUB_OFFLINE:-0}
   [[ $offline == false ]] || data_offline=1
-  [[ -n $init_from && $offline == false ]] || export HF_HUB_OFFLINE=1
+  [[ -n $init_from$model && $offline == false ]] || export HF_HUB_OFFLINE=1
 }
 
 # --device cpu hides the GPUs from all stages. Where the machine has GPUs, processes=auto means a

@@ -13,7 +13,6 @@ from tagspeech.cli.arguments import (
     ConfigOptions,
     ModelOptions,
     ProcessorOptions,
-    ThreadOptions,
     log_progress,
     verb,
 )
@@ -53,13 +52,19 @@ class Parts(ConfigOptions):
     )
     llm: str = option("path, ORG/NAME or package:...; replaces llm.name", "", metavar="NAME")
     init_from: Path | None = option("trained TagSpeech, which has all parts", None)
+    model: str = option("trained TagSpeech to decode, in place of all parts", "", metavar="NAME")
     from_scratch: bool = option("use no pretrained part", False)
     new_llm: Path | None = option("folder of the LLM that is made if none is named", None)
     no_search: bool = option("look for no file", False)
 
     def run(self) -> None:
         from tagspeech.checkpoints.recipe_parts import GivenParts, recipe_parts
+        from tagspeech.checkpoints.starting_points import find_trained
 
+        if self.model:
+            folder, commit = find_trained(self.model, self.record, offline=self.offline)
+            print(f"model={folder}\nmodel_commit={commit}")
+            return
         names = (*(field.name for field in fields(PartsConfig)), "llm")
         answer = recipe_parts(
             lambda given: load_config(self.config, [*given, *self.overrides], self.variant),
@@ -200,7 +205,7 @@ class Embed(StartOptions, ConfigOptions, ProcessorOptions):
 
 
 @verb("new-llm")
-class NewLLM(ConfigOptions, ThreadOptions):
+class NewLLM(ConfigOptions, ProcessorOptions):
     """Makes a small LLM and its tokenizer from target texts."""
 
     groups: Path = option("folder of utterance groups")
@@ -212,6 +217,7 @@ class NewLLM(ConfigOptions, ThreadOptions):
         from tagspeech.training.text import new_llm
 
         log_progress()
+        _training_place(self.device)
         launch(self.processes, new_llm, self.load(), self.groups, self.output)
 
 
