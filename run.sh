@@ -16,13 +16,17 @@
 #   --from-scratch true uses no pretrained part, and conf/scratch.yaml if there is one
 #   --init-from DIR     goes on from a trained TagSpeech, published or of our own: its encoders take the
 #                       place of stages 3 and 4, its projectors and LLM are what stage 6 starts from
+#   --model NAME        decodes and scores a trained TagSpeech instead of training one: a folder, ORG/NAME
+#                       on the Hub or ORG/NAME@COMMIT; its results go to egs/NAME/exp-MODEL
 #   --pretrained DIR    folder whose SHA256SUMS is checked first
 #   --config FILE       another tagspeech.yaml
 #   --variant FILE      YAML that is laid over it, such as local/ablations/text.yaml
 #   --data DIR          corpus, manifests, features (default: egs/NAME/data)
-#   --exp DIR           models, results, logs (default: egs/NAME/exp)
+#   --exp DIR           models, results, logs (default: egs/NAME/exp, or that of --model)
 #   --encoders DIR      what stages 3 to 5 make, for several experiments (default: that of --exp)
 #   --allow-commands true  runs the commands that recordings of a manifest come from, each once
+#   --device cpu        computes on the CPU although there are GPUs (default auto: on these, if there are)
+#   --dtype bfloat16    type of the LLM in stages 7 and 10 (default auto: bfloat16 on a GPU)
 #   --install false     uses the environment as it is, without utils/install.sh
 #
 # Pretrained parts are named in tagspeech.yaml (parts, llm). Paths or names on the Hugging Face Hub
@@ -47,12 +51,13 @@ done
 
 install=true offline=false from_scratch=false
 stage="" stop_stage=10
-data=egs/$recipe/data exp=egs/$recipe/exp encoders=""
+data=egs/$recipe/data exp="" encoders=""
 config="" variant="" set_args=()
 # shellcheck disable=SC2034 # llm is read by its name, below
 pretrained="" init_from="" llm=""
 semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
 left_out="" protocol=all whole=test whole_speakers=voice vad=silero allow_commands=false
+device=auto dtype=auto model=""
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
 . "$_help_file"
@@ -63,40 +68,19 @@ _help_file=egs/$recipe/conf/recipe.conf
 [[ $install == false ]] || utils/install.sh
 . ./path.sh
 . local/stage.sh
+. local/parts.sh
+find_machine
 
 default=egs/$recipe/conf/scratch.yaml
 [[ $from_scratch == true && -f $default ]] || default=egs/$recipe/conf/tagspeech.yaml
 config=${config:-$default}
 [[ -f $config ]] || die "$config: no such file; --config names another" 2
 with_config=(--config "$config" ${variant:+--variant "$variant"} ${set_args[@]+"${set_args[@]}"})
+exp=${exp:-egs/$recipe/exp${model:+-$(basename "${model%@*}")}}
 encoders=${encoders:-$exp}
 [[ -z $pretrained || $from_scratch == true ]] || tagspeech verify "$pretrained"
 
-# Pretrained parts: what stages 3 to 6 start from must be there, and fit, before the long work. The
-# answer has variables of this script, and what the configuration must say besides.
-given=(--record "$exp/parts.json" --new-llm "$exp/llm/pretrained")
-[[ $offline == false ]] || given+=(--offline)
-[[ $from_scratch == false ]] || given+=(--from-scratch)
-((stop_stage > 2 && ${stage:-0} < 7)) || given+=(--no-search)
-for name in init_from llm semantic_init semantic_units semantic_encoder voice_init voice_encoder; do
-  [[ -z ${!name} ]] || given+=("--${name//_/-}" "${!name}")
-done
-answer=$(tagspeech parts "${with_config[@]}" "${given[@]}")
-semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
-new_llm=false llm_folder=""
-while IFS= read -r line; do
-  case $line in
-    "") ;;
-    semantic_*=* | voice_*=* | new_llm=* | llm_folder=*) printf -v "${line%%=*}" %s "${line#*=}" ;;
-    *) with_config+=(--set "$line") ;;
-  esac
-done <<<"$answer"
-# All that the stages need is here, but for an LLM that a model of --init-from only names, and for what
-# stage 0 downloads.
-data_offline=${HF_HUB_OFFLINE:-0}
-[[ $offline == false ]] || data_offline=1
-[[ -n $init_from && $offline == false ]] || export HF_HUB_OFFLINE=1
-
+find_parts
 depends=$(tagspeech config "${with_config[@]}" --stages)
 language=$(sed -n 's/.*"language": "\([^"]*\)".*/\1/p' <<<"$depends")
 begin_stages "$exp" "$stage" "$stop_stage" "$depends"
@@ -120,8 +104,15 @@ if [[ -n $init_from ]]; then
   begin_with=("$init_from")
   begin_options=(--init-from "$init_from")
 fi
-training=(--processes "$processes" --threads "$threads")
-model=$exp/tagspeech/pretrained greedy=$exp/tagspeech/greedy
+training=(--processes "$processes" --threads "$threads" --device "$device")
+decoding=(--threads "$threads" --device "$device" --dtype "$dtype")
+where="" # what decoding depends on besides
+[[ $device$dtype == autoauto ]] || where="device=$device dtype=$dtype"
+trained=$model # --model
+model=${model:-$exp/tagspeech/pretrained}
+decoded=$model${model_commit:+/config.json} # a commit stands for its 15 GB
+where+=${model_commit:+" model=$model_commit"}
+greedy=$exp/tagspeech/greedy
 commands=() && [[ $allow_commands == false ]] || commands=(--allow-commands)
 
 keep_marks_in "$data"
@@ -145,7 +136,7 @@ run_stage 2 "utterance groups" \
   --max-pause "$max_pause" --max-rejected "$max_rejected" ${commands[@]+"${commands[@]}"}
 
 keep_marks_in "$encoders"
-run_stage 3 "semantic encoder" --given "$semantic_encoder" \
+run_stage 3 "semantic encoder" --given "${trained:-$semantic_encoder}" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz \
   ${semantic_init:+"$semantic_init"} ${semantic_units:+"$semantic_units"} \
   --outputs "$semantic" \
@@ -155,7 +146,7 @@ run_stage 3 "semantic encoder" --given "$semantic_encoder" \
   ${semantic_init:+--init "$semantic_init"} ${semantic_units:+--init-units "$semantic_units"} \
   --output "$encoders/semantic" "${training[@]}"
 
-run_stage 4 "voice encoder" --given "$voice_encoder" \
+run_stage 4 "voice encoder" --given "${trained:-$voice_encoder}" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz ${voice_init:+"$voice_init"} \
   --outputs "$voice" \
   --options "processes=$processes" \
@@ -163,21 +154,27 @@ run_stage 4 "voice encoder" --given "$voice_encoder" \
   -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
   ${voice_init:+--init "$voice_init"} --output "$encoders/voice" "${training[@]}"
 
-run_stage 5 "speaker embeddings" \
-  --inputs "$data"/groups/{train,dev}.jsonl.gz "${begin_with[@]}" \
-  --outputs "$encoders"/embeddings/{train,dev}.jsonl.gz \
-  --work "$encoders/embeddings" \
-  -- tagspeech embed "${with_config[@]}" --groups "$data/groups" "${begin_options[@]}" \
-  --output "$encoders/embeddings" --jobs "$jobs" --threads "$threads"
+frames=$encoders/embeddings # what stage 6 reads
+if [[ -z $trained && $depends == *'"train.from_audio": true'* ]]; then
+  frames=$data/groups
+  skip_stage 5 "speaker embeddings" "stage 6 hears the audio (train.from_audio)"
+else
+  run_stage 5 "speaker embeddings" --given "$trained" \
+    --inputs "$data"/groups/{train,dev}.jsonl.gz "${begin_with[@]}" \
+    --outputs "$encoders"/embeddings/{train,dev}.jsonl.gz \
+    --work "$encoders/embeddings" \
+    -- tagspeech embed "${with_config[@]}" --groups "$data/groups" "${begin_options[@]}" \
+    --output "$encoders/embeddings" --jobs "$jobs" --threads "$threads" --device "$device"
+fi
 
 keep_marks_in "$exp"
 train_tagspeech() {
-  local with_groups=("${with_config[@]}" --groups "$encoders/embeddings" "${training[@]}")
+  local with_groups=("${with_config[@]}" --groups "$frames" "${training[@]}")
   [[ $new_llm == false ]] || tagspeech new-llm "${with_groups[@]}" --output "$exp/llm"
   tagspeech train tagspeech "${with_groups[@]}" "${begin_options[@]}" --output "$exp/tagspeech"
 }
-run_stage 6 "TagSpeech" \
-  --inputs "$encoders"/embeddings/{train,dev}.jsonl.gz "${begin_with[@]}" \
+run_stage 6 "TagSpeech" --given "$trained" \
+  --inputs "$frames"/{train,dev}.jsonl.gz "${begin_with[@]}" \
   ${llm_folder:+"$llm_folder"} \
   --outputs "$model/config.json" "$model/model.safetensors" \
   --options "processes=$processes" \
@@ -185,11 +182,11 @@ run_stage 6 "TagSpeech" \
   -- train_tagspeech
 
 run_stage 7 "decode" \
-  --inputs "$model" "$data/groups/test.jsonl.gz" \
-  --outputs "$greedy"/test.{raw.jsonl,hyp.seglst.json,hyp-voice.seglst.json,ref.seglst.json} \
-  --work "$greedy" \
+  --inputs "$decoded" "$data/groups/test.jsonl.gz" \
+  --outputs "$greedy"/test.{raw.jsonl,places.json,hyp.seglst.json,hyp-voice.seglst.json,ref.seglst.json} \
+  --options "$where" --work "$greedy" \
   -- tagspeech decode "${with_config[@]}" --model "$model" \
-  --groups "$data/groups/test.jsonl.gz" --output "$greedy" --threads "$threads"
+  --groups "$data/groups/test.jsonl.gz" --output "$greedy" "${decoding[@]}"
 
 score_both() { # speakers by LLM, speakers by voice
   for speakers in "" -voice; do
@@ -208,11 +205,11 @@ run_stage 8 "score" \
 
 commit=$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
 run_stage 9 "report" \
-  --inputs "$greedy"/{scores.json,scores-voice.json,test.hyp.seglst.json,test.ref.seglst.json} \
+  --inputs "$greedy"/{scores.json,scores-voice.json,test.places.json,test.hyp.seglst.json,test.ref.seglst.json} \
   "$data/groups/test.jsonl.gz" \
   --outputs "$exp/results.json" "$exp/report.html" \
   -- tagspeech report --scores "$greedy/scores.json" --scores-voice "$greedy/scores-voice.json" \
-  --recipe "$recipe" --commit "$commit" \
+  --recipe "$recipe" --commit "$commit" --places "$greedy/test.places.json" \
   --ref "$greedy/test.ref.seglst.json" --hyp "$greedy/test.hyp.seglst.json" \
   --seconds "$(mark seconds {"$data","$encoders","$exp"}/.stages)" --output "$exp/results.json" \
   --page "$exp/report.html" --groups "$data/groups/test.jsonl.gz" --exp "$exp"
@@ -222,12 +219,12 @@ if [[ -z $whole ]]; then
   ((stop_stage < 10)) || log "stage 10: whole meetings: this recipe has none"
 else
   run_stage 10 "whole meetings" \
-    --inputs "$model" "$data/manifests/$whole"_{recordings,supervisions}.jsonl.gz \
+    --inputs "$decoded" "$data/manifests/$whole"_{recordings,supervisions}.jsonl.gz \
     --outputs "$exp"/meetings/{ref,hyp}{,-linked,-groups}.seglst.json \
     "$exp"/meetings/{scores,scores-linked,scores-groups,results}.json "$exp/meetings/report.html" \
-    --options "max_pause=$max_pause speakers=$whole_speakers vad=$vad" \
+    --options "max_pause=$max_pause speakers=$whole_speakers vad=$vad${where:+ $where}" \
     --work "$exp/meetings" \
     -- tagspeech meetings "${with_config[@]}" --model "$model" --manifests "$data/manifests/$whole" \
     --max-pause "$max_pause" --speakers "$whole_speakers" --vad "$vad" --output "$exp/meetings" \
-    --threads "$threads" ${commands[@]+"${commands[@]}"}
+    "${decoding[@]}" ${commands[@]+"${commands[@]}"}
 fi

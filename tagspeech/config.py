@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import typing
 from dataclasses import dataclass, field, fields
+from typing import Annotated
 
 from tagspeech.errors import InputError
 from tagspeech.ranges import (
@@ -20,6 +21,7 @@ from tagspeech.ranges import (
     OneOf,
     OrMinus1,
     Positive,
+    Range,
     Share,
 )
 from tagspeech.text import AS_IS, LANGUAGES
@@ -191,6 +193,8 @@ class TrainConfig:
     accumulate: Natural = 1  # batches of each process in one step of the optimiser
     shortest: NonNegative = 0.5  # seconds; utterance groups outside are left out of training
     longest: Positive = 30.0
+    max_segments: Count = 0  # groups of more are left out of training; 0: none is
+    empty_text: bool = True  # groups with a segment without words are trained on
     num_buckets: Natural = 20
     read_ahead: OrMinus1 = (
         -1
@@ -200,9 +204,11 @@ class TrainConfig:
     lr: NonNegative = 1e-3
     schedule: str = "eden"  # eden | cosine
     warmup_steps: Count = 500
-    eden_steps: Natural = 5000  # Eden: batches after which the rate has clearly fallen
+    eden_steps: Natural = 5000  # Eden: batches after which the rate has clearly fallen ...
+    eden_exponent: Annotated[float, Range(-1, 0)] = -0.25  # ... and how; -0.5: Eden2
+    betas: tuple[Share, Share] = (0.9, 0.98)  # of AdamW
     weight_decay: NonNegative = 0.0
-    clip_norm: Positive = 1.0
+    clip_norm: NonNegative = 1.0  # of the gradients; 0: they are not clipped
     # Of products: float32 | bfloat16 | float16 (GPU) | auto: bfloat16 where the device has it
     precision: str = "auto"
     from_audio: bool = False  # TagSpeech hears the audio of each batch, not the frames of stage 5
@@ -413,6 +419,16 @@ class PromptConfig:
 
 
 @dataclass(frozen=True)
+class MasksConfig:
+    """SpecAugment of TagSpeech's training where audio is heard (`train.spec_augment`)."""
+
+    time_masks: Count = 2  # of up to 100 frames each, and of 15 % of the frames in all
+    feature_masks: Count = 2
+    feature_width: Natural = 20  # bins that such a mask has at most
+    time_warp: Count = 0  # frames; warped frames no longer match the times of the target text
+
+
+@dataclass(frozen=True)
 class DropConfig:
     """The chance that an item of a training batch goes without something; all 0 in the paper.
 
@@ -452,6 +468,7 @@ class Config:
     target: TargetConfig = field(default_factory=TargetConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     drop: DropConfig = field(default_factory=DropConfig)
+    masks: MasksConfig = field(default_factory=MasksConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 

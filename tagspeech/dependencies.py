@@ -18,7 +18,15 @@ ONLY_SPEED = tuple(
 )
 
 _EVERYTHING = ("*",)
-_TAGSPEECH = ("prompt", "llm", "target", "loss", "drop", "train")  # sections of stage 6 alone
+_TAGSPEECH = (
+    "prompt",
+    "llm",
+    "target",
+    "loss",
+    "drop",
+    "masks",
+    "train",
+)  # sections of stage 6 alone
 _INTO_LLM = (
     "stack",
     "anchor_interval",
@@ -57,7 +65,7 @@ NOT_READ: dict[int, tuple[str, ...]] = {
 
 # How a model was trained, is loaded and decodes; the rest says what it is.
 NOT_OF_A_MODEL = (
-    *("language", "parts", "target", "loss", "drop", "train", "decode"),
+    *("language", "parts", "target", "loss", "drop", "masks", "train", "decode"),
     *("semantic.tune_lr", "voice.tune_lr", *_SEMANTIC_TRAINING, *_VOICE_TRAINING),
     *(
         "llm.trainable",

@@ -56,6 +56,7 @@ if verb == "decode":
     rows = [{{"session": cut["id"], "text": "", "malformed": False}} for cut in groups]
     text = "".join(json.dumps(row) + "\\n" for row in rows)
     (output / "test.raw.jsonl").write_text(text)
+    (output / "test.places.json").write_text("[]")
 elif verb == "report":
     Path(options["--output"]).write_text('{{"commit": "abc"}}')
     Path(options["--page"]).write_text("")

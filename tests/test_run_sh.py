@@ -8,11 +8,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
+
+from tagspeech.api import TagSpeech
+from tagspeech.checkpoints.published import save_released
+from tagspeech.config import Config, ZipformerConfig
+from tagspeech.llm.load import load_llm
 
 RATES = ("malformed_rate", "speaker_count_accuracy", "gender_accuracy")
 ERROR_RATES = (
@@ -96,7 +103,8 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory, tiny_yaml: Pa
 
 def test_results_of_all_stages(finished: Recipe) -> None:
     results = finished.results()
-    assert set(results) == {"recipe", "commit", "seconds", "test", "test_voice"}
+    assert set(results) == {"recipe", "commit", "seconds", "test", "test_voice", "computed_on"}
+    assert results["computed_on"] == ["cpu in float32"]
     assert results["recipe"] == "mini"
     assert {int(stage) for stage in results["seconds"]} >= set(range(9))
     for test in (results["test"], results["test_voice"]):
@@ -186,3 +194,36 @@ def test_bad_input_is_one_line(
     assert process.returncode != 0
     assert words in messages
     assert messages.count("\n") == 1
+
+
+def test_a_released_model_is_decoded_and_scored(
+    finished: Recipe, root: Path, tmp_path: Path, tiny_config: Config
+) -> None:
+    """Nothing is trained; the groups are there; the results lie beside."""
+    channels = ZipformerConfig.embed_channels
+    streams = {
+        name: replace(
+            getattr(tiny_config, name),
+            encoder=replace(getattr(tiny_config, name).encoder, embed_channels=channels),
+        )
+        for name in ("semantic", "voice")
+    }
+    config = replace(tiny_config, **streams)
+    torch.manual_seed(1)
+    save_released(TagSpeech(config, *load_llm(config.llm)).eval(), tmp_path / "Tiny-AMI")
+    recipe = Recipe(root, tmp_path, finished.config)
+    recipe.data = finished.data
+    model = str(tmp_path / "Tiny-AMI")
+    limit = ("--set", "decode.max_new_tokens=40")
+    messages = recipe.run("--model", model, "--stage", "7", *limit)
+    assert f"--model {model}: stages 3 to 6 are skipped: it is trained" in messages
+    for stage in (7, 8, 9, 10):
+        assert f"stage {stage}: " in messages
+    assert recipe.results()["test"]["sessions"] == 10
+    assert not (recipe.exp / "semantic").exists()
+    record = json.loads((recipe.exp / "parts.json").read_text())
+    assert record["model"] == {"name": model, "revision": None, "commit": None}
+    messages = recipe.run("--model", model, *limit)
+    assert messages.count(f"{model}, trained before") == 4
+    assert messages.count("done already") == 7
+    assert "leave out one" in recipe.run("--model", model, "--init-from", model, code=2)

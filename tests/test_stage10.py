@@ -54,7 +54,8 @@ def stage(
 def test_three_rows_are_scored(stage: tuple[Path, str]) -> None:
     output, printed = stage
     results = json.loads((output / "results.json").read_text())
-    assert list(results) == ["groups", "linked", "whole"]
+    assert list(results) == ["groups", "linked", "whole", "computed_on"]
+    assert results["computed_on"] == ["cpu in float32"]
     assert results["groups"]["sessions"] == 10
     assert results["linked"]["sessions"] == results["whole"]["sessions"] == 1
     assert results["groups"]["wer"] is not None

@@ -50,7 +50,7 @@ if verb == "config":
         node = tree
         for name in path:
             node = node.setdefault(name, {{}})
-        node[last] = json.loads(value) if value.startswith("{{") else value
+        node[last] = json.loads(value) if value.startswith("{{") or value == "true" else value
     assert "--stages" in args
     sys.exit(print(json.dumps({{stage: of_stage(stage, tree) for stage in NOT_READ}})))
 
@@ -70,6 +70,8 @@ if verb == "parts":
         print("new_llm=true\\nllm.name=" + options["--new-llm"])
     sys.exit()
 
+if verb == "gpus":
+    sys.exit(print(os.environ.get("STAND_IN_GPUS", "0")))
 if verb == "verify":
     sys.exit()
 if os.environ.get("STAND_IN_FAIL") == verb:
@@ -124,7 +126,7 @@ for path in {{
     "embed": ["train.jsonl.gz", "dev.jsonl.gz"],
     "new-llm": ["pretrained/config.json"],
     "train-tagspeech": ["pretrained/config.json", "pretrained/model.safetensors"],
-    "decode": ["test.raw.jsonl",
+    "decode": ["test.raw.jsonl", "test.places.json",
                *(f"test.{{name}}.seglst.json" for name in ("hyp", "hyp-voice", "ref"))],
     "score": [""],
     "report": [""],
@@ -176,10 +178,10 @@ class House:
         return stderr
 
     def calls(self) -> list[str]:
-        """The verbs called since the last question, `config` and `parts` left out."""
+        """The verbs called since the last question; those that only look are left out."""
         verbs = self.calls_path.read_text().split() if self.calls_path.exists() else []
         self.calls_path.unlink(missing_ok=True)
-        return [verb for verb in verbs if verb not in ("config", "parts")]
+        return [verb for verb in verbs if verb not in ("config", "parts", "gpus")]
 
     def marks(self, kind: str = "done") -> list[int]:
         folders = (self.folder / DATA / ".stages", self.folder / EXP / ".stages")
@@ -319,6 +321,36 @@ def test_stage_redoes_it_and_what_changed(finished: House) -> None:
     assert finished.calls() == ["train-semantic"]  # the same result: nothing follows
     finished.run("--stage", "7", "--stop-stage", "7")
     assert finished.calls() == ["decode"]
+
+
+def test_device_and_processes(house: House) -> None:
+    """--device goes to all that computes; auto is a process for each GPU."""
+    messages = house.run("--processes", "auto", STAND_IN_GPUS="3")
+    assert "processes=auto: 3 GPUs here; 3 processes train together" in messages
+    logs = house.folder / EXP / "log"
+    training = (logs / "03-semantic-encoder.log").read_text()
+    assert "--processes 3" in training
+    assert "--device auto" in training
+    for name in ("05-speaker-embeddings", "07-decode", "10-whole-meetings"):
+        assert "--device auto" in (logs / f"{name}.log").read_text()
+    house.calls()
+    assert "not 'mps'" in house.run("--device", "mps", code=2)
+    assert "processes=auto: 0 GPUs" in house.run("--processes", "auto", "--stop-stage", "2")
+    assert house.calls() == []
+    house.run("--processes", "3", "--device", "cpu")
+    assert house.calls() == ["decode", "score", "score", "meetings"]  # the report stays
+
+
+def test_stage_6_that_hears_audio_needs_no_stage_5(house: House) -> None:
+    messages = house.run("--set", "train.from_audio=true")
+    assert "stage 5: speaker embeddings: skipped: stage 6 hears the audio" in messages
+    assert "embed" not in house.calls()
+    mark = json.loads((house.folder / EXP / ".stages/06-tagspeech.done").read_text())
+    assert f"{DATA}/groups/train.jsonl.gz" in mark["inputs"]
+    assert "skipped" not in house.run("--set", "train.from_audio=true", "--stage", "6")
+    house.calls()
+    house.run("--set", "semantic.train.from_audio=true")
+    assert "embed" in house.calls()
 
 
 def test_options_redo_only_what_depends_on_them(finished: House) -> None:

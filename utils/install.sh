@@ -2,16 +2,16 @@
 # Creates the environment .venv in the root of the repository: the pinned requirements and this package,
 # editable. Does nothing if it is up to date; a killed call resumes.
 #
-# Usage: utils/install.sh [--gpu true|false] [--dev true|false] [--python PROGRAM]
+# Usage: utils/install.sh [--cuda true|false|auto] [--dev true|false] [--python PROGRAM]
 #
-#   --gpu     true: torch for CUDA; false: torch for the CPU.
-#             Default: as in the existing .venv; the CPU build in a new one
+#   --cuda    true: torch for CUDA; false: torch for the CPU; auto: for CUDA if an NVIDIA driver is here.
+#             Default: as in the existing .venv; auto in a new one
 #   --dev     true: also the tools of utils/test.sh (default: false)
 #   --python  a Python 3.10 to 3.13 (default: the first found of python3, python3.13 ... python3.10)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-gpu=""
+cuda=""
 dev=false
 python=""
 . utils/log.sh
@@ -31,11 +31,34 @@ is_current() {
   [[ -f $1 && "$(cat "$1")" == "$2" ]]
 }
 
-if [[ -z $gpu ]]; then
+# driver: prints the version of the NVIDIA driver, or nothing
+driver() {
+  local said=${TAGSPEECH_DRIVER_FILE:-/proc/driver/nvidia/version}
+  if command -v nvidia-smi >/dev/null 2>&1; then
+    nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | sed -n 1p
+  elif [[ -r $said ]]; then
+    sed -n 's/.*Kernel Module[^0-9]*\([0-9.]*\).*/\1/p' "$said"
+  fi
+}
+
+[[ -z $cuda || $cuda == true || $cuda == false || $cuda == auto ]] ||
+  die "option '--cuda' must be true, false or auto, not '$cuda'" 2
+gpu=$cuda
+if [[ -z $cuda && -f $mark ]]; then
   gpu=false
-  [[ -f $mark ]] && grep -qx 'gpu true' "$mark" && gpu=true
+  ! grep -qx 'gpu true' "$mark" || gpu=true
+  [[ $gpu == true || -z $(driver) ]] || log "install: an NVIDIA driver is here, but .venv has torch \
+for the CPU, as it was asked for; utils/install.sh --cuda true replaces it"
+elif [[ -z $cuda || $cuda == auto ]]; then
+  gpu=false found=$(driver)
+  if [[ -n $found ]]; then
+    gpu=true
+    log "install: found NVIDIA driver $found: torch for CUDA; utils/install.sh --cuda false takes the CPU build"
+  else
+    log "install: found no NVIDIA driver (nvidia-smi, /proc/driver/nvidia/version): torch for the CPU; \
+utils/install.sh --cuda true takes the CUDA build"
+  fi
 fi
-[[ $gpu == true || $gpu == false ]] || die "option '--gpu' must be true or false, not '$gpu'" 2
 base_wanted=$(wanted)
 dev_wanted=$(cat requirements-dev.txt)
 if [[ -z $python ]] && is_current "$mark" "$base_wanted"; then
@@ -157,13 +180,13 @@ sys.exit(not os.path.exists(os.path.join(s.get_path("include"), "Python.h")))' |
       pip_install --force-reinstall --no-deps "torch==$version"
     fi
   fi
-  cuda=$(torch_cuda)
-  if [[ $gpu == false && $cuda != None ]]; then
+  built_for=$(torch_cuda)
+  if [[ $gpu == false && $built_for != None ]]; then
     "$python" -m pip uninstall --quiet --yes torch
-    die "pip found only a CUDA build of torch $version (CUDA $cuda), which was removed again; \
-make $cpu_page reachable, or accept it: utils/install.sh --gpu true"
-  elif [[ $gpu == true && $cuda == None ]]; then
-    die "pip found no CUDA build of torch $version for this machine; leave out --gpu true"
+    die "pip found only a CUDA build of torch $version (CUDA $built_for), which was removed again; \
+make $cpu_page reachable, or accept it: utils/install.sh --cuda true"
+  elif [[ $gpu == true && $built_for == None ]]; then
+    die "pip found no CUDA build of torch $version for this machine; take the CPU build: --cuda false"
   fi
 
   # 4. The rest, and this package.

@@ -33,6 +33,7 @@ from tagspeech.errors import InputError
 from tagspeech.files import atomic_path, read_json
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.lora import add_lora, base_state, load_lora, save_lora
+from tagspeech.llm.place import Place
 from tagspeech.model.tagspeech import LLM_PREFIX, TagSpeechModel
 from tagspeech.weights import copy_weights
 
@@ -106,6 +107,24 @@ def load_pretrained(
     """
     tree, config = _read_config(folder)
     return _load(model_class, folder, tree, config, dtype, offline)
+
+
+def load_on(model_class: type[M], folder: Path, place: Place, *, offline: bool = False) -> M:
+    """`load_pretrained` on a device.
+
+    Raises:
+        InputError: As `load_pretrained`; and, before anything is loaded, for a large LLM on a CPU
+            that nobody asked for.
+    """
+    _, config = _read_config(folder)
+    place.check_size(_with_path(config.llm, folder), offline)
+    model: M = load_pretrained(model_class, folder, place.dtype, offline=offline).to(place.device)
+    return model
+
+
+def check_size(folder: Path, place: Place) -> None:
+    """Raises `InputError` if the LLM of a trained model is too large for `place`."""
+    place.check_size(_with_path(_read_config(folder)[1].llm, folder))
 
 
 def _load(

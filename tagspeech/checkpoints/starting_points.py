@@ -9,6 +9,8 @@ again only what has changed.
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,12 +21,15 @@ from tagspeech.errors import InputError
 from tagspeech.files import read_json, sha256_of, write_json
 from tagspeech.packages.fetch import is_package, package_folder, source_sha256
 
+log = logging.getLogger(__name__)
+
 # Names of a model's weights, in order of preference: those of Auden, transformers and icefall.
 WEIGHTS = (
     *("pretrained.safetensors", "model.safetensors", "pretrained.pt", "model.pt"),
     "exp/pretrained.pt",
 )
 UNITS = ("bpe.model", "data/lang_bpe_500/bpe.model")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _LLM_SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja")
 
 Entry = dict[str, Any]  # of the record
@@ -83,6 +88,29 @@ def find_parts(config: Config, record: Path, *, offline: bool = False) -> dict[s
     if found != before:
         write_json(record, found)
     return settings
+
+
+def find_trained(model: str, record: Path, *, offline: bool = False) -> tuple[Path, str]:
+    """The folder of a trained TagSpeech, and its commit ("" for a folder here); both are recorded.
+
+    Args:
+        model: A folder, ORG/NAME on the Hub, or ORG/NAME@REVISION.
+        record: As in `find_parts`.
+        offline: Whether to use only what this machine has.
+
+    Raises:
+        InputError: The model does not exist or cannot be downloaded.
+    """
+    name, _, revision = (model, "", "") if Path(model).exists() else model.partition("@")
+    before: dict[str, Entry] = read_json(record) if record.exists() else {}
+    part = PartConfig(name=name, revision=revision or None)
+    folder, commit = _fetch("model", part, before.get("model", {}), offline, None)
+    if not (folder / "config.json").is_file():
+        raise InputError(f"model: {name}: is no folder of a TagSpeech (no config.json)")
+    entry = {"name": name, "revision": part.revision, "commit": commit}
+    if entry != before.get("model"):
+        write_json(record, {**before, "model": entry})
+    return folder, commit or ""
 
 
 def find_file(what: str, part: PartConfig, before: Entry, offline: bool) -> tuple[Path, Entry]:
@@ -162,6 +190,13 @@ def _fetch(
         raise InputError(f"{where}: {error}") from error
     if not folder.exists():
         raise InputError(f"{where}: {name}: no such file or folder")
+    if folder != place and not _COMMIT.fullmatch(revision or ""):
+        log.warning(
+            "%s: %s: revision %s can move; it is commit %s now, which this experiment keeps; pin "
+            "it with %s",
+            *(where, name, revision or "main", folder.name),
+            f"--model {name}@COMMIT" if section == "model" else f"{section}.revision",
+        )
     return folder, folder.name
 
 

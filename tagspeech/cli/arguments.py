@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
@@ -68,6 +70,12 @@ def usage(prog: str, actions: Sequence[argparse.Action]) -> str:
             name = str(item.metavar or f"{{{','.join(item.choices or ())}}}")
             words.append({"+": f"{name} ...", "*": f"[{name} ...]"}.get(str(item.nargs), name))
     return " ".join(words)
+
+
+def log_progress() -> None:
+    """Logs progress without --verbose, in the first process: the work takes hours."""
+    if os.environ.get("RANK", "0") == "0":  # torchrun's name for the number of a process
+        logging.getLogger("tagspeech").setLevel(logging.INFO)
 
 
 def call(options: Any) -> None:
@@ -192,9 +200,26 @@ class ThreadOptions:
 class DeviceOptions(ThreadOptions):
     """Where a model runs."""
 
-    device: str = option("cpu, cuda, cuda:N, mps or another that torch names", "cpu")
+    device: str = option(
+        "auto: a GPU by CUDA where there is one, else the CPU; or cpu, cuda, cuda:N, mps or "
+        "another that torch names",
+        "auto",
+    )
     dtype: str = option(
-        "type of the LLM's weights", "float32", choices=("float32", "bfloat16", "float16")
+        "type of the LLM's weights; auto: bfloat16 on a GPU that computes in it, else float32",
+        "auto",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessorOptions(ThreadOptions):
+    """Where the processes of a training run."""
+
+    device: str = option(
+        "auto: GPUs by CUDA, one for each process, where there are any, else the CPU",
+        "auto",
+        choices=("auto", "cpu", "cuda"),
     )
 
 

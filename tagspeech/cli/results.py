@@ -9,7 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tagspeech.cli.arguments import ConfigOptions, DeviceOptions, LanguageOptions, verb
+from tagspeech.cli.arguments import (
+    ConfigOptions,
+    DeviceOptions,
+    LanguageOptions,
+    log_progress,
+    verb,
+)
 from tagspeech.cli.corpus import COMMANDS
 from tagspeech.options import TranscribeOptions, argument, like, option
 from tagspeech.ranges import Count, Natural, NonNegative
@@ -35,16 +41,15 @@ class Decode(ConfigOptions, DeviceOptions):
 
     def run(self) -> None:
         from tagspeech.inference.decode import Shard, decode
-        from tagspeech.llm.load import DTYPES, usable_device
+        from tagspeech.llm.place import find_place
 
-        config, device = self.load().decode, self.device
+        log_progress()
+        config = self.load().decode
         if self.grammar is not None:
             config = replace(config, grammar=self.grammar)
-        if device == "cuda" and "LOCAL_RANK" in os.environ:
-            device = f"cuda:{os.environ['LOCAL_RANK']}"
         shard = Shard.parse(self.shard) if self.shard else Shard.of_torchrun(os.environ)
-        where: Any = {"device": usable_device(device), "dtype": DTYPES[self.dtype]}
-        decode(self.model, self.groups, self.output, config, shard=shard, **where)
+        place = find_place(self.device, self.dtype)
+        decode(self.model, self.groups, self.output, config, shard=shard, place=place)
 
 
 @verb("merge-decoded", "tagspeech.inference.decode.merge_decoded")
@@ -106,6 +111,7 @@ class Report(ScoredOptions):
         "scores.json with speakers by voice", None, flag="--scores-voice"
     )
     commit: str = option("commit of the code that ran", "unknown")
+    places: Path | None = option("SPLIT.places.json of decode: where it computed", None)
     seconds: str = option("JSON object: the time of each stage", "{}", parse=_seconds)
     page: Path | None = option("report.html, a page to read and listen to", None)
     groups: Path | None = option(f"page: {GROUPS}, which name the audio", None)
@@ -184,16 +190,15 @@ class EvaluateMeetings(ConfigOptions, DeviceOptions):
     allow_commands: bool = option(COMMANDS, False)
 
     def run(self) -> None:
-        from tagspeech.llm.load import DTYPES, usable_device
+        from tagspeech.llm.place import find_place
         from tagspeech.report.meetings import evaluate_meetings
 
         options = TranscribeOptions(speakers=self.speakers, vad=self.vad)
-        where: Any = {"device": usable_device(self.device), "dtype": DTYPES[self.dtype]}
-        paths = (self.model, self.manifests, self.output)
+        log_progress()
         evaluate_meetings(
-            *(*paths, self.load()),
+            *(self.model, self.manifests, self.output, self.load()),
             max_pause=self.max_pause,
             options=options,
             allow_commands=self.allow_commands,
-            **where,
+            place=find_place(self.device, self.dtype),
         )

@@ -7,14 +7,26 @@ import logging
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tagspeech.cli.arguments import ConfigOptions, ModelOptions, ThreadOptions, verb
+from tagspeech.cli.arguments import (
+    ConfigOptions,
+    ModelOptions,
+    ProcessorOptions,
+    log_progress,
+    verb,
+)
 from tagspeech.config import PartsConfig
 from tagspeech.config_file import load_config, to_tree
 from tagspeech.dependencies import NOT_READ, of_stage
 from tagspeech.errors import InputError
 from tagspeech.options import argument, option
 from tagspeech.ranges import Processes
+
+if TYPE_CHECKING:
+    from tagspeech.llm.place import Place
+
+log = logging.getLogger(__name__)
 
 
 @verb("parts")
@@ -40,13 +52,19 @@ class Parts(ConfigOptions):
     )
     llm: str = option("path, ORG/NAME or package:...; replaces llm.name", "", metavar="NAME")
     init_from: Path | None = option("trained TagSpeech, which has all parts", None)
+    model: str = option("trained TagSpeech to decode, in place of all parts", "", metavar="NAME")
     from_scratch: bool = option("use no pretrained part", False)
     new_llm: Path | None = option("folder of the LLM that is made if none is named", None)
     no_search: bool = option("look for no file", False)
 
     def run(self) -> None:
         from tagspeech.checkpoints.recipe_parts import GivenParts, recipe_parts
+        from tagspeech.checkpoints.starting_points import find_trained
 
+        if self.model:
+            folder, commit = find_trained(self.model, self.record, offline=self.offline)
+            print(f"model={folder}\nmodel_commit={commit}")
+            return
         names = (*(field.name for field in fields(PartsConfig)), "llm")
         answer = recipe_parts(
             lambda given: load_config(self.config, [*given, *self.overrides], self.variant),
@@ -98,7 +116,7 @@ _PARTS = {
 
 
 @verb("train")
-class Train(StartOptions, ConfigOptions, ThreadOptions):
+class Train(StartOptions, ConfigOptions, ProcessorOptions):
     """Trains an encoder or TagSpeech; resumes where it stopped."""
 
     part: str = argument("what is trained", choices=tuple(_PARTS))
@@ -109,6 +127,7 @@ class Train(StartOptions, ConfigOptions, ThreadOptions):
     init_units: Path | None = option("semantic: sentencepiece model of the output of --init", None)
 
     def run(self) -> None:
+        from tagspeech.checkpoints.native import check_size
         from tagspeech.training.encoders import train_semantic, train_voice
         from tagspeech.training.parallel import launch
         from tagspeech.training.tagspeech import train_tagspeech
@@ -117,10 +136,16 @@ class Train(StartOptions, ConfigOptions, ThreadOptions):
             if getattr(self, name) is not None and name not in _PARTS[self.part]:
                 flag = f"--{name.replace('_', '-')}"
                 raise InputError(f"{flag}: has no effect on train {self.part}; leave it out")
-        _log_progress()
+        log_progress()
         config, groups, output = self.load(), self.groups, self.output
+        place = _training_place(self.device)
         if self.part == "tagspeech":
-            inputs = (groups, self.semantic, self.voice, output, self.start())
+            start = self.start()
+            if start:
+                check_size(start, place)
+            else:
+                place.check_size(config.llm)
+            inputs = (groups, self.semantic, self.voice, output, start)
             launch(self.processes, train_tagspeech, config, *inputs)
         elif self.part == "semantic":
             inits = (self.init, self.init_units)
@@ -129,31 +154,58 @@ class Train(StartOptions, ConfigOptions, ThreadOptions):
             launch(self.processes, train_voice, config, groups, output, self.init)
 
 
-def _log_progress() -> None:
-    """Logs progress without --verbose, in the first process: training takes hours."""
-    if os.environ.get("RANK", "0") == "0":  # torchrun's name for the number of a process
-        logging.getLogger("tagspeech").setLevel(logging.INFO)
+def _training_place(device: str) -> Place:
+    """Where the first process computes; --device cpu hides the GPUs from all processes."""
+    import torch
+
+    from tagspeech.llm.place import Place, find_device
+
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read by this process's first use of CUDA
+    return Place(find_device(device), torch.float32, device != "auto")
+
+
+@verb("gpus")
+class CountGPUs:
+    """Prints the number of GPUs that torch can use here."""
+
+    def run(self) -> None:
+        import torch
+
+        print(torch.cuda.device_count())
 
 
 @verb("embed")
-class Embed(StartOptions, ConfigOptions, ThreadOptions):
+class Embed(StartOptions, ConfigOptions, ProcessorOptions):
     """Stores encoder frames and speaker vectors of utterance groups."""
 
     groups: Path = option("folder of utterance groups")
     output: Path = option("folder for SPLIT.jsonl.gz and the arrays")
     splits: tuple[str, ...] = option("names of splits", ("train", "dev"))
-    jobs: Processes = option("processes that share the work", 1)
+    jobs: Processes = option("processes that share the work on a CPU; on GPUs, one for each", 1)
 
     def run(self) -> None:
+        import torch
+
         from tagspeech.training.embed import embed
         from tagspeech.training.parallel import launch
 
+        log_progress()
+        processes = self.jobs
+        if _training_place(self.device).device.type == "cuda":
+            processes = torch.cuda.device_count()
+        log.info(
+            "embedding on %s",
+            f"{processes} processes of the CPU"
+            if not torch.cuda.is_available()
+            else f"{processes} GPUs; --jobs counts processes on a CPU",
+        )
         inputs = (self.load(), self.groups, self.semantic, self.voice)
-        launch(self.jobs, embed, *inputs, self.output, self.splits, self.start())
+        launch(processes, embed, *inputs, self.output, self.splits, self.start())
 
 
 @verb("new-llm")
-class NewLLM(ConfigOptions, ThreadOptions):
+class NewLLM(ConfigOptions, ProcessorOptions):
     """Makes a small LLM and its tokenizer from target texts."""
 
     groups: Path = option("folder of utterance groups")
@@ -164,7 +216,8 @@ class NewLLM(ConfigOptions, ThreadOptions):
         from tagspeech.training.parallel import launch
         from tagspeech.training.text import new_llm
 
-        _log_progress()
+        log_progress()
+        _training_place(self.device)
         launch(self.processes, new_llm, self.load(), self.groups, self.output)
 
 

@@ -5,6 +5,7 @@ Shape suffixes: B batch, T frames, F mel bins, D encoder channels.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ from tagspeech.data.features import EXTRA
 from tagspeech.errors import InputError
 from tagspeech.files import check_id
 
+log = logging.getLogger(__name__)
+
 LOG_FLOOR = LOG_EPSILON  # log(1e-10), the value of padding (docs/released-format.md)
 
 
@@ -43,14 +46,33 @@ def read_groups(path: Path) -> CutSet:
 
 
 def training_groups(groups: CutSet, train: TrainConfig) -> CutSet:
-    """The groups between `train.shortest` and `train.longest` seconds."""
-    kept = groups.filter(lambda cut: train.shortest <= cut.duration <= train.longest).to_eager()
-    if not len(kept):
+    """The groups between `train.shortest` and `train.longest` seconds that are not left out by
+    `train.max_segments` and `train.empty_text`; a line of the log counts these."""
+    lasting = groups.filter(lambda cut: train.shortest <= cut.duration <= train.longest).to_eager()
+    if not len(lasting):
         raise InputError(
             f"no utterance group lasts {train.shortest}-{train.longest} s; "
             "change train.shortest or train.longest"
         )
-    return kept
+    many = [cut for cut in lasting if 0 < train.max_segments < len(cut.supervisions)]
+    empty = [cut for cut in lasting if not train.empty_text and _has_empty_text(cut)]
+    if not (many or empty):
+        return lasting
+    left_out = {cut.id for cut in (*many, *empty)}
+    log.info(
+        "training leaves out %d of %d groups: %d have more than %d segments (max_segments), %d "
+        "have a segment without words (empty_text)",
+        *(len(left_out), len(lasting), len(many), train.max_segments, len(empty)),
+    )
+    if len(left_out) == len(lasting):
+        raise InputError(
+            "train.max_segments and train.empty_text leave out every utterance group; change them"
+        )
+    return lasting.filter(lambda cut: cut.id not in left_out).to_eager()
+
+
+def _has_empty_text(group: Any) -> bool:
+    return any(not (segment.text or "").strip() for segment in group.supervisions)
 
 
 def batches_by_duration(groups: CutSet, max_duration: float) -> Iterator[CutSet]:

@@ -10,23 +10,24 @@ import logging
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
 from lhotse import CutSet
 from tqdm import tqdm
 
-from tagspeech.checkpoints.native import load_pretrained
+from tagspeech.checkpoints.native import load_on
 from tagspeech.config import DecodeConfig
 from tagspeech.corpus.groups import group_segments
 from tagspeech.data.batches import batches_by_duration, read_groups
 from tagspeech.errors import InputError
-from tagspeech.files import journal, read_journal, write_text
+from tagspeech.files import journal, read_journal, write_json, write_text
 from tagspeech.formats import write
 from tagspeech.inference.clustering import cluster_voices, with_speakers
 from tagspeech.inference.origin import check_origin, common_origin, origin_of, write_origin
 from tagspeech.inference.recognizer import Recognizer
+from tagspeech.llm.place import Place, find_place, note_place, read_places
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import parse_target
@@ -112,8 +113,7 @@ def decode(
     config: DecodeConfig,
     *,
     shard: Shard | None = None,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    place: Place | None = None,
 ) -> None:
     """Writes `SPLIT.{raw.jsonl,ref.seglst.json,hyp.seglst.json,hyp-voice.seglst.json}` to `output`.
 
@@ -127,8 +127,7 @@ def decode(
         output: A folder.
         config: How to decode; it replaces the section of the model.
         shard: Decode this part only, into a journal of its own, for `merge_decoded`.
-        device: Where the model runs.
-        dtype: Of the LLM.
+        place: Where the model runs; None: where `find_place` finds. SPLIT.places.json lists it.
 
     Raises:
         InputError: The model or the groups cannot be read, or `output` has a journal that was made
@@ -138,7 +137,8 @@ def decode(
     split = groups_path.name.partition(".")[0]
     own = groups if shard is None else shard.take(groups)
     raw = output / (f"{split}.raw.jsonl" if shard is None else shard.journal(split))
-    origin = origin_of(model_dir, groups_path, decode=asdict(config), dtype=str(dtype))
+    place = place or find_place()
+    origin = origin_of(model_dir, groups_path, decode=asdict(config), dtype=str(place.dtype))
     check_origin(raw, origin)
     done = {row["session"] for row in read_journal(raw)}
     left = sum(cut.id not in done for cut in own)
@@ -147,7 +147,8 @@ def decode(
     write_origin(raw, origin)
     with journal(raw) as add:  # an empty shard has a journal too
         if left:
-            model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
+            model = load_on(TagSpeechModel, model_dir, place)
+            note_place(_places(raw), place)
             model.config = replace(model.config, decode=config)
             outputs = decode_groups(Recognizer(model), own, done)
             for row in tqdm(outputs, f"decode {split}", left, unit=" groups"):
@@ -168,12 +169,23 @@ def merge_decoded(groups_path: Path, folders: Sequence[Path], output: Path) -> N
     split = groups_path.name.partition(".")[0]
     found = find_shards(split, folders or [output])
     rows, origin = _rows(groups, found), common_origin(list(found.values()))
+    lists = [
+        read_places(path)
+        for folder in folders or [output]
+        for path in sorted(folder.glob(f"{split}.*-of-*.places.json"))
+    ]
+    write_json(output / f"{split}.places.json", list(dict.fromkeys(chain.from_iterable(lists))))
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     raw = output / f"{split}.raw.jsonl"
     if origin:
         write_origin(raw, origin)
     write_text(raw, "".join(lines))
     _write_segments(groups, rows, output, split)
+
+
+def _places(raw: Path) -> Path:
+    """The file beside a journal that says where its rows were computed."""
+    return raw.with_name(raw.name.replace(".raw.jsonl", ".places.json"))
 
 
 def _write_segments(

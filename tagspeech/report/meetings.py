@@ -16,11 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from tagspeech.audio.sources import RecordingAudio, Span
-from tagspeech.checkpoints.native import load_pretrained
+from tagspeech.checkpoints.native import load_on
 from tagspeech.config import Config
 from tagspeech.corpus.groups import audio_end, group_segments, make_groups
 from tagspeech.corpus.manifests import read_manifest
@@ -33,6 +32,7 @@ from tagspeech.inference.meeting import cut_windows
 from tagspeech.inference.recognizer import Recognizer
 from tagspeech.inference.resumable import Meeting, recognize_meetings
 from tagspeech.inference.stitching import join, mend
+from tagspeech.llm.place import Place, find_place, note_place
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.options import TranscribeOptions
 from tagspeech.report.examples import columns, percent
@@ -63,8 +63,7 @@ def evaluate_meetings(
     max_pause: float,
     options: TranscribeOptions,
     allow_commands: bool = False,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    place: Place | None = None,
 ) -> None:
     """Decodes and scores the recordings of a manifest and prints a table.
 
@@ -80,14 +79,15 @@ def evaluate_meetings(
         max_pause: Longest pause within an oracle group in seconds, as in stage 2.
         options: How to cut windows; `decode.max_duration` sets the batch size.
         allow_commands: Whether to run the commands that recordings come from.
-        device: As torch names it.
-        dtype: Of the LLM.
+        place: Where the model runs; None: where `find_place` finds. results.json has it.
 
     Raises:
         InputError: The manifests have no recording, or no usable supervision.
     """
     groups = _groups(manifests, output, max_pause, config.language, allow_commands)
-    model = load_pretrained(TagSpeechModel, model_dir, dtype).to(device)
+    place = place or find_place()
+    model = load_on(TagSpeechModel, model_dir, place)
+    places = note_place(output / "places.json", place)
     model.config = replace(model.config, decode=config.decode)
     longest = options.max_window or config.decode.max_window
     options = replace(
@@ -107,7 +107,7 @@ def evaluate_meetings(
         scores[name] = score(row.ref, row.hyp, language=config.language, intervals=True)
         write_json(output / f"scores{suffix}.json", scores[name])
     results = {name: rates_of(metrics["overall"]) for name, metrics in scores.items()}
-    write_json(output / "results.json", results)
+    write_json(output / "results.json", {**results, "computed_on": places})
     write_page(
         output / "report.html",
         f"Whole meetings of {manifests}",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tagspeech import formats
-from tagspeech.files import write_json
+from tagspeech.files import read_json, write_json
 from tagspeech.report.examples import read_scores, render_examples
 from tagspeech.report.table import render_table, results
 
@@ -21,6 +21,7 @@ def report(
     seconds: Mapping[str, float],
     output: str | Path,
     scores_voice_path: str | Path | None = None,
+    places: Path | None = None,
     page: str | Path | None = None,
     **page_options: Any,
 ) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def report(
         seconds: Duration of each stage.
         output: Path of results.json.
         scores_voice_path: Scores with speakers assigned by voice; None: not scored.
+        places: The file of `decode` that lists where it computed.
         page: Path of the page; None: no page.
         page_options: Further arguments of `write_page`.
     """
@@ -42,6 +44,8 @@ def report(
     if scores_voice_path is not None:
         scores["test_voice"] = read_scores(scores_voice_path)
     content = results(scores, recipe, commit, seconds)
+    if places is not None:
+        content["computed_on"] = read_json(places)
     write_json(output, content)
     print(render_table(content, scores), end="\n\n")
     ref, hyp = formats.read(ref_path), formats.read(hyp_path)

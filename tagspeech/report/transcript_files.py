@@ -11,14 +11,14 @@ from pathlib import Path
 from tagspeech.audio.pcm import PcmStream
 from tagspeech.audio.sources import open_audio
 from tagspeech.checkpoints.download import find_model
-from tagspeech.checkpoints.native import load_pretrained
+from tagspeech.checkpoints.native import load_on
 from tagspeech.errors import InputError
 from tagspeech.formats import EXTENSIONS, FORMATS, render, write
 from tagspeech.inference.linking import Voices
 from tagspeech.inference.live import LINE_FORMATS, Cutter, follow, line_of
 from tagspeech.inference.meeting import enroll, transcribe
 from tagspeech.inference.recognizer import Recognizer
-from tagspeech.llm.load import DTYPES, usable_device
+from tagspeech.llm.place import find_place
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.options import TranscribeOptions
 from tagspeech.report.page import write_page
@@ -33,28 +33,26 @@ class ModelChoice:
         name: A folder, or ORG/NAME on the Hub.
         revision: A branch, tag or commit on the Hub; None: the default branch.
         offline: Make no network requests.
-        device: As torch names it, such as cpu or cuda:1.
-        dtype: Of the LLM: float32, bfloat16 or float16.
+        device: As torch names it, such as cpu or cuda:1; auto: see `find_place`.
+        dtype: Of the LLM: float32, bfloat16, float16 or auto.
     """
 
     name: str
     revision: str | None = None
     offline: bool = False
-    device: str = "cpu"
-    dtype: str = "float32"
+    device: str = "auto"
+    dtype: str = "auto"
 
     def load(self) -> TagSpeechModel:
         """The model in eval mode, on its device.
 
         Raises:
-            InputError: The device cannot be used, or the model cannot be loaded.
+            InputError: The device cannot be used, the LLM is too large for a CPU that nobody asked
+                for, or the model cannot be loaded.
         """
-        device = usable_device(self.device)
+        place = find_place(self.device, self.dtype)
         folder = find_model(self.name, self.revision, self.offline)
-        model: TagSpeechModel = load_pretrained(
-            TagSpeechModel, folder, DTYPES[self.dtype], offline=self.offline
-        ).to(device)
-        return model
+        return load_on(TagSpeechModel, folder, place, offline=self.offline)
 
 
 @dataclass(frozen=True)

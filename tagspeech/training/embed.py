@@ -36,7 +36,7 @@ from tagspeech.errors import InputError
 from tagspeech.files import journal, read_journal, sha256_inside, write_json
 from tagspeech.inference.origin import fingerprint
 from tagspeech.scoring.verification import equal_error_rate
-from tagspeech.training.parallel import gather, rank, world_size
+from tagspeech.training.parallel import device, gather, on_device, rank, world_size
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ def embed(
     else:
         semantic = load_encoder(build_encoder(config, "semantic"), semantic_path)
         voice = load_encoder(build_encoder(config, "voice"), voice_path)
+    semantic.to(device())
+    voice.to(device())
     features = FeatureReader(config.features, config.extra_features)
     figures: dict[str, dict[str, float]] = {}
     groups_of = {split: read_groups(groups_dir / f"{split}.jsonl.gz") for split in splits}
@@ -221,19 +223,19 @@ def _embed_batch(
     batch: CutSet,
     writer: NumpyFilesWriter,
 ) -> list[Cut]:
-    features_BTF, feature_lens_B = features(batch)
+    features_BTF, feature_lens_B = on_device(features(batch))
     semantic_BTF, voice_BTF = split_features(config, features_BTF)
     semantic_BTD, semantic_lens_B = semantic(semantic_BTF, feature_lens_B)
     voice_BTD, voice_lens_B = voice(voice_BTF, feature_lens_B)
     regions = clean_regions(batch, config.voice.frames_per_second)
-    vectors_NV = voice.vectors(voice_BTD, voice_lens_B, regions).half().numpy()
+    vectors_NV = voice.vectors(voice_BTD, voice_lens_B, regions).half().cpu().numpy()
     cuts = list(batch)
     for item, cut in enumerate(cuts):
         for stream, frames_BTD, lens_B, rate in (
             ("semantic", semantic_BTD, semantic_lens_B, config.semantic.frames_per_second),
             ("voice", voice_BTD, voice_lens_B, config.voice.frames_per_second),
         ):
-            frames_TD = frames_BTD[item, : lens_B[item]].half().numpy()
+            frames_TD = frames_BTD[item, : lens_B[item]].half().cpu().numpy()
             stored = writer.store_array(
                 f"{cut.id}-{stream}",
                 frames_TD,

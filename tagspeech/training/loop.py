@@ -101,7 +101,7 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
     optimizer = torch.optim.AdamW(
         [{"params": group} for group in weights_of_rates.values()],
         lr=train.lr,
-        betas=(0.9, 0.98),
+        betas=train.betas,
         weight_decay=train.weight_decay,
         fused=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -88,9 +89,9 @@ class MixedPrecision:
     def step(
         self, optimizer: torch.optim.Optimizer, weights: Sequence[nn.Parameter], clip_norm: float
     ) -> Tensor:
-        """Clips the gradients and takes an optimizer step; returns their norm before clipping."""
+        """Clips the gradients (0: not) and takes an optimizer step; returns their norm before."""
         self.scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(weights, clip_norm)
+        norm = nn.utils.clip_grad_norm_(weights, clip_norm or math.inf)
         self.scaler.step(optimizer)
         self.scaler.update()
         return norm

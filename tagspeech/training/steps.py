@@ -56,12 +56,16 @@ def learning_rate(train: TrainConfig, step: int) -> float:
     """Returns the learning rate of a step, counted from 0.
 
     eden (arXiv 2601.06896, training; from icefall): lr * ((s^2 + E^2) / E^2)^-1/4 with
-    E = `eden_steps`, times a linear warm-up from 0.5 to 1. cosine: a linear warm-up from 0, times
-    half a cosine that reaches 0 at `max_steps`.
+    E = `eden_steps`, times a linear warm-up from 0.5 to 1; `eden_exponent` takes the place of -1/4.
+    cosine: a linear warm-up from 0, times half a cosine that reaches 0 at `max_steps`.
     """
     warm = min(1.0, (step + 1) / max(1, train.warmup_steps))
     if train.schedule == "eden":
-        return train.lr * (1 + (step / train.eden_steps) ** 2) ** -0.25 * (0.5 + 0.5 * warm)
+        return (
+            train.lr
+            * (1 + (step / train.eden_steps) ** 2) ** train.eden_exponent
+            * (0.5 + 0.5 * warm)
+        )
     if train.schedule == "cosine":
         return train.lr * warm * 0.5 * (1 + math.cos(math.pi * step / train.max_steps))
     raise InputError(f"train.schedule: must be eden or cosine, got {train.schedule!r}")

@@ -76,9 +76,12 @@ class TagSpeechTask:
             raise InputError(
                 "train.augment: needs train.from_audio: true; stored frames are no audio"
             )
-        # No time warp: frames must match the times of the target text.
+        masks = config.masks
         self.augment = SpecAugment(
-            time_warp_factor=None, num_frame_masks=2, features_mask_size=20, num_feature_masks=2
+            time_warp_factor=masks.time_warp or None,
+            num_frame_masks=masks.time_masks,
+            num_feature_masks=masks.feature_masks,
+            features_mask_size=masks.feature_width,
         )
 
     def positions(self, group: Cut) -> int:
