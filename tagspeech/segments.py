@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
@@ -76,6 +77,17 @@ class Segment:
 def composed(name: str) -> str:
     """`name` in Unicode NFC: macOS decomposes the "ü" in file names, keyboards do not."""
     return unicodedata.normalize("NFC", name)
+
+
+def renamed(segments: Sequence[Segment], names: Mapping[str, str]) -> list[Segment]:
+    """The segments with new names of speakers; two speakers with the same new name become one."""
+    return [replace(item, speaker=names.get(item.speaker, item.speaker)) for item in segments]
+
+
+def unused_names(segments: Sequence[Segment], names: Mapping[str, str]) -> list[str]:
+    """The speakers in `names` that no segment has."""
+    found = {item.speaker for item in segments}
+    return [name for name in names if name not in found]
 
 
 def word_times(segment: Segment) -> list[tuple[float, float]]:

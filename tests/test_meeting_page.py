@@ -94,7 +94,7 @@ def browser(page: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine (Debian: chromium; or CHROMIUM=PATH)")
     browser = Page(page, width=request.param)
-    browser.click(".head")
+    browser.wait("document.querySelector('.transcript .turn')")
     yield browser
     browser.close()
 
@@ -108,7 +108,7 @@ def test_zoom_jump_and_shares(browser: Page) -> None:
     assert browser.run(f"{lanes}.scrollWidth") > 1.5 * client
     browser.run("document.querySelector('[aria-label^=\"show all\"]').click()")
     assert browser.run(f"{lanes}.scrollWidth") == client
-    browser.run("document.querySelector('.body summary').click()")
+    browser.run("document.querySelector('.all summary').click()")
     browser.wait("document.querySelectorAll('.index button').length === 180")
     browser.run("document.querySelectorAll('.index button')[101].click()")
     label = "document.activeElement.getAttribute('aria-label')"
@@ -131,3 +131,63 @@ def test_zoom_jump_and_shares(browser: Page) -> None:
     assert "20.0 %" in rows[2]
     assert browser.run("document.documentElement.scrollWidth") <= client + 100
     assert browser.violations() == []
+
+
+@pytest.fixture
+def reader(tmp_path: Path, page: Path) -> Iterator[Page]:
+    """The page of a meeting without a reference, whose names a browser would run if it could."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (Debian: chromium; or CHROMIUM=PATH)")
+    said = [*talk("12"), Segment("m", "<img src=x onerror=document.title=1>", 358, 359, "<b>x</b>")]
+    recordings = {"m": str(page.parent / "m.wav")}
+    write_page(tmp_path / "m.html", "m.wav", {}, [], said, recordings=recordings)
+    reader = Page(tmp_path / "m.html")
+    yield reader
+    reader.close()
+
+
+def test_a_meeting_opens_as_one_reads_it(reader: Page) -> None:
+    turns = "[...document.querySelectorAll('.turn')].filter((turn) => !turn.hidden)"
+    assert reader.run(f"{turns}.length") == 91
+    assert reader.run(f"{turns}[3].textContent").startswith("0:122turn number 3")
+    assert reader.run("[...document.querySelectorAll('.turn .dim')].map(n => n.textContent)") == [
+        "3"
+    ]
+    assert reader.run("document.title") == "m.wav"
+    assert "<b>x</b>" in reader.run(f"{turns}[90].textContent")
+    assert reader.run("getComputedStyle(document.querySelector('#player')).position") == "fixed"
+    reader.run(
+        "{ const find = document.querySelector('.body input[type=search]'); "
+        "find.value = 'number 7'; find.dispatchEvent(new Event('input')); }"
+    )
+    assert reader.run(f"{turns}.length") == 11  # 7 and 70 to 79
+    assert reader.run("document.querySelector('.turn mark').textContent") == "number"
+    reader.click(".turn:not([hidden]) .stamp")
+    reader.wait("document.querySelector('#player audio').currentTime > 28.2")
+    reader.wait("document.querySelector('.turn.now .stamp').textContent === '0:28'")
+    assert reader.violations() == []
+
+
+def test_a_new_name_is_kept(reader: Page) -> None:
+    reader.run(
+        "{ const field = document.querySelector('.names input'); field.value = 'Anna'; "
+        "field.dispatchEvent(new Event('change')); }"
+    )
+    named = "document.querySelector('.turn .who').textContent"
+    assert reader.run(named) == "Anna"
+    label = "document.querySelector('.segment').getAttribute('aria-label')"
+    assert reader.run(label).startswith("hyp Anna,")
+    reader.call("Page.reload")
+    reader.wait("document.readyState === 'complete' && document.querySelector('.turn')")
+    assert reader.run(named) == "Anna"
+    reader.run(
+        "HTMLAnchorElement.prototype.click = "
+        "function () { window.saved = [this.download, this.href]; }"
+    )
+    reader.run(
+        "[...document.querySelectorAll('.names button')]"
+        ".find((button) => button.textContent === 'Download names').click()"
+    )
+    name, link = reader.run("window.saved")
+    assert name == "m.names.txt"
+    assert link == "data:text/plain;charset=utf-8,1%3DAnna%0A"

@@ -192,6 +192,20 @@ def test_used_by_keyboard(browser: Page) -> None:
     assert browser.run("document.activeElement.tabIndex") == 0
 
 
+def test_a_report_begins_with_figures_curve_and_worst_groups(browser: Page) -> None:
+    shown = "[...document.querySelectorAll('.figures dt')].map((node) => node.textContent)"
+    assert browser.run(shown) == ["cpWER", "WER", "DER", "speaker count right"]
+    order = ["#figures", "#curve svg", ".head", "#charts .chart"]
+    tops = [
+        browser.run(f"document.querySelector('{name}').getBoundingClientRect().top")
+        for name in order
+    ]
+    assert tops == sorted(tops)
+    assert browser.run("document.querySelectorAll('#charts .dot').length") == 9
+    assert browser.run("document.querySelectorAll('#charts .range').length") > 0
+    assert not browser.run("document.querySelector('#folded-tables').open")
+
+
 @pytest.mark.parametrize("browser", [390], indirect=True, ids=["phone"])
 def test_fits_a_phone_and_names_everything(browser: Page) -> None:
     browser.click(".head")

@@ -17,6 +17,7 @@ from tagspeech.config_file import load_config
 from tagspeech.errors import InputError
 from tagspeech.options import option
 from tagspeech.ranges import Threads, fault, plain_type
+from tagspeech.segments import composed
 from tagspeech.text import LANGUAGES
 
 T = TypeVar("T")
@@ -233,6 +234,49 @@ class SubtitleOptions:
         "auto",
         choices=("auto", "prefix", "none"),
     )
+
+
+def _new_names(text: str) -> tuple[tuple[str, str], ...]:
+    """`OLD=NEW`, or all lines of this form in `@FILE`."""
+    lines = [text]
+    if text.startswith("@"):
+        try:
+            lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise argparse.ArgumentTypeError(f"{text[1:]}: {error}") from error
+    pairs = [tuple(line.split("=", 1)) for line in lines if line.strip()]
+    for pair in pairs:
+        if len(pair) != 2 or not all(name.strip() for name in pair):
+            raise argparse.ArgumentTypeError(f"must be OLD=NEW, got {'='.join(pair)!r}")
+    return tuple((composed(old.strip()), new.strip()) for old, new in pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriptOptions:
+    """How transcripts are written."""
+
+    rename: tuple[tuple[tuple[str, str], ...], ...] = option(
+        "the new name of a speaker, or a file with such lines, as the page downloads it; may be "
+        "repeated; speakers with the same new name become one",
+        (),
+        metavar="OLD=NEW|@FILE",
+        parse=_new_names,
+        is_repeated=True,
+    )
+    exact_subtitles: bool = option(
+        "srt, vtt: write each segment as one cue with its exact times; otherwise cues are split, "
+        "broken into two lines and shown long enough for readers",
+        False,
+    )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The new names. Raises `InputError` if a speaker has two."""
+        names: dict[str, str] = {}
+        for old, new in (pair for pairs in self.rename for pair in pairs):
+            if names.setdefault(old, new) != new:
+                raise InputError(f"--rename: {old} is given two names, {names[old]} and {new}")
+        return names
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tagspeech.cli.arguments import ConfigOptions, SubtitleOptions, verb
+from tagspeech.cli.arguments import ConfigOptions, SubtitleOptions, TranscriptOptions, verb
 from tagspeech.options import ImportConfig, SimulateOptions, argument, group, option
 from tagspeech.ranges import NonNegative, Processes, Share
 
-FORMATS = "formats, separated by commas: seglst, rttm, stm, ctm, srt, vtt, textgrid, tagged"
+FORMATS = "formats, separated by commas: seglst, rttm, stm, ctm, srt, vtt, ass, textgrid, tagged"
 COMMANDS = "run the commands that recordings of a manifest come from, each once; check them first"
 
 
@@ -85,8 +85,8 @@ class Groups(ConfigOptions):
         make_groups(**values, language=self.load().language)
 
 
-@verb("convert", "tagspeech.formats.convert.convert")
-class Convert(SubtitleOptions):
+@verb("convert")
+class Convert(SubtitleOptions, TranscriptOptions):
     """Converts files of segments to other formats."""
 
     paths: tuple[Path, ...] = argument("files of segments", metavar="FILE")
@@ -94,6 +94,17 @@ class Convert(SubtitleOptions):
     output_dir: Path | None = option(
         "folder", None, flag="--output", shown="the first format goes to stdout"
     )
+
+    def run(self) -> None:
+        from tagspeech.formats.convert import convert
+
+        inputs = (self.paths, self.formats, self.output_dir)
+        convert(
+            *inputs,
+            subtitle_speakers=self.subtitle_speakers,
+            names=self.names,
+            readable=not self.exact_subtitles,
+        )
 
 
 @verb("combine", "tagspeech.scoring.combine.combine_files")

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagspeech.cli.arguments import DeviceOptions, ModelOptions, verb
+from tagspeech.cli.arguments import DeviceOptions, ModelOptions, TranscriptOptions, verb
 from tagspeech.cli.corpus import FORMATS
 from tagspeech.errors import InputError
 from tagspeech.options import TranscribeOptions, argument, group, option
@@ -37,7 +37,7 @@ class LiveOptions:
 
 
 @verb("transcribe")
-class Transcribe(ModelOptions, DeviceOptions):
+class Transcribe(ModelOptions, DeviceOptions, TranscriptOptions):
     """Transcribes recordings of any length."""
 
     audio: tuple[Path, ...] = argument("recordings")
@@ -84,13 +84,22 @@ class Transcribe(ModelOptions, DeviceOptions):
                 people=people,
                 sampling_rate=self.live.sampling_rate,
                 idle=self.live.idle,
+                names=self.names,
             )
         else:
             inputs = (choice, self.audio, self.format, self.output)
-            transcribe_files(*inputs, options=self.options, people=people, page=self.page)
+            transcribe_files(
+                *inputs,
+                options=self.options,
+                people=people,
+                page=self.page,
+                names=self.names,
+                readable=not self.exact_subtitles,
+            )
 
     def _check(self) -> None:
         """Refuses options that would have no effect, and two voices of the same name."""
+        self.names  # noqa: B018  # checks them
         speakers = [name for name, _ in self.enroll]
         for name in speakers:
             if speakers.count(name) > 1:
@@ -98,7 +107,11 @@ class Transcribe(ModelOptions, DeviceOptions):
         if self.live.follow and len(self.audio) > 1:
             raise InputError(f"--follow: must be one stream, got {len(self.audio)}")
         if self.live.follow:
-            given = [name for name in ("output", "page", "diarization") if getattr(self, name)]
+            given = [
+                name
+                for name in ("output", "page", "diarization", "exact_subtitles")
+                if getattr(self, name)
+            ]
             defaults = vars(TranscribeOptions())
             given += [n for n in _NOT_LIVE if getattr(self.options, n) != defaults[n]]
         else:

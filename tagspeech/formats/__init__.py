@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tagspeech.errors import InputError
 from tagspeech.files import read_text, write_text
-from tagspeech.formats import nist, seglst, subtitles, tagged, textgrid
+from tagspeech.formats import ass, nist, seglst, subtitles, tagged, textgrid
 from tagspeech.segments import Segment, by_start, composed
 
 log = logging.getLogger(__name__)
@@ -33,17 +33,19 @@ FORMATS = tuple(row[0] for row in _TABLE)
 SUBTITLES = ("srt", "vtt")
 SESSIONLESS = ("srt", "vtt", "textgrid", "tagged")  # formats that name no session
 EXTENSIONS = {row[0]: row[1] for row in _TABLE}
-_RENDER = {row[0]: row[2] for row in _TABLE}
+OUTPUTS = {**EXTENSIONS, "ass": "ass"}  # formats that are written, with their extensions
+_RENDER: dict[str, Callable[..., str]] = {row[0]: row[2] for row in _TABLE}
+_RENDER["ass"] = ass.render_ass
 _PARSE = {row[0]: row[3] for row in _TABLE}
 _OTHER_EXTENSIONS = (("json", "seglst"), ("jsonl", "seglst"))
 # Files of this toolkit that end in .jsonl but hold no segments.
 _OWN_LISTS = re.compile(r"(?:.*\.)?(?:raw|journal|rejected|curve)\.jsonl", re.I)
 
 
-def check_format(format: str) -> None:
-    """Raises `InputError` when `format` is not one of `FORMATS`."""
-    if format not in FORMATS:
-        raise InputError(f"format: must be one of {', '.join(FORMATS)}, got {format!r}")
+def check_format(format: str, known: Iterable[str] = FORMATS) -> None:
+    """Raises `InputError` when `format` is not one of `known`."""
+    if format not in known:
+        raise InputError(f"format: must be one of {', '.join(known)}, got {format!r}")
 
 
 def split_name(path: str | Path) -> tuple[str, str | None]:
@@ -59,19 +61,32 @@ def split_name(path: str | Path) -> tuple[str, str | None]:
     return Path(name).stem, None
 
 
-def render(segments: list[Segment], format: str) -> str:
+def render(segments: list[Segment], format: str, *, readable: bool = False) -> str:
     """The text of a file in `format`, sorted by time within each session.
+
+    Args:
+        segments: The segments.
+        format: One of `OUTPUTS`.
+        readable: Lay out `SUBTITLES` for people (`readable.readable_cues`), as `ass` always is;
+            otherwise each segment is a cue with exact times.
 
     Raises:
         InputError: The format is unknown or cannot hold these sessions or names.
     """
-    check_format(format)
-    return _RENDER[format](segments)
+    check_format(format, OUTPUTS)
+    options = {"readable": readable} if format in SUBTITLES else {}
+    return _RENDER[format](segments, **options)
 
 
-def write(segments: list[Segment], path: str | Path, format: str | None = None) -> None:
-    """Writes `segments` atomically; `format` defaults to that of the extension."""
-    write_text(path, render(segments, format or _format_of(path)))
+def write(
+    segments: list[Segment],
+    path: str | Path,
+    format: str | None = None,
+    *,
+    readable: bool = False,
+) -> None:
+    """Writes `segments` atomically, as `render`; `format` defaults to that of the extension."""
+    write_text(path, render(segments, format or _format_of(path), readable=readable))
 
 
 def read(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tagspeech.errors import InputError
 from tagspeech.files import write_text
-from tagspeech.formats import EXTENSIONS, check_format, read, render, split_name
+from tagspeech.formats import OUTPUTS, check_format, read, render, split_name
+from tagspeech.segments import renamed, unused_names
+
+log = logging.getLogger(__name__)
 
 
 def convert(
@@ -18,6 +22,8 @@ def convert(
     input_format: str | None = None,
     session: str | None = None,
     subtitle_speakers: str = "auto",
+    names: Mapping[str, str] | None = None,
+    readable: bool = False,
 ) -> list[Path]:
     """Writes each file of `paths` in each format as OUTPUT_DIR/<stem>.<extension>.
 
@@ -28,6 +34,8 @@ def convert(
         paths: The files to read.
         formats: The formats to write.
         output_dir: A folder; None: all segments go to stdout in the first format.
+        names: New names of speakers.
+        readable: Lay out subtitles for people, as for `tagspeech.formats.render`.
 
     Returns:
         The files written.
@@ -38,11 +46,15 @@ def convert(
     """
     outputs = output_paths(paths, formats, output_dir)
     contents = [read(path, input_format, session, subtitle_speakers) for path in paths]
+    everything = [item for content in contents for item in content]
+    if unused := unused_names(everything, names or {}):
+        log.warning("--rename: no file has a speaker %s", " or ".join(unused))
     if not outputs:
-        sys.stdout.write(render([item for content in contents for item in content], formats[0]))
+        text = render(renamed(everything, names or {}), formats[0], readable=readable)
+        sys.stdout.write(text)
         return []
     rendered = [
-        (path, render(content, format))
+        (path, render(renamed(content, names or {}), format, readable=readable))
         for content, files in zip(contents, outputs, strict=True)
         for format, path in files.items()
     ]
@@ -58,7 +70,7 @@ def output_paths(
     if not paths or not formats:
         raise InputError("needs at least one input file and one format")
     for format in formats:
-        check_format(format)
+        check_format(format, OUTPUTS)
     if output_dir is None:
         return []
     stems: dict[str, str | Path] = {}
@@ -72,7 +84,7 @@ def output_paths(
         stems[stem] = path
     inputs = {Path(path).resolve() for path in paths}
     outputs = [
-        {format: Path(output_dir) / f"{stem}.{EXTENSIONS[format]}" for format in formats}
+        {format: Path(output_dir) / f"{stem}.{OUTPUTS[format]}" for format in formats}
         for stem in stems
     ]
     for path in (path for files in outputs for path in files.values()):

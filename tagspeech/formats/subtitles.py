@@ -25,6 +25,7 @@ from tagspeech.formats.common import (
 )
 from tagspeech.formats.cues import Cue, read_cues, without_repeats
 from tagspeech.formats.prefixes import Spoken, reads_back, split_speakers
+from tagspeech.formats.readable import columns, readable_cues
 from tagspeech.segments import Segment, by_start
 from tagspeech.serialize import UNKNOWN_SPEAKER
 
@@ -41,14 +42,15 @@ _ENTITY = re.compile(r"&(?:#[0-9]+|#x[0-9a-f]+|[a-z][a-z0-9]*);", re.I)
 _REMEDY = "; change this with --subtitle-speakers prefix or none"
 
 
-def render_srt(segments: list[Segment]) -> str:
-    """Numbered cues. Raises `InputError` for several sessions."""
+def render_srt(segments: list[Segment], readable: bool = False) -> str:
+    """Numbered cues: the segments, or `readable_cues`. Raises `InputError` for several sessions."""
     one_session(segments, "srt")
     names = {item.speaker: encode_name(item.speaker, _UNSAFE_SRT) for item in segments}
     form = "{}: {}" if all(map(reads_back, names.values())) else "[{}]: {}"
+    indent = {speaker: columns(form.format(name, "")) for speaker, name in names.items()}
     cues = []
-    for number, item in enumerate(by_start(segments), 1):
-        text = _escape_srt(form.format(names[item.speaker], item.words).rstrip(" "))
+    for number, (item, words) in enumerate(_cues(segments, readable, indent), 1):
+        text = _escape_srt(form.format(names[item.speaker], words).rstrip(" "))
         cues.append(f"{number}\n{_range(item, ',')}\n{text}\n")
     return "\n".join(cues)
 
@@ -59,13 +61,13 @@ def parse_srt(text: str, file: str, session: str, speakers: str = "auto") -> lis
     return _segments(cues, _plain_srt, _UNSAFE_SRT, file, session, speakers)
 
 
-def render_vtt(segments: list[Segment]) -> str:
-    """Cues with voices. Raises `InputError` for several sessions."""
+def render_vtt(segments: list[Segment], readable: bool = False) -> str:
+    """Cues with voices: as `render_srt`. Raises `InputError` for several sessions."""
     one_session(segments, "vtt")
     cues = ["WEBVTT\n"]
-    for item in by_start(segments):
+    for item, text in _cues(segments, readable, dict.fromkeys((s.speaker for s in segments), 0)):
         name = escape(encode_name(item.speaker, _UNSAFE_VTT), quote=False)
-        words = escape(item.words, quote=False).replace("{\\", "&#123;\\")
+        words = escape(text, quote=False).replace("{\\", "&#123;\\")
         cues.append(f"{_range(item, '.')}\n<v {name}>{words}\n")
     return "\n".join(cues)
 
@@ -76,6 +78,15 @@ def parse_vtt(text: str, file: str, session: str, speakers: str = "auto") -> lis
         raise InputError(f"{file}, line 1: must begin with WEBVTT; is it another format?")
     cues = read_cues(text, file, is_vtt=True)
     return _segments(cues, _plain_vtt, _UNSAFE_VTT, file, session, speakers)
+
+
+def _cues(
+    segments: list[Segment], readable: bool, indent: dict[str, int]
+) -> list[tuple[Segment, str]]:
+    """The segment and the text of each cue, by start."""
+    if not readable:
+        return [(item, item.words) for item in by_start(segments)]
+    return [(cue.segment, "\n".join(cue.lines)) for cue in readable_cues(segments, indent)]
 
 
 def _segments(

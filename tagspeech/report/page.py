@@ -18,13 +18,14 @@ from tagspeech.config_file import from_tree
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, read_json, write_text
 from tagspeech.report.examples import percent
-from tagspeech.report.table import MAIN_RATES, metric_tables
+from tagspeech.report.table import MAIN_RATES, main_figures, metric_tables, rate_charts
 from tagspeech.scoring import score
 from tagspeech.scoring.alignment import align
 from tagspeech.scoring.files import folded, read_side, read_sides
 from tagspeech.segments import Segment, by_start, composed
 
-UNSURE = 0.5  # the page marks lower confidences
+UNSURE = 0.5  # the page dims words with lower confidences
+SCRIPTS = ("draw.js", "lanes.js", "meeting.js", "page.js")  # in the order in which they run
 BREAKDOWNS = {  # title and first column
     "by_duration": ("By duration", "seconds"),
     "by_speakers": ("By number of speakers in the reference", "speakers"),
@@ -83,6 +84,8 @@ def write_page(
     folder = Path(experiment) if experiment is not None else None
     content = {
         "title": title,
+        "figures": main_figures(first) if first else [],
+        "charts": rate_charts(scores),
         "tables": metric_tables(scores),
         "breakdowns": [_breakdown(first, key) for key in BREAKDOWNS] if first else [],
         "curves": _curves(folder) if folder is not None else [],
@@ -92,10 +95,11 @@ def write_page(
     }
     # "</script>" in a transcript must not end the script element.
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    html, style, script = (
+    html, style, *scripts = (
         files("tagspeech.report").joinpath(name).read_text(encoding="utf-8")
-        for name in ("page.html", "page.css", "page.js")
+        for name in ("page.html", "page.css", *SCRIPTS)
     )
+    script = "\n".join(scripts)
     for mark, text in (("style", style), ("script", script), ("data", data)):
         html = html.replace(f"{{{{{mark}}}}}", text, 1)
     write_text(output, html)
@@ -172,13 +176,14 @@ def _unscored(hyp: Sequence[Segment]) -> list[dict[str, Any]]:
 
 
 def _segment(item: Segment) -> list[Any]:
-    """Speaker, start, end, words; if known also the confidence, and words below `UNSURE`."""
+    """Speaker, start, end, words; if known also the confidence, and, if there are any, the words
+    below `UNSURE` with their confidences, and their places in the segment."""
     row: list[Any] = [item.speaker, item.start, item.end, item.words]
     if item.confidence is None or item.word_confidences is None:
         return row
     words = zip(item.words.split(), item.word_confidences, strict=True)
-    unsure = [[word, confidence] for word, confidence in words if confidence < UNSURE]
-    return [*row, item.confidence, *([unsure] if unsure else [])]
+    unsure = {place: [word, sure] for place, (word, sure) in enumerate(words) if sure < UNSURE}
+    return [*row, item.confidence, *([[*unsure.values()], [*unsure]] if unsure else [])]
 
 
 def _link(source: str, folder: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tagspeech.report.examples import columns, percent
@@ -100,6 +100,31 @@ def render_table(results: Mapping[str, Any], scores: Mapping[str, Mapping[str, A
 def metric_tables(scores: Mapping[str, Mapping[str, Any]]) -> list[list[tuple[str, ...]]]:
     """The rows of a table for each part of `scores`; the first row has the title and the heads."""
     return [_metric_rows(title, rates_of(part), part) for title, part in _parts(scores).values()]
+
+
+Figure = tuple[str, float | None, Sequence[float] | None]  # name, rate, confidence interval
+
+
+def rate_charts(scores: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The title and the error rates of each part of `scores`, for a chart."""
+    names = {**WORD_RATES, **TIME_RATES, "der_collar_025": "DER, collar 0.25 s"}
+    return [
+        {"title": title, "rows": [_figure(name, key, part) for key, name in names.items()]}
+        for title, part in _parts(scores).values()
+    ]
+
+
+def main_figures(scores: Mapping[str, Any]) -> list[Figure]:
+    """The four figures that tell most about a test set."""
+    overall = scores["overall"]
+    figures = [_figure(name, key, overall) for key, name in MAIN_RATES.items()]
+    key = "speaker_count_accuracy"
+    ends = overall.get("intervals", {}).get(key)
+    return [*figures, ("speaker count right", overall[key], ends)]
+
+
+def _figure(name: str, key: str, overall: Mapping[str, Any]) -> Figure:
+    return name, overall[key]["error_rate"], overall.get("intervals", {}).get(key)
 
 
 def _metric_rows(

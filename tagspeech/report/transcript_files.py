@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from tagspeech.audio.sources import open_audio
 from tagspeech.checkpoints.download import find_model
 from tagspeech.checkpoints.native import load_on
 from tagspeech.errors import InputError
-from tagspeech.formats import EXTENSIONS, FORMATS, render, write
+from tagspeech.formats import OUTPUTS, render, write
 from tagspeech.inference.linking import Voices
 from tagspeech.inference.live import LINE_FORMATS, Cutter, follow, line_of
 from tagspeech.inference.meeting import enroll, transcribe
@@ -22,7 +23,9 @@ from tagspeech.llm.place import find_place
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.options import TranscribeOptions
 from tagspeech.report.page import write_page
-from tagspeech.segments import Segment
+from tagspeech.segments import Segment, renamed, unused_names
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ def transcribe_files(
     options: TranscribeOptions | None = None,
     people: People | None = None,
     page: bool = False,
+    names: Mapping[str, str] | None = None,
+    readable: bool = False,
 ) -> None:
     """Writes `output/STEM.EXTENSION` for each file and format, and optionally a page for each file.
 
@@ -102,6 +107,8 @@ def transcribe_files(
         options: How to transcribe.
         people: Known voices and turns.
         page: Write `output/STEM.html`, a page with the transcript and the audio.
+        names: New names of speakers.
+        readable: Lay out subtitles for people, as for `tagspeech.formats.render`.
 
     Raises:
         InputError: Two files have the same stem, a format is unknown, or a file cannot be read;
@@ -130,12 +137,17 @@ def transcribe_files(
         diarization=people.diarization,
         journals=journals,
     )
-    for path, segments in zip(files, found, strict=True):
+    unused = dict(names or {})
+    for path, heard in zip(files, found, strict=True):
+        unused = {name: unused[name] for name in unused_names(heard, unused)}
+        segments = renamed(heard, names or {})
         everything += segments
         if output is not None:
-            _write(segments, path, output, formats, page)
+            _write(segments, path, output, formats, page, readable=readable)
     if output is None:  # a single list, since two would be invalid JSON
-        print(render(everything, formats[0]), end="")
+        print(render(everything, formats[0], readable=readable), end="")
+    if unused:
+        log.warning("--rename: no recording has a speaker %s", " or ".join(unused))
     for journal in chain.from_iterable(journals or ()):
         journal.unlink()
 
@@ -149,6 +161,7 @@ def follow_stream(
     people: People,
     sampling_rate: int,
     idle: float,
+    names: Mapping[str, str] | None = None,
 ) -> None:
     """Prints a line for each segment of a growing file or a pipe as soon as it is decoded.
 
@@ -162,6 +175,7 @@ def follow_stream(
         people: Known voices.
         sampling_rate: In Hz, of a stream without a header.
         idle: Seconds without growth after which a file has ended.
+        names: New names of speakers.
 
     Raises:
         InputError: Before the model is loaded: the format is not line-based, or the stream or a
@@ -184,27 +198,32 @@ def follow_stream(
         people.voices(recognizer),
     )
     for segments in segments_of_windows:
-        for segment in segments:
+        for segment in renamed(segments, names or {}):
             print(line_of(segment, form), flush=True)
     if stream.problem:
         raise stream.problem
 
 
 def _write(
-    segments: list[Segment], audio: Path, output: Path, formats: Sequence[str], page: bool
+    segments: list[Segment],
+    audio: Path,
+    output: Path,
+    formats: Sequence[str],
+    page: bool,
+    readable: bool,
 ) -> None:
     """The transcript of one recording in all formats, and its page."""
     for name in formats:
-        write(segments, output / f"{audio.stem}.{EXTENSIONS[name]}", name)
+        write(segments, output / f"{audio.stem}.{OUTPUTS[name]}", name, readable=readable)
     if page:
         html = output / f"{audio.stem}.html"
         write_page(html, audio.name, {}, [], segments, recordings={audio.stem: str(audio)})
 
 
 def _check_names(formats: Sequence[str], files: Sequence[Path]) -> None:
-    unknown = [name for name in formats if name not in FORMATS]
+    unknown = [name for name in formats if name not in OUTPUTS]
     if unknown:
-        raise InputError(f"--format {unknown[0]}: must be one of {', '.join(FORMATS)}")
+        raise InputError(f"--format {unknown[0]}: must be one of {', '.join(OUTPUTS)}")
     stems = [path.stem for path in files]
     repeated = next((stem for stem in stems if stems.count(stem) > 1), None)
     if repeated is not None:
