@@ -72,7 +72,7 @@ def make_batch(model: Any) -> tuple[Any, list[list[int]]]:
     """Stored frames, and the token ids to write."""
     import torch
 
-    from tagspeech.model.tagspeech import Frames
+    from tagspeech.model.frames import Frames
 
     rng = random.Random(1)
     counts = [round(FEWEST + (MOST - FEWEST) * n / (len(SECONDS) - 1)) for n in range(len(SECONDS))]

@@ -77,7 +77,7 @@ def make_batch(model: Any, seconds: list[float]) -> tuple[Any, list[str]]:
     """Stored frames and target texts."""
     import torch
 
-    from tagspeech.model.tagspeech import Frames
+    from tagspeech.model.frames import Frames
 
     rng = random.Random(1)
     targets = [make_target(length, rng) for length in seconds]

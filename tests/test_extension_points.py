@@ -21,8 +21,9 @@ from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.errors import InputError
 from tagspeech.llm.load import load_llm
 from tagspeech.model.anchors import ANCHORS, AnchorsBetweenFrames, AnchorSetup, EmbeddingRows
+from tagspeech.model.frames import Frames
 from tagspeech.model.projector import PROJECTORS, Projector
-from tagspeech.model.tagspeech import Frames, TagSpeechModel
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.training.tagspeech import train_tagspeech
 
 SETS = ("semantic.projector=conv", "semantic.stack=2", "voice.projector=conv")

@@ -21,7 +21,8 @@ from tagspeech.grammar import State, begin, is_target
 from tagspeech.inference import generate as generating
 from tagspeech.inference.constraint import Vocabulary
 from tagspeech.inference.generate import generate, generate_texts, spell
-from tagspeech.model.tagspeech import Frames, TagSpeechModel
+from tagspeech.model.frames import Frames
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import parse_target, to_target
 

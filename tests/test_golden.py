@@ -99,7 +99,7 @@ def test_loss_of_a_padded_batch_is_the_token_mean(golden, model):
 
 
 def test_projector_gradients_from_the_recorded_encoder_outputs(golden, model):
-    from tagspeech.model.tagspeech import Frames
+    from tagspeech.model.frames import Frames
 
     figures, text = golden
     frames = Frames(*(figures[f"{s}_enc{part}"] for s in ("sem", "voi") for part in ("", "_lens")))

@@ -17,8 +17,9 @@ from tagspeech.checkpoints.native import load_pretrained
 from tagspeech.config import LossConfig
 from tagspeech.errors import InputError
 from tagspeech.llm import packing
+from tagspeech.model.frames import Frames
 from tagspeech.model.loss import target_cross_entropy
-from tagspeech.model.tagspeech import Frames, TagSpeechModel
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 

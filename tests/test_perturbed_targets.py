@@ -18,8 +18,9 @@ pytest.importorskip("torch")
 import torch
 
 from tagspeech.checkpoints.native import load_pretrained
+from tagspeech.model.frames import Frames
 from tagspeech.model.loss import IGNORED
-from tagspeech.model.tagspeech import Frames, TagSpeechModel
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.training.perturbed_targets import (
     MAX_SHIFT_SECONDS,
     perturbed_target,

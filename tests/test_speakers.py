@@ -18,7 +18,8 @@ from tagspeech.inference.clustering import cluster_voices, with_speakers
 from tagspeech.inference.decode import decode
 from tagspeech.inference.generate import Output
 from tagspeech.llm.prompt import encode_text
-from tagspeech.model.tagspeech import Frames, TagSpeechModel
+from tagspeech.model.frames import Frames
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 

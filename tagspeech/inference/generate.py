@@ -23,7 +23,8 @@ from tagspeech.errors import InputError, is_out_of_memory
 from tagspeech.grammar import begin
 from tagspeech.inference.batched_attention import KeysAndValues, forward
 from tagspeech.inference.constraint import Constraint, Vocabulary
-from tagspeech.model.tagspeech import Frames, TagSpeechModel
+from tagspeech.model.frames import Frames
+from tagspeech.model.tagspeech import TagSpeechModel
 
 log = logging.getLogger(__name__)
 

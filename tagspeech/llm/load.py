@@ -93,12 +93,7 @@ def load_llm(
             output_loading_info=True,
         )
     where = f"llm.name: {config.name}"
-    for name, found, expected in sorted(report["mismatched_keys"]):
-        raise InputError(f"{where}: {name} must have shape {tuple(expected)}, got {tuple(found)}")
-    for name in sorted(report["missing_keys"]):  # transformers would use random weights
-        raise InputError(f"{where}: its weights lack {name}")
-    for name in sorted(report["unexpected_keys"]):
-        raise InputError(f"{where}: its weights have unexpected {name}")
+    _check_weights(report, where)
     _check_vocabulary(llm, tokenizer, where)
     if getattr(llm.config, "final_logit_softcapping", None):  # Gemma 2; the loss has no cap
         raise InputError(f"{where}: has final_logit_softcapping set; choose an LLM without")
@@ -120,6 +115,16 @@ def check_llm(folder: Path) -> None:
     with _loading(str(folder)):
         tokenizer = _load_tokenizer(str(folder), None, offline=True)
     build_prompt(tokenizer)
+
+
+def _check_weights(report: dict[str, Any], where: str) -> None:
+    """Raises `InputError` if the loading report of transformers names a weight."""
+    for name, found, expected in sorted(report["mismatched_keys"]):
+        raise InputError(f"{where}: {name} must have shape {tuple(expected)}, got {tuple(found)}")
+    for name in sorted(report["missing_keys"]):  # transformers would use random weights
+        raise InputError(f"{where}: its weights lack {name}")
+    for name in sorted(report["unexpected_keys"]):
+        raise InputError(f"{where}: its weights have unexpected {name}")
 
 
 def _check_quantization(config: LLMConfig, place: str, offline: bool) -> None:

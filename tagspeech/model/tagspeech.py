@@ -10,7 +10,7 @@ positions, L positions of the LLM's input, N scored positions, H hidden size, V 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,30 +22,13 @@ from tagspeech.errors import InputError
 from tagspeech.llm.packing import checkpoint_layers, run_layers
 from tagspeech.llm.prompt import build_prompt, encode_text
 from tagspeech.model.anchors import Anchors, AnchorSetup, EmbeddingRows, build_anchors
+from tagspeech.model.frames import Frames, Streams
 from tagspeech.model.loss import IGNORED, EmbeddingCtc, LossOutput, total_loss
 from tagspeech.model.projector import Projector, build_projector
 
 LLM_PREFIX = "llm."  # of the names of the LLM's weights in a state dict
 # The projected streams of each item to those that the LLM reads, and which items get anchors
 Drops = Callable[[list[tuple[Tensor, Tensor]]], tuple[list[tuple[Tensor, Tensor]], list[bool]]]
-
-
-class Frames(NamedTuple):
-    """Output of the two encoders: (B, T, D) each, valid lengths (B,)."""
-
-    semantic: Tensor
-    semantic_lens: Tensor
-    voice: Tensor
-    voice_lens: Tensor
-
-
-class Streams(NamedTuple):
-    """Input streams of the LLM, anchors included: (B, S, H) each, zero after the lengths (B,)."""
-
-    semantic: Tensor
-    semantic_lens: Tensor
-    voice: Tensor
-    voice_lens: Tensor
 
 
 class TagSpeechModel(nn.Module):
@@ -105,11 +88,8 @@ class TagSpeechModel(nn.Module):
     def frozen_parts(self) -> list[nn.Module]:
         """Parts that are not trained: encoders without `tune_lr`, the LLM unless configured."""
         config = self.config
-        frozen: list[nn.Module] = []
-        if not config.semantic.tune_lr:
-            frozen.append(self.semantic_encoder)
-        if not config.voice.tune_lr:
-            frozen.append(self.voice_encoder)
+        streams = (config.semantic, self.semantic_encoder), (config.voice, self.voice_encoder)
+        frozen: list[nn.Module] = [part for stream, part in streams if not stream.tune_lr]
         if config.llm.trainable not in ("none", "full"):
             raise InputError(f"llm.trainable: must be none or full, got {config.llm.trainable}")
         if config.llm.lora.r and config.llm.trainable == "full":

@@ -6,20 +6,18 @@ import json
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from lhotse import CutSet
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from tagspeech.config import Config, TrainConfig
 from tagspeech.config_file import load_config, to_tree, to_yaml
 from tagspeech.data.augment import Augment
-from tagspeech.data.buckets import training_batches
 from tagspeech.dependencies import of_stage
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, write_text
@@ -44,7 +42,8 @@ from tagspeech.training.parallel import (
     world_size,
 )
 from tagspeech.training.precision import MixedPrecision, product_type
-from tagspeech.training.prefetch import Batch, Job, Prefetcher, batch_rng, steps_ahead
+from tagspeech.training.prefetch import Prefetcher, steps_ahead
+from tagspeech.training.reading import epoch_batches, reading_jobs
 from tagspeech.training.steps import Task, count_targets, learning_rate, weights_by_rate
 
 log = logging.getLogger(__name__)
@@ -124,7 +123,7 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
     # 6. Steps
     model.train()
     if train.try_largest and not state:
-        try_largest(task, _epoch_batches(task, task.groups, 0, 0)[0], weights, precision)
+        try_largest(task, epoch_batches(task, task.groups, 0, 0)[0], weights, precision)
     board = SummaryWriter(str(output / "tensorboard"), purge_step=step) if is_first else None
     started = time.monotonic() - seconds_before
     progress = tqdm(
@@ -133,7 +132,7 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
     while step < train.max_steps:
         is_simple = step < train.simple_steps and len(single_segment) > 0
         groups = single_segment if is_simple else task.groups
-        jobs = partial(_reading_jobs, task, augment, groups, epoch, used, step)
+        jobs = partial(reading_jobs, task, augment, groups, epoch, used, step)
         for batches in prefetcher(jobs):
             # 6a. Learning rates
             rate = learning_rate(train, step)
@@ -217,40 +216,6 @@ def _check_options(train: TrainConfig) -> None:
         raise InputError(f"train.final: must be average or best, got {train.final!r}")
     if train.accumulate < 1:
         raise InputError(f"train.accumulate: must be 1 or more batches, got {train.accumulate}")
-
-
-def _epoch_batches(task: Task, groups: CutSet, epoch: int, used: int) -> list[Iterator[CutSet]]:
-    """Unused batches of an epoch: an iterator for each batch that this process reads in a step.
-
-    `accumulate` batches in each of P processes are the batches of `accumulate` * P processes.
-    """
-    count = task.train.accumulate
-    return [
-        training_batches(
-            *(groups, task.train, epoch, used),
-            positions=task.positions,
-            rank=number,
-            world_size=world_size() * count,
-        )
-        for number in range(rank() * count, (rank() + 1) * count)
-    ]
-
-
-def _reading_jobs(
-    task: Task, augment: Augment, groups: CutSet, epoch: int, used: int, step: int
-) -> Iterator[Job[list[Batch]]]:
-    """Jobs that read the batches of each remaining step of an epoch; the first is `step`."""
-    of_steps = zip(*_epoch_batches(task, groups, epoch, used), strict=True)
-
-    def read(number: int, of_step: Sequence[CutSet]) -> list[Batch]:
-        batches = []
-        for rank_of_batch, groups_of_batch in enumerate(of_step, rank() * task.train.accumulate):
-            rng = batch_rng(task.train, epoch, used + number, rank_of_batch)
-            batches.append(task.read(augment(groups_of_batch, rng), step + number, rng))
-        return batches
-
-    for number, of_step in enumerate(of_steps):
-        yield partial(read, number, of_step)
 
 
 def _claim_folder(output: Path, config: Config, stage: int) -> None:

@@ -26,9 +26,10 @@ from tagspeech.inference.generate import generate_texts
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.lora import add_lora
 from tagspeech.llm.sharding import check_sharding, shard_llm, whole_state
+from tagspeech.model.frames import Frames
 from tagspeech.model.loss import IGNORED
 from tagspeech.model.speaker_heads import SpeakerHeads, token_at
-from tagspeech.model.tagspeech import Frames, TagSpeechModel
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.scoring import score
 from tagspeech.serialize import parse_target, to_target
 from tagspeech.training.checkpoint import seed_everything
