@@ -26,8 +26,8 @@ from tagspeech.model.projector import PROJECTORS, Projector
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.training.tagspeech import train_tagspeech
 
-SETS = ("semantic.projector=conv", "semantic.stack=2", "voice.projector=conv")
-SETS += ("prompt.anchors=learned", "llm.trainable=none")
+SETS = ("semantic.projector=toy-conv", "semantic.stack=2", "voice.projector=toy-conv")
+SETS += ("prompt.anchors=toy-learned", "llm.trainable=none")
 NEW_PARTS = ("semantic_projector.conv", "voice_projector.conv", "semantic_anchors", "voice_anchors")
 
 
@@ -42,20 +42,21 @@ class ConvProjector(Projector):
         return (frame_lens_B + self.stack - 1) // self.stack
 
     def forward(self, frames_BTD: Tensor) -> Tensor:
-        if not frames_BTD.shape[1]:
-            return frames_BTD.new_zeros(len(frames_BTD), 0, self.conv.out_channels)
         return self.conv(frames_BTD.transpose(1, 2)).transpose(1, 2)
 
 
 class LearnedAnchors(AnchorsBetweenFrames):
-    """A trained row for each number."""
+    """A trained row for each number from 1, of the size of the LLM's rows."""
 
     def __init__(self, setup: AnchorSetup) -> None:
         super().__init__(setup)
         self.table = nn.Embedding(64, setup.hidden_size)
 
     def anchor(self, number: int, frame: int, rows: EmbeddingRows) -> Tensor:
-        return self.table.weight[number : number + 1]
+        if number > self.table.num_embeddings:
+            raise InputError(f"prompt.anchors: there is no anchor {number}; lower train.longest")
+        size = rows.digits_10H.float().square().mean().sqrt()
+        return self.table.weight[number - 1 : number] * size
 
     def length(self, number: int, frame: int) -> int:
         return 1
@@ -70,9 +71,9 @@ class SlowProjector(Projector):
 
 @pytest.fixture(autouse=True)
 def _rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PROJECTORS, "conv", ConvProjector)
+    monkeypatch.setitem(PROJECTORS, "toy-conv", ConvProjector)
     monkeypatch.setitem(PROJECTORS, "slow", SlowProjector)
-    monkeypatch.setitem(ANCHORS, "learned", LearnedAnchors)
+    monkeypatch.setitem(ANCHORS, "toy-learned", LearnedAnchors)
 
 
 @pytest.fixture
@@ -108,8 +109,8 @@ def test_new_parts_are_trained_saved_and_taken_over(
     for part in NEW_PARTS:
         assert any(name.startswith(part) for name in changed), part
     assert all(name.startswith(NEW_PARTS) for name in changed)
-    assert after.config.semantic.projector == after.config.voice.projector == "conv"
-    assert (after.config.semantic.stack, after.config.prompt.anchors) == (2, "learned")
+    assert after.config.semantic.projector == after.config.voice.projector == "toy-conv"
+    assert (after.config.semantic.stack, after.config.prompt.anchors) == (2, "toy-learned")
     again = start_from(load_config(tiny_yaml), tmp_path / "run/pretrained")
     again.eval()
     assert loss_of(again) == loss_of(after)
@@ -158,8 +159,8 @@ def test_shape_and_adapters_are_in_the_fingerprint(folder: Path, tiny_yaml: Path
 @pytest.mark.parametrize(
     ("sets", "field"),
     [
-        (("prompt.anchors=learned",), r"prompt\.anchors"),
-        (("voice.projector=conv",), r"voice\.projector"),
+        (("prompt.anchors=toy-learned",), r"prompt\.anchors"),
+        (("voice.projector=toy-conv",), r"voice\.projector"),
         (("features.num_mel_bins=40",), r"features\.num_mel_bins"),
     ],
 )
@@ -179,7 +180,9 @@ def test_a_projector_of_another_rate_is_refused(tiny_config: Config) -> None:
     with pytest.raises(ValueError, match="gives 500 frames for 1000 times 4"):
         TagSpeechModel(config, *load_llm(config.llm))
     config = replace(tiny_config, voice=replace(tiny_config.voice, projector="none"))
-    with pytest.raises(InputError, match="projector: must be one of stack, conv, slow, got 'none'"):
+    with pytest.raises(
+        InputError, match="projector: must be one of stack, toy-conv, slow, got 'none'"
+    ):
         TagSpeechModel(config, *load_llm(config.llm))
 
 

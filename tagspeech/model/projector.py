@@ -19,8 +19,8 @@ COSINE_SCALE = 8.0  # of a frame of norm 1 times an embedding, where training st
 class Projector(nn.Module):
     """Base of the projectors: one projected frame for every `config.stack` encoder frames.
 
-    `forward` maps frames (B, T, D) to (B, P, H), through `normalised` at its end. Frames after the
-    end of an item are zero.
+    `forward` maps frames (B, T, D), T > 0, to (B, P, H). Frames after the end of an item are zero.
+    The model normalises the result where the section says `normalise`.
 
     Args:
         config: The stream's section; a projector reads its own fields there.
@@ -32,7 +32,7 @@ class Projector(nn.Module):
 
     def __init__(self, config: StreamConfig, hidden_size: int) -> None:
         super().__init__()
-        self.stack = config.stack
+        self.stack, self.hidden_size = config.stack, hidden_size
         if config.normalise:
             # The mean norm of the LLM's embeddings, and what a product of a frame with them is
             # multiplied by to be a logit of `loss.semantic_ctc`; both are saved with the model.
@@ -62,7 +62,7 @@ class StackProjector(Projector):
         batch, frames, channels = frames_BTD.shape
         count = frames // self.stack
         stacked = frames_BTD[:, : count * self.stack].reshape(batch, count, channels * self.stack)
-        return self.normalised(self.linear2(torch.relu(self.linear1(stacked))))
+        return self.linear2(torch.relu(self.linear1(stacked)))
 
 
 PROJECTORS: dict[str, type[Projector]] = {"stack": StackProjector}

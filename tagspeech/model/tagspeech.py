@@ -294,7 +294,12 @@ class TagSpeechModel(nn.Module):
 
 def _project(projector: Projector, frames_BTD: Tensor, lens_B: Tensor) -> list[Tensor]:
     """Projected frames (P, H) of each item; the projector sees zeros after an item's end."""
+    lens = projector.output_lens(lens_B).tolist()
+    if not any(lens):
+        return [frames_BTD.new_zeros(0, projector.hidden_size) for _ in lens]
     after_BT = torch.arange(frames_BTD.shape[1], device=lens_B.device) >= lens_B[:, None]
     projected_BPH = projector(frames_BTD.masked_fill(after_BT.to(frames_BTD.device)[..., None], 0))
-    lens = projector.output_lens(lens_B).tolist()
-    return [item_PH[:length] for item_PH, length in zip(projected_BPH, lens, strict=True)]
+    if projected_BPH.shape[1] < max(lens):
+        raise ValueError(f"a projector gives {projected_BPH.shape[1]} frames of {max(lens)}")
+    normed_BPH = projector.normalised(projected_BPH)
+    return [item_PH[:length] for item_PH, length in zip(normed_BPH, lens, strict=True)]

@@ -206,7 +206,7 @@ def train_tagspeech(
 
     Args:
         groups_dir: Folder of stage 5, or of groups with audio.
-        semantic_path: Weights of the semantic encoder.
+        semantic_path: Weights that the semantic encoder's `load_weights` reads.
         voice_path: Weights of the voice encoder.
         init_from: Folder of a trained model to start from; its encoders replace both paths.
     """
