@@ -47,9 +47,8 @@ def errors_by_overlap(
             iter(times[speaker]) for times, speaker in zip(sides, pair[:2], strict=True)
         )
         for said, heard in pair.words:
-            time = next(ref_times) if said != GAP else None
-            heard_time = next(hyp_times) if heard != GAP else None
-            when = heard_time if time is None else time
+            heard_at = next(hyp_times) if heard != GAP else 0.0
+            when = next(ref_times) if said != GAP else heard_at
             is_overlapped = any(start <= when < end for start, end in stretches)
             part = counts[is_overlapped]
             part["length"] += said != GAP
