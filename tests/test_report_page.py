@@ -201,7 +201,7 @@ def test_a_report_begins_with_figures_curve_and_worst_groups(browser: Page) -> N
         for name in order
     ]
     assert tops == sorted(tops)
-    assert browser.run("document.querySelectorAll('#charts .dot').length") == 9
+    assert browser.run("document.querySelectorAll('#charts .dot').length") == 11
     assert browser.run("document.querySelectorAll('#charts .range').length") > 0
     assert not browser.run("document.querySelector('#folded-tables').open")
 

@@ -71,6 +71,12 @@ class Score(LanguageOptions):
     hyp: Path = option(f"hypothesis {SEGMENTS}")
     output: Path | None = option("scores.json, with the scores of each session", None)
     collar: NonNegative = option("seconds of collar of tcpWER and tcORC-WER", 5.0)
+    normaliser: str = option(
+        "own: rules for all languages; basic: Whisper's for any language; whisper: Whisper's for "
+        "English, without fillers, with numbers as digits and American spelling",
+        "own",
+        choices=("own", "basic", "whisper"),
+    )
     protocol: str = option(
         "paper: sessions of 0.5 to 80 s; as-authors: of these, sessions whose output parses, and "
         "DER over the time of the reference",

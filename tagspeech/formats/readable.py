@@ -148,9 +148,9 @@ def _lines(units: Sequence[_Unit], room: int) -> tuple[str, ...]:
         pair for pair in cuts if columns(pair[0]) + room <= LINE and columns(pair[1]) <= LINE
     ]
 
-    def badness(pair: tuple[str, str]) -> float:
-        uneven = abs(columns(pair[0]) + room - columns(pair[1]))
-        return uneven - (LINE / 4 if _PAUSE.search(pair[0]) else 0)
+    def badness(lines: tuple[str, ...]) -> float:
+        uneven = abs(columns(lines[0]) + room - columns(lines[1]))
+        return uneven - (LINE / 4 if _PAUSE.search(lines[0]) else 0)
 
     return min(fitting, key=badness) if fitting else ()
 
@@ -162,5 +162,11 @@ def _piece(segment: Segment, units: Sequence[_Unit], start: float, end: float) -
     if confidences is not None:
         places = dict.fromkeys(unit.place for unit in units)
         confidences = tuple(confidences[place] for place in places)
-    times = {"start": round(start, 3), "end": max(round(start, 3), round(end, 3))}
-    return replace(segment, words=text, word_confidences=confidences, **times)
+    begin = round(start, 3)
+    return replace(
+        segment,
+        words=text,
+        word_confidences=confidences,
+        start=begin,
+        end=max(begin, round(end, 3)),
+    )

@@ -22,6 +22,7 @@ from tagspeech.report.table import MAIN_RATES, main_figures, metric_tables, rate
 from tagspeech.scoring import score
 from tagspeech.scoring.alignment import align
 from tagspeech.scoring.files import folded, read_side, read_sides
+from tagspeech.scoring.normalisers import normaliser_name
 from tagspeech.segments import Segment, by_start, composed
 
 UNSURE = 0.5  # the page dims words with lower confidences
@@ -143,9 +144,10 @@ def _sessions(
         for segment in by_start(list(segments)):
             by_session[side, segment.session].append(segment)
     rows = []
+    normaliser = normaliser_name(scores["overall"])
     for name, metrics in scores["sessions"].items():
         sides = {side: by_session[side, name] for side in ("ref", "hyp")}
-        pairs = align(sides["ref"], sides["hyp"], scores["overall"]["language"])
+        pairs = align(sides["ref"], sides["hyp"], scores["overall"]["language"], normaliser)
         rows.append(
             {
                 "name": name,

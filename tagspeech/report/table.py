@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tagspeech.report.examples import columns, percent
+from tagspeech.scoring.normalisers import OWN, normaliser_name
 from tagspeech.scoring.protocols import PROTOCOL
 
 WORD_RATES = {
@@ -14,6 +15,10 @@ WORD_RATES = {
     "tcpwer": "tcpWER",
     "orcwer": "ORC-WER",
     "tcorcwer": "tcORC-WER",
+}
+OVERLAP_RATES = {
+    "cpwer_overlap": "cpWER, overlapped",
+    "cpwer_nonoverlap": "cpWER, not overlapped",
 }
 TIME_RATES = {
     "der": "DER",
@@ -83,10 +88,10 @@ def rates_of(overall: Mapping[str, Any]) -> dict[str, Any]:
 
 def render_table(results: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> str:
     """Tables in percent for all parts of `scores`, with collars, counts and the normaliser."""
-    language = scores["test"]["overall"]["language"]
+    overall = scores["test"]["overall"]
     head = (
         f"{results['recipe']} at {results['commit']}: {results['test']['sessions']} sessions, "
-        f"normaliser: {NORMALISERS[language]}"
+        f"normaliser: {_normaliser(overall)}"
     )
     parts = [head, *(columns(rows) for rows in metric_tables(scores))]
     if results["seconds"]:
@@ -95,6 +100,12 @@ def render_table(results: Mapping[str, Any], scores: Mapping[str, Mapping[str, A
         stages.append(("total", f"{sum(results['seconds'].values()):.1f}"))
         parts.append(columns(stages))
     return "\n\n".join(parts)
+
+
+def _normaliser(overall: Mapping[str, Any]) -> str:
+    if normaliser_name(overall) == OWN:
+        return NORMALISERS[overall["language"]]
+    return f"{overall['normaliser']['name']} ({overall['normaliser']['package']})"
 
 
 def metric_tables(scores: Mapping[str, Mapping[str, Any]]) -> list[list[tuple[str, ...]]]:
@@ -107,11 +118,23 @@ Figure = tuple[str, float | None, Sequence[float] | None]  # name, rate, confide
 
 def rate_charts(scores: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The title and the error rates of each part of `scores`, for a chart."""
-    names = {**WORD_RATES, **TIME_RATES, "der_collar_025": "DER, collar 0.25 s"}
-    return [
-        {"title": title, "rows": [_figure(name, key, part) for key, name in names.items()]}
-        for title, part in _parts(scores).values()
-    ]
+    times = {**TIME_RATES, "der_collar_025": "DER, collar 0.25 s"}
+    charts = []
+    for title, part in _parts(scores).values():
+        names = {**_word_rates(part), **times}
+        rows = [_figure(name, key, part) for key, name in names.items()]
+        charts.append({"title": title, "rows": rows})
+    return charts
+
+
+def _word_rates(overall: Mapping[str, Any]) -> dict[str, str]:
+    """The word rates that scores have: older files lack those by overlap."""
+    rates: dict[str, str] = {}
+    for key, name in WORD_RATES.items():
+        rates[key] = name
+        if key == "cpwer":
+            rates.update({part: words for part, words in OVERLAP_RATES.items() if part in overall})
+    return rates
 
 
 def main_figures(scores: Mapping[str, Any]) -> list[Figure]:
@@ -136,11 +159,11 @@ def _metric_rows(
         rows.append((name, percent(rate), _interval(overall, key), collar, measured))
 
     rows: list[tuple[str, ...]] = [(title, "%", "95 % CI", "collar", "measured on")]
-    for key, name in WORD_RATES.items():
+    for key, name in _word_rates(overall).items():
         part = overall[key]
         kinds = ", ".join(f"{part[kind]} {kind}" for kind in ERROR_KINDS)
         collar = f"{part['collar']:g} s" if "collar" in part else "-"
-        row(name, key, rates[key], f"{part['length']} units: {kinds}", collar)
+        row(name, key, part["error_rate"], f"{part['length']} units: {kinds}", collar)
     for key, name in TIME_RATES.items():
         part = overall[key]
         kinds = ", ".join(f"{part[kind]:.1f} s {kind.replace('_', ' ')}" for kind in TIME_KINDS)

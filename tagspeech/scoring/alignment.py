@@ -9,6 +9,7 @@ import kaldialign
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from tagspeech.scoring.normalisers import OWN
 from tagspeech.scoring.words import unit_rows
 from tagspeech.segments import Segment, by_time
 
@@ -23,12 +24,14 @@ class Pair(NamedTuple):
     words: list[tuple[str, str]]
 
 
-def align(ref: Sequence[Segment], hyp: Sequence[Segment], language: str) -> list[Pair]:
+def align(
+    ref: Sequence[Segment], hyp: Sequence[Segment], language: str, normaliser: str = OWN
+) -> list[Pair]:
     """Pairs the speakers of one session with the fewest errors, in order of appearance.
 
     Each speaker is in exactly one pair. The number of differing words equals cpWER's errors.
     """
-    refs, hyps = _words(ref, language), _words(hyp, language)
+    refs, hyps = (_words(side, language, normaliser) for side in (ref, hyp))
     # Empty rows and columns let any speaker stay unpaired.
     rows = [*refs.items(), *[(None, [])] * len(hyps)]
     columns = [*hyps.items(), *[(None, [])] * len(refs)]
@@ -42,8 +45,8 @@ def align(ref: Sequence[Segment], hyp: Sequence[Segment], language: str) -> list
     return pairs
 
 
-def _words(segments: Sequence[Segment], language: str) -> dict[str, list[str]]:
+def _words(segments: Sequence[Segment], language: str, normaliser: str) -> dict[str, list[str]]:
     words: dict[str, list[str]] = {s.speaker: [] for s in by_time(list(segments))}
-    for row in unit_rows(segments, language):
+    for row in unit_rows(segments, language, normaliser):
         words[str(row["speaker"])] += str(row["words"]).split()
     return words

@@ -15,6 +15,7 @@ from typing import Any
 from tagspeech import formats
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, read_text, write_json
+from tagspeech.scoring.normalisers import OWN
 from tagspeech.scoring.score import score
 from tagspeech.scoring.uem import read_uem
 from tagspeech.segments import Segment, by_start, composed
@@ -30,6 +31,7 @@ def score_files(
     raw: str | Path | None = None,
     language: str = "en",
     collar: float = 5.0,
+    normaliser: str = OWN,
     groups: str | Path | None = None,
     protocol: str = "all",
     fold: bool = False,
@@ -80,6 +82,7 @@ def score_files(
         seconds=durations,
         protocol=protocol,
         language=language,
+        normaliser=normaliser,
         collar=collar,
         uem=stretches,
         intervals=True,

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from tagspeech.scoring.diarization import DER_KINDS, Diarization
 
-WORD_RATES = ("wer", "cpwer", "tcpwer", "orcwer", "tcorcwer")
+WORD_RATES = (
+    *("wer", "cpwer", "cpwer_overlap", "cpwer_nonoverlap", "tcpwer", "orcwer", "tcorcwer"),
+)
 DURATIONS = (0, 5, 10, 20, 30, 80)  # starts of the ranges of "by_duration", in seconds
 CONFIDENCE, RESAMPLES = 0.95, 1000
 

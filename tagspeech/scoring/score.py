@@ -12,6 +12,8 @@ from tqdm import tqdm
 from tagspeech.errors import InputError
 from tagspeech.scoring.diarization import Stretch, diarization_kinds, matched_gender, turns
 from tagspeech.scoring.metrics import DURATIONS, SessionCounts, duration_range, metrics
+from tagspeech.scoring.normalisers import OWN, described_normaliser
+from tagspeech.scoring.overlap import errors_by_overlap
 from tagspeech.scoring.protocols import as_authors, check_protocol, left_out, of_the_paper
 from tagspeech.scoring.words import quiet_meeteval, word_error_rates
 from tagspeech.segments import Segment, composed
@@ -26,6 +28,7 @@ def score(
     seconds: Mapping[str, float] | None = None,
     protocol: str = "all",
     language: str = "en",
+    normaliser: str = OWN,
     collar: float = 5.0,
     uem: Mapping[str, Sequence[Stretch]] | None = None,
     intervals: bool = False,
@@ -43,6 +46,7 @@ def score(
             seconds; with "as-authors" it is scored by `protocols.as_authors`. Both add "left_out"
             to "overall", and "all" with the metrics of all sessions if these differ.
         language: For `normalise` and `scoring_units`.
+        normaliser: One of `tagspeech.scoring.normalisers.NORMALISERS`, named in the scores.
         collar: Of tcpWER and tcORC-WER, in seconds.
         uem: Stretches (start, end), in seconds, by session. DER is computed within them;
             time-constrained word rates use the segments that intersect them. Sessions that are not
@@ -60,6 +64,7 @@ def score(
             is neither in `ref` nor in `sessions`.
     """
     check_protocol(protocol, malformed, uem)
+    described = described_normaliser(normaliser, language)
     names = list(dict.fromkeys([*map(composed, sessions or ()), *(s.session for s in ref)]))
     malformed = None if malformed is None else {composed(name) for name in malformed}
     _check(collar, names, {*(s.session for s in hyp), *(malformed or ())})
@@ -73,6 +78,7 @@ def score(
                 *(ref_by[name], hyp_by[name], lasts[name]),
                 malformed=None if malformed is None else name in malformed,
                 language=language,
+                normaliser=normaliser,
                 collar=collar,
                 uem=(uem or {}).get(name),
             )
@@ -80,7 +86,7 @@ def score(
         }
 
     def summary(subset: Sequence[SessionCounts]) -> dict[str, Any]:
-        return {"language": language, **metrics(subset, collar, intervals)}
+        return {"language": language, "normaliser": described, **metrics(subset, collar, intervals)}
 
     everything = list(results.values())
     within = everything
@@ -153,17 +159,19 @@ def _score_session(
     *,
     malformed: bool | None,
     language: str,
+    normaliser: str,
     collar: float,
     uem: Sequence[Stretch] | None,
 ) -> SessionCounts:
     parts = diarization_kinds(ref, hyp, uem)
     correct, matched = matched_gender(ref, hyp, parts["der"].mapping)
-    words, orc_exact = word_error_rates(ref, hyp, language=language, collar=collar, uem=uem)
+    how: Any = {"language": language, "normaliser": normaliser}
+    words, orc_exact = word_error_rates(ref, hyp, **how, collar=collar, uem=uem)
     return SessionCounts(
         seconds=seconds,
         malformed=malformed,
         empty=not hyp,
-        words=words,
+        words={**words, **errors_by_overlap(ref, hyp, words["cpwer"], **how)},
         orc_exact=orc_exact,
         diarization=parts,
         ref_speakers=len({segment.speaker for segment in ref}),

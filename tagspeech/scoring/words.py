@@ -28,8 +28,9 @@ from meeteval.wer.wer.error_rate import ErrorRate
 from scipy.optimize import linear_sum_assignment
 
 from tagspeech.scoring.diarization import Stretch
+from tagspeech.scoring.normalisers import OWN, normaliser_of
 from tagspeech.segments import Segment, by_start
-from tagspeech.text import normalise, scoring_units
+from tagspeech.text import scoring_units
 
 MEETEVAL_SPEAKERS = 20  # the most speakers that meeteval scores
 # Above these limits ORC-WER is searched greedily: cells of the exact search (about 10 ms; a product
@@ -58,6 +59,7 @@ def word_error_rates(
     language: str,
     collar: float,
     uem: Sequence[Stretch] | None = None,
+    normaliser: str = OWN,
 ) -> tuple[dict[str, ErrorRate], bool]:
     """The word error rates of one session; either side may be empty.
 
@@ -75,7 +77,7 @@ def word_error_rates(
         The rates by name, and whether the ORC rates are exact. If the exact search is too slow
         (`ORC_CELLS`), meeteval's greedy search is used, which can only overestimate.
     """
-    ref_units, hyp_units = unit_rows(ref, language), unit_rows(hyp, language)
+    ref_units, hyp_units = (unit_rows(side, language, normaliser) for side in (ref, hyp))
     tcp = partial(time_constrained_minimum_permutation_word_error_rate, collar=collar)
     timed = _within(ref_units, uem), _within(hyp_units, uem)
     exact = _is_small(ref_units, hyp_units)
@@ -89,11 +91,15 @@ def word_error_rates(
     return rates, exact
 
 
-def unit_rows(segments: Sequence[Segment], language: str) -> list[SegLSTRow]:
-    """SegLST rows sorted by start (stable), words normalised and split into units."""
+def unit_rows(segments: Sequence[Segment], language: str, normaliser: str = OWN) -> list[SegLSTRow]:
+    """SegLST rows sorted by start (stable), words normalised and split into units.
+
+    `normaliser` is one of `tagspeech.scoring.normalisers.NORMALISERS`.
+    """
+    normal = normaliser_of(normaliser, language)
     rows: list[SegLSTRow] = []
     for segment in by_start(list(segments)):
-        words = scoring_units(normalise(segment.words, language), language)
+        words = scoring_units(normal(segment.words), language)
         if words:
             rows.append(
                 {
