@@ -18,6 +18,8 @@
 #                       place of stages 3 and 4, its projectors and LLM are what stage 6 starts from
 #   --model NAME        decodes and scores a trained TagSpeech instead of training one: a folder, ORG/NAME
 #                       on the Hub or ORG/NAME@COMMIT; its results go to egs/NAME/exp-MODEL
+#   --wandb PROJECT     the curves of trainings go to Weights & Biases too
+#   --dry-run           says for each stage whether it would run, with what command and for how long
 #   --pretrained DIR    folder whose SHA256SUMS is checked first
 #   --config FILE       another tagspeech.yaml
 #   --variant FILE      YAML that is laid over it, such as local/ablations/text.yaml
@@ -48,15 +50,14 @@ done
 [[ $recipe =~ ^[A-Za-z0-9_-]+$ && -f egs/$recipe/conf/recipe.conf ]] ||
   die "no recipe '$recipe'; there are: $(cd egs && echo */ | tr -d /)" 2
 
-install=true offline=false from_scratch=false
-stage="" stop_stage=10
+install=true offline=false from_scratch=false stage="" stop_stage=10
 data=egs/$recipe/data exp="" encoders=""
 config="" variant="" set_args=()
 # shellcheck disable=SC2034 # llm is read by its name, below
 pretrained="" init_from="" llm=""
 semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
 left_out="" protocol=all whole=test whole_speakers=voice vad=silero
-device=auto dtype=auto model=""
+device=auto dtype=auto model="" wandb="" dry_run=false
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
 . "$_help_file"
@@ -142,7 +143,7 @@ run_stage 3 "semantic encoder" --given "${trained:-$semantic_encoder}" \
   --work "$encoders/semantic" \
   -- tagspeech train semantic "${with_config[@]}" --groups "$data/groups" \
   ${semantic_init:+--init "$semantic_init"} ${semantic_units:+--init-units "$semantic_units"} \
-  --output "$encoders/semantic" "${training[@]}"
+  --output "$encoders/semantic" "${training[@]}" ${wandb:+--wandb "$wandb"}
 
 run_stage 4 "voice encoder" --given "${trained:-$voice_encoder}" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz ${voice_init:+"$voice_init"} \
@@ -150,7 +151,7 @@ run_stage 4 "voice encoder" --given "${trained:-$voice_encoder}" \
   --options "processes=$processes" \
   --work "$encoders/voice" \
   -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
-  ${voice_init:+--init "$voice_init"} --output "$encoders/voice" "${training[@]}"
+  ${voice_init:+--init "$voice_init"} --output "$encoders/voice" "${training[@]}" ${wandb:+--wandb "$wandb"}
 
 frames=$encoders/embeddings # what stage 6 reads
 if [[ -z $trained && $depends == *'"train.from_audio": true'* ]]; then
@@ -169,7 +170,8 @@ keep_marks_in "$exp"
 train_tagspeech() {
   local with_groups=("${with_config[@]}" --groups "$frames" "${training[@]}")
   [[ $new_llm == false ]] || tagspeech new-llm "${with_groups[@]}" --output "$exp/llm"
-  tagspeech train tagspeech "${with_groups[@]}" "${begin_options[@]}" --output "$exp/tagspeech"
+  tagspeech train tagspeech "${with_groups[@]}" "${begin_options[@]}" --output "$exp/tagspeech" \
+    ${wandb:+--wandb "$wandb"}
 }
 run_stage 6 "TagSpeech" --given "$trained" \
   --inputs "$frames"/{train,dev}.jsonl.gz "${begin_with[@]}" \

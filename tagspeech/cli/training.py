@@ -123,11 +123,18 @@ class Train(StartOptions, ConfigOptions, ProcessorOptions):
     groups: Path = option("folder of utterance groups; for tagspeech, with embeddings")
     output: Path = option("run folder")
     processes: Processes = option("processes that train together", 1)
+    wandb: str = option(
+        "project of Weights & Biases that gets the curves too, beside TensorBoard; needs the "
+        "package wandb",
+        "",
+        metavar="PROJECT",
+    )
     init: Path | None = option("semantic, voice: encoder weights to start from", None)
     init_units: Path | None = option("semantic: sentencepiece model of the output of --init", None)
 
     def run(self) -> None:
         from tagspeech.checkpoints.native import check_size
+        from tagspeech.training.boards import mirror_to_wandb
         from tagspeech.training.encoders import train_semantic, train_voice
         from tagspeech.training.parallel import launch
         from tagspeech.training.tagspeech import train_tagspeech
@@ -139,6 +146,8 @@ class Train(StartOptions, ConfigOptions, ProcessorOptions):
         log_progress()
         config, groups, output = self.load(), self.groups, self.output
         place = _training_place(self.device)
+        if self.wandb:
+            mirror_to_wandb(self.wandb, output)
         if self.part == "tagspeech":
             start = self.start()
             if start:
