@@ -57,7 +57,7 @@ config="" variant="" set_args=()
 pretrained="" init_from="" llm=""
 semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
 left_out="" protocol=all whole=test whole_speakers=voice vad=silero
-device=auto dtype=auto model="" wandb="" dry_run=false
+device=auto dtype=auto model="" wandb="" dry_run=false plan_hours=""
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
 . "$_help_file"

@@ -133,6 +133,8 @@ def check(args: argparse.Namespace) -> None:
     new["aside"] = begun.get("aside", []) if begun else []
     if begun is not None and difference(begun, new) is None:
         answer = "continue"
+        if args.dry_run:
+            return print(answer)
     else:
         missing = [path for path in args.outputs if not Path(path).exists()]
         if done is None:
@@ -147,6 +149,8 @@ def check(args: argparse.Namespace) -> None:
             print("done")
             return
         answer = f"begin: {reason}"
+        if args.dry_run:
+            return print(answer)
         begun_path.unlink(missing_ok=True)  # a kill from here on must not look like a stop in work
         done_path.unlink(missing_ok=True)
         aside = [move_aside(folder) for folder in args.work if os.path.exists(folder)]
@@ -252,6 +256,7 @@ def parse() -> argparse.Namespace:
         sub.add_argument("--name", required=True, help="NN-name")
         if verb is check:
             sub.add_argument("--again", action="store_true", help="begin even if done")
+            sub.add_argument("--dry-run", action="store_true", help="answer only; nothing begins")
             sub.add_argument("--config", required=True, help="of `tagspeech config --stages`")
             sub.add_argument("--options", default="", help="other options that matter")
             sub.add_argument("--inputs", nargs="*", default=[])
