@@ -282,14 +282,13 @@ def _hours(hours: float) -> str:
 
 
 def _size(count: float) -> str:
-    if 0 < count < 0.1 * GB:
-        return "<0.1 GB"
-    return f"{count / GB:.{0 if count >= 0.95 * GB else 1}f} GB" if count else "-"
+    text = f"{count / GB:.{0 if count >= 0.95 * GB else 1}f} GB"
+    return "-" if not count else "<0.1 GB" if count < 0.1 * GB else text
 
 
 def render(stages: list[StagePlan], gpus: int, is_markdown: bool = False) -> str:
     """The table, with the sum of the hours."""
-    rows = [("stage", "device", "time", "disk", "memory", "the other GPUs")]
+    rows: list[tuple[str, ...]] = [("stage", "device", "time", "disk", "memory", "the other GPUs")]
     rows += [stage.cells() for stage in stages]
     hours = sum(stage.hours for stage in stages if not stage.skipped)
     disk = sum(stage.disk for stage in stages if not stage.skipped)
