@@ -4,7 +4,6 @@
 # Usage: ./run.sh [--recipe NAME] [--stage N] [--stop-stage N] [--set KEY=VALUE]... [--name VALUE]...
 #
 #   ./run.sh                            the recipe "mini": about 20 minutes on two cores
-#   ./run.sh                            once more: nothing to do
 #   ./run.sh --stage 7                  decodes again, then what follows as far as it changes
 #   ./run.sh --set semantic.train.lr=1e-3 --exp egs/mini/exp-lr
 #
@@ -18,6 +17,8 @@
 #                       place of stages 3 and 4, its projectors and LLM are what stage 6 starts from
 #   --model NAME        decodes and scores a trained TagSpeech instead of training one: a folder, ORG/NAME
 #                       on the Hub or ORG/NAME@COMMIT; its results go to egs/NAME/exp-MODEL
+#   --wandb PROJECT     the curves of trainings go to Weights & Biases too
+#   --dry-run           says for each stage whether it would run, with what command and for how long
 #   --pretrained DIR    folder whose SHA256SUMS is checked first
 #   --config FILE       another tagspeech.yaml
 #   --variant FILE      YAML that is laid over it, such as local/ablations/text.yaml
@@ -29,9 +30,8 @@
 #   --dtype bfloat16    type of the LLM in stages 7 and 10 (default auto: bfloat16 on a GPU)
 #   --install false     uses the environment as it is, without utils/install.sh
 #
-# Pretrained parts are named in tagspeech.yaml (parts, llm). Paths or names on the Hugging Face Hub
-# that go before it: --llm, --semantic-init (what stage 3 starts from), --semantic-units (of its CTC
-# output), --semantic-encoder (instead of stage 3), --voice-init, --voice-encoder (the same for stage 4).
+# Pretrained parts, named in tagspeech.yaml or by path or name on the Hugging Face Hub: --llm, --semantic-init (what
+# stage 3 starts from), --semantic-units (its CTC output), --semantic-encoder (instead), --voice-init, --voice-encoder.
 #
 # Stages: 0 download or simulate, 1 manifests, 2 utterance groups, 3 semantic encoder, 4 voice encoder,
 # 5 speaker embeddings, 6 TagSpeech, 7 decode, 8 score, 9 report, 10 whole meetings. A stage is skipped if
@@ -49,15 +49,14 @@ done
 [[ $recipe =~ ^[A-Za-z0-9_-]+$ && -f egs/$recipe/conf/recipe.conf ]] ||
   die "no recipe '$recipe'; there are: $(cd egs && echo */ | tr -d /)" 2
 
-install=true offline=false from_scratch=false
-stage="" stop_stage=10
+install=true offline=false from_scratch=false stage="" stop_stage=10
 data=egs/$recipe/data exp="" encoders=""
 config="" variant="" set_args=()
 # shellcheck disable=SC2034 # llm is read by its name, below
 pretrained="" init_from="" llm=""
 semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
 left_out="" protocol=all whole=test whole_speakers=voice vad=silero allow_commands=false
-device=auto dtype=auto model=""
+device=auto dtype=auto model="" wandb="" dry_run=false plan_hours=""
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
 . "$_help_file"
@@ -144,7 +143,7 @@ run_stage 3 "semantic encoder" --given "${trained:-$semantic_encoder}" \
   --work "$encoders/semantic" \
   -- tagspeech train semantic "${with_config[@]}" --groups "$data/groups" \
   ${semantic_init:+--init "$semantic_init"} ${semantic_units:+--init-units "$semantic_units"} \
-  --output "$encoders/semantic" "${training[@]}"
+  --output "$encoders/semantic" "${training[@]}" ${wandb:+--wandb "$wandb"}
 
 run_stage 4 "voice encoder" --given "${trained:-$voice_encoder}" \
   --inputs "$data"/groups/{train,dev}.jsonl.gz ${voice_init:+"$voice_init"} \
@@ -152,7 +151,7 @@ run_stage 4 "voice encoder" --given "${trained:-$voice_encoder}" \
   --options "processes=$processes" \
   --work "$encoders/voice" \
   -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
-  ${voice_init:+--init "$voice_init"} --output "$encoders/voice" "${training[@]}"
+  ${voice_init:+--init "$voice_init"} --output "$encoders/voice" "${training[@]}" ${wandb:+--wandb "$wandb"}
 
 frames=$encoders/embeddings # what stage 6 reads
 if [[ -z $trained && $depends == *'"train.from_audio": true'* ]]; then
@@ -171,7 +170,8 @@ keep_marks_in "$exp"
 train_tagspeech() {
   local with_groups=("${with_config[@]}" --groups "$frames" "${training[@]}")
   [[ $new_llm == false ]] || tagspeech new-llm "${with_groups[@]}" --output "$exp/llm"
-  tagspeech train tagspeech "${with_groups[@]}" "${begin_options[@]}" --output "$exp/tagspeech"
+  tagspeech train tagspeech "${with_groups[@]}" "${begin_options[@]}" --output "$exp/tagspeech" \
+    ${wandb:+--wandb "$wandb"}
 }
 run_stage 6 "TagSpeech" --given "$trained" \
   --inputs "$frames"/{train,dev}.jsonl.gz "${begin_with[@]}" \

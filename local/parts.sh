@@ -16,12 +16,13 @@ find_parts() {
   [[ $offline == false ]] || given+=(--offline)
   [[ $from_scratch == false ]] || given+=(--from-scratch)
   ((stop_stage > 2 && ${stage:-0} < 7)) || given+=(--no-search)
+  [[ $dry_run == false ]] || given+=(--names)
   for name in init_from llm semantic_init semantic_units semantic_encoder voice_init voice_encoder; do
     [[ -z ${!name} ]] || given+=("--${name//_/-}" "${!name}")
   done
   if [[ -n $model ]]; then
     [[ -z $init_from ]] || die "--model is decoded, --init-from is trained on: leave out one of them" 2
-    given+=(--model "$model")
+    [[ $dry_run == true ]] || given+=(--model "$model")
     log "--model $model: stages 3 to 6 are skipped: it is trained"
   fi
   answer=$(tagspeech parts "${with_config[@]}" "${given[@]}")
@@ -49,7 +50,9 @@ CUDA_VISIBLE_DEVICES picks GPUs" 2
   [[ $device != cpu ]] || export CUDA_VISIBLE_DEVICES=""
   if [[ $processes == auto ]]; then
     processes=$(tagspeech gpus)
-    log "processes=auto: $processes GPUs here; $((processes ? processes : 1)) processes train together"
+    log "processes=auto: $processes GPUs here; training processes: $((processes ? processes : 1))"
     ((processes)) || processes=1
   fi
+  # shellcheck source=local/dry_run.sh
+  [[ $dry_run == false ]] || . local/dry_run.sh
 }

@@ -117,7 +117,7 @@ def run(house: Path, root: Path, corpus: Path) -> list[str]:
     )
     assert done.returncode == 0, done.stderr
     (house / "log").write_text(done.stderr)
-    looks = {"config", "parts", "ablation-cells", "ablation-tables"}
+    looks = {"config", "gpus", "parts", "ablation-cells", "ablation-tables"}
     return [verb for verb in calls.read_text().splitlines() if verb not in looks]
 
 

@@ -72,6 +72,8 @@ if verb == "parts":
 
 if verb == "gpus":
     sys.exit(print(os.environ.get("STAND_IN_GPUS", "0")))
+if verb == "plan":
+    sys.exit(print("3:\\t1 GPU, 5 min"))
 if verb == "verify":
     sys.exit()
 if os.environ.get("STAND_IN_FAIL") == verb:
@@ -181,7 +183,7 @@ class House:
         """The verbs called since the last question; those that only look are left out."""
         verbs = self.calls_path.read_text().split() if self.calls_path.exists() else []
         self.calls_path.unlink(missing_ok=True)
-        return [verb for verb in verbs if verb not in ("config", "parts", "gpus")]
+        return [verb for verb in verbs if verb not in ("config", "parts", "gpus", "plan")]
 
     def marks(self, kind: str = "done") -> list[int]:
         folders = (self.folder / DATA / ".stages", self.folder / EXP / ".stages")
@@ -326,7 +328,7 @@ def test_stage_redoes_it_and_what_changed(finished: House) -> None:
 def test_device_and_processes(house: House) -> None:
     """--device goes to all that computes; auto is a process for each GPU."""
     messages = house.run("--processes", "auto", STAND_IN_GPUS="3")
-    assert "processes=auto: 3 GPUs here; 3 processes train together" in messages
+    assert "processes=auto: 3 GPUs here; training processes: 3" in messages
     logs = house.folder / EXP / "log"
     training = (logs / "03-semantic-encoder.log").read_text()
     assert "--processes 3" in training
@@ -351,6 +353,39 @@ def test_stage_6_that_hears_audio_needs_no_stage_5(house: House) -> None:
     house.calls()
     house.run("--set", "semantic.train.from_audio=true")
     assert "embed" in house.calls()
+
+
+def test_dry_run_says_all_and_does_nothing(house: House) -> None:
+    process = house.start("--dry-run", "--plan-hours", "9")
+    said, messages = process.communicate(timeout=60)
+    assert process.returncode == 0, messages
+    assert said.count(": would run (") == 11
+    assert "stage 3: semantic encoder: would run (its input egs/mini/data/groups/" in said
+    assert "$ tagspeech train semantic --config egs/mini/conf/scratch.yaml" in said
+    assert "$ tagspeech train tagspeech" in said
+    assert said.count("$ tagspeech score") == 2
+    assert "reckoned: 1 GPU, 5 min" in said
+    assert house.calls() == []
+    assert not (house.folder / EXP).exists()
+    assert not (house.folder / DATA).exists()
+
+
+def test_dry_run_of_what_is_done(finished: House) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*.done")}
+    said = finished.start("--dry-run").communicate(timeout=60)[0]
+    assert said.count("done already") == 11
+    said = finished.start("--dry-run", "true", "--protocol", "paper").communicate(timeout=60)[0]
+    assert said.count("done already") == 9
+    assert "stage 8: score: would run (its options changed)" in said
+    assert "stage 9: report: would run (its input" in said
+    said = finished.start("--stage", "10", "--dry-run").communicate(timeout=60)[0]
+    assert said.startswith("stage 10: whole meetings: would run (asked for)")
+    part = ("--from-scratch", "false", "--pretrained", "", "--dry-run", "--voice-encoder")
+    said = finished.start(*part, "egs/mini/pretrained/voice.safetensors").communicate(timeout=60)[0]
+    assert "stage 4: voice encoder: skipped: egs/mini/pretrained/voice.safetensors takes" in said
+    assert finished.calls() == []
+    assert {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*.done")} == before
+    assert not list(finished.folder.rglob("*.begun"))
 
 
 def test_options_redo_only_what_depends_on_them(finished: House) -> None:

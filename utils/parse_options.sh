@@ -6,7 +6,8 @@
 #   --help              prints the comment at the top of the calling script, and the file $_help_file
 #                       if the caller sets it
 #
-# A variable whose default is true or false accepts only these two.
+# A variable whose default is true or false accepts only these two; one that is false needs no VALUE
+# to become true.
 
 _print_help() {
   awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"
@@ -32,6 +33,11 @@ while [[ $# -gt 0 ]]; do
     { [[ $_name == set ]] && ! declare -p set_args >/dev/null 2>&1; } ||
     { [[ $_name != set ]] && [[ -z ${!_name+defined} ]]; }; then
     die "unknown option '$1'; $_hint" 2
+  fi
+  if [[ $_name != set && ${!_name} == false && ($# -lt 2 || $2 == --*) ]]; then
+    printf -v "$_name" true
+    shift
+    continue
   fi
   if [[ $# -lt 2 || $2 == --* ]]; then
     die "option '$1' needs a value; $_hint" 2

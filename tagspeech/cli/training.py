@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from tagspeech.cli.arguments import (
     log_progress,
     verb,
 )
-from tagspeech.config import PartsConfig
+from tagspeech.config import Config, PartsConfig
 from tagspeech.config_file import load_config, to_tree
 from tagspeech.dependencies import NOT_READ, of_stage
 from tagspeech.errors import InputError
@@ -56,6 +57,7 @@ class Parts(ConfigOptions):
     from_scratch: bool = option("use no pretrained part", False)
     new_llm: Path | None = option("folder of the LLM that is made if none is named", None)
     no_search: bool = option("look for no file", False)
+    names: bool = option("look for no file; print the names of parts for their paths", False)
 
     def run(self) -> None:
         from tagspeech.checkpoints.recipe_parts import GivenParts, recipe_parts
@@ -66,18 +68,29 @@ class Parts(ConfigOptions):
             print(f"model={folder}\nmodel_commit={commit}")
             return
         names = (*(field.name for field in fields(PartsConfig)), "llm")
+        given = GivenParts(
+            {name: value for name in names if (value := getattr(self, name))},
+            *(self.init_from, self.from_scratch, self.new_llm),
+        )
         answer = recipe_parts(
-            lambda given: load_config(self.config, [*given, *self.overrides], self.variant),
-            GivenParts(
-                {name: value for name in names if (value := getattr(self, name))},
-                *(self.init_from, self.from_scratch, self.new_llm),
-            ),
+            self.load_with,
+            given,
             self.record,
             offline=self.offline,
-            search=not self.no_search,
+            search=not (self.no_search or self.names),
         )
+        if self.names:
+            parts = to_tree(self.load_with(given.overrides()).parts)
+            for stream in ("semantic", "voice"):
+                if parts[f"{stream}_encoder"]["name"]:
+                    parts = {k: v for k, v in parts.items() if k != f"{stream}_init"}
+            answer = {name: part["name"] for name, part in parts.items()} | answer
         for name, value in answer.items():
             print(f"{name}={value}")
+
+    def load_with(self, given: Sequence[str]) -> Config:
+        """The configuration with overrides that the user's own come after."""
+        return load_config(self.config, [*given, *self.overrides], self.variant)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +136,18 @@ class Train(StartOptions, ConfigOptions, ProcessorOptions):
     groups: Path = option("folder of utterance groups; for tagspeech, with embeddings")
     output: Path = option("run folder")
     processes: Processes = option("processes that train together", 1)
+    wandb: str = option(
+        "project of Weights & Biases that gets the curves too, beside TensorBoard; needs the "
+        "package wandb",
+        "",
+        metavar="PROJECT",
+    )
     init: Path | None = option("semantic, voice: encoder weights to start from", None)
     init_units: Path | None = option("semantic: sentencepiece model of the output of --init", None)
 
     def run(self) -> None:
         from tagspeech.checkpoints.native import check_size
+        from tagspeech.training.boards import mirror_to_wandb
         from tagspeech.training.encoders import train_semantic, train_voice
         from tagspeech.training.parallel import launch
         from tagspeech.training.tagspeech import train_tagspeech
@@ -139,6 +159,8 @@ class Train(StartOptions, ConfigOptions, ProcessorOptions):
         log_progress()
         config, groups, output = self.load(), self.groups, self.output
         place = _training_place(self.device)
+        if self.wandb:
+            mirror_to_wandb(self.wandb, output)
         if self.part == "tagspeech":
             start = self.start()
             if start:
@@ -163,16 +185,6 @@ def _training_place(device: str) -> Place:
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read by this process's first use of CUDA
     return Place(find_device(device), torch.float32, device != "auto")
-
-
-@verb("gpus")
-class CountGPUs:
-    """Prints the number of GPUs that torch can use here."""
-
-    def run(self) -> None:
-        import torch
-
-        print(torch.cuda.device_count())
 
 
 @verb("embed")
