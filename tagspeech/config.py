@@ -53,7 +53,7 @@ class EncoderConfig:
     """
 
     feature_kind = "fbank"
-    sampling_rate: int | None = None
+    sampling_rate: typing.ClassVar[int | None] = None
 
     if typing.TYPE_CHECKING:
 

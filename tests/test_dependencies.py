@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tagspeech.config import Config, WhisperEncoderConfig
+from tagspeech.config import CampPlusConfig, Config, WhisperEncoderConfig
 from tagspeech.config_file import to_tree
 from tagspeech.dependencies import (
     NOT_OF_A_MODEL,
@@ -42,9 +42,10 @@ def keys_of(cls: type, prefix: str = "") -> Iterator[str]:
 
 
 KEYS = list(keys_of(Config))
-# With a Whisper, so that its section is there.
+# With the encoders that a configuration may name instead, so that their sections are there.
 TREE = to_tree(Config())
 TREE["semantic"]["whisper"] = to_tree(WhisperEncoderConfig())
+TREE["voice"]["campplus"] = to_tree(CampPlusConfig())
 SECTIONS = sorted({key.rpartition(".")[0] for key in KEYS} | {"llm", "semantic", "semantic.sot"})
 
 
