@@ -2,6 +2,10 @@
 # To be sourced by run.sh --dry-run, after local/stage.sh and local/parts.sh, whose functions these
 # replace: each stage is said, with its command and its reckoned time; nothing runs or is written.
 
+keep_marks_in() { # without a lock: nothing is changed
+  stage_marks=$1/.stages
+}
+
 begin_stages() {
   stage_first=${2:-0} stage_last=$3 stage_again=$2 stage_config=$4
   keep_marks_in "$1"

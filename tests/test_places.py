@@ -50,6 +50,7 @@ def test_auto_finds_the_gpu_of_the_process(
     caplog.set_level(logging.INFO, "tagspeech")
     found = find_place()
     assert found == Place(torch.device("cuda", 0), torch.bfloat16)
+    found.log()
     assert caplog.messages == ["computing on GPU of the test in bfloat16 (found: --device auto)"]
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert find_place().device == torch.device("cuda", 3)

@@ -133,7 +133,7 @@ def test_decoding_writes_both_and_resumes_to_the_same(
         f"test.{name}"
         for name in (
             *("hyp-voice.seglst.json", "hyp.seglst.json"),
-            *("raw.jsonl", "raw.origin.json", "ref.seglst.json"),
+            *("places.json", "raw.jsonl", "raw.origin.json", "ref.seglst.json"),
         )
     ]
     by_llm = read(output / "test.hyp.seglst.json")

@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-cuda=""
+cuda="" choice=""
 dev=false
 python=""
 . utils/log.sh
@@ -53,9 +53,9 @@ elif [[ -z $cuda || $cuda == auto ]]; then
   gpu=false found=$(driver)
   if [[ -n $found ]]; then
     gpu=true
-    log "install: found NVIDIA driver $found: torch for CUDA; utils/install.sh --cuda false takes the CPU build"
+    choice="found NVIDIA driver $found: torch for CUDA; utils/install.sh --cuda false takes the CPU build"
   else
-    log "install: found no NVIDIA driver (nvidia-smi, /proc/driver/nvidia/version): torch for the CPU; \
+    choice="found no NVIDIA driver (nvidia-smi, /proc/driver/nvidia/version): torch for the CPU; \
 utils/install.sh --cuda true takes the CUDA build"
   fi
 fi
@@ -92,6 +92,8 @@ else
     python=.venv/bin/python
   fi
 fi
+
+[[ -z $choice ]] || log "install: $choice"
 
 # One installation at a time; the lock lasts as long as descriptor 9 is open.
 exec 9>>.venv.lock

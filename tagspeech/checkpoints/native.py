@@ -118,6 +118,7 @@ def load_on(model_class: type[M], folder: Path, place: Place, *, offline: bool =
     """
     _, config = _read_config(folder)
     place.check_size(_with_path(config.llm, folder), offline)
+    place.log()
     model: M = load_pretrained(model_class, folder, place.dtype, offline=offline).to(place.device)
     return model
 

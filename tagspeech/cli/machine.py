@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tagspeech.cli.arguments import ConfigOptions, verb
 from tagspeech.options import option
-from tagspeech.ranges import Count
+from tagspeech.ranges import Count, NonNegative
 
 
 @verb("gpus")
@@ -38,7 +38,7 @@ class Plan(ConfigOptions):
     Constants are of GPUs with 80 GB such as an H100, and of one CPU core.
     """
 
-    hours: tuple[float, ...] = option(
+    hours: tuple[NonNegative, ...] = option(
         "hours of utterance groups in train, dev and test; of dev and test: 11 % of train",
         (66.0,),
         metavar="TRAIN[,DEV,TEST]",

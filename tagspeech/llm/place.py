@@ -40,6 +40,10 @@ class Place:
             name = torch.cuda.get_device_name(self.device)
         return f"{name} in {str(self.dtype).removeprefix('torch.')}"
 
+    def log(self) -> None:
+        """Says in the log where a model is going to compute."""
+        log.info("computing on %s%s", self, "" if self.is_asked_for else " (found: --device auto)")
+
     def check_size(self, llm: LLMConfig, offline: bool = False) -> None:
         """Raises `InputError` for a large LLM on a CPU that nobody asked for."""
         if self.device.type != "cpu" or self.is_asked_for:
@@ -82,9 +86,7 @@ def find_place(device: str | torch.device = "auto", dtype: str = "auto") -> Plac
         dtype = "float32"
         if found.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
             dtype = "bfloat16"
-    place = Place(found, DTYPES[dtype], not is_found)
-    log.info("computing on %s%s", place, " (found: --device auto)" if is_found else "")
-    return place
+    return Place(found, DTYPES[dtype], not is_found)
 
 
 def note_place(path: Path, place: Place) -> list[str]:
