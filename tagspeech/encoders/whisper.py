@@ -22,7 +22,7 @@ from tagspeech.config import EncoderConfig, LoraConfig, WhisperEncoderConfig
 from tagspeech.config_file import from_tree
 from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.errors import InputError
-from tagspeech.weights import copy_weights, read_pt, read_safetensors, tensors_in
+from tagspeech.weights import copy_weights, read_model
 
 WINDOW = 3000  # feature frames, 30 s
 _PARTS = ("model.encoder.", "encoder.")  # of a WhisperForConditionalGeneration, a WhisperModel
@@ -95,7 +95,7 @@ class WhisperStream(StreamEncoder):
 
         See `StreamEncoder.load_weights`. New adapters stay as they are for weights without any.
         """
-        state = read_safetensors(path) if path.suffix == ".safetensors" else _trained(path)
+        state = read_model(path)
         part = next((prefix for prefix in _PARTS if f"{prefix}conv1.weight" in state), "")
         given = {
             f"encoder.{name.removeprefix(part)}": weight
@@ -138,12 +138,6 @@ def _add_lora(encoder: nn.Module, lora: LoraConfig) -> None:
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"semantic.whisper.lora.layers: {', '.join(layers)}: {reason}") from error
-
-
-def _trained(path: Path) -> dict[str, Tensor]:
-    """The weights in a final.pt of stage 3."""
-    held = read_pt(path)
-    return tensors_in(held.get("model", held) if isinstance(held, dict) else held, path, "it")
 
 
 def _with_silence(window_TF: Tensor) -> Tensor:

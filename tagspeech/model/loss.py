@@ -87,7 +87,7 @@ class EmbeddingCtc:
     def __init__(self, llm: Any, tokenizer: Any, prompt: Prompt) -> None:
         self.llm, self.tokenizer = llm, tokenizer
         self.blank = prompt.ending[0]
-        self.vocabulary: Tensor | None = None
+        self.vocabulary: Tensor | None = None  # stays on the CPU, where targets are looked up
 
     def limit(self, targets: Sequence[str]) -> None:
         """Limits the softmax to the tokens of these targets, which saves most of the cost."""
@@ -101,15 +101,15 @@ class EmbeddingCtc:
         if self.vocabulary is None:
             logits_BPV: Tensor = output(frames_BPH)
         else:
-            self.vocabulary = self.vocabulary.to(frames_BPH.device)
-            logits_BPV = nn.functional.linear(frames_BPH, output.weight[self.vocabulary])
+            rows_VH = output.weight[self.vocabulary.to(frames_BPH.device)]
+            logits_BPV = nn.functional.linear(frames_BPH, rows_VH)
         return logits_BPV.float() * scale
 
     def _in_vocabulary(self, ids: list[int]) -> Tensor:
         tokens = torch.tensor(ids, dtype=torch.long)
         if self.vocabulary is None:
             return tokens
-        return torch.searchsorted(self.vocabulary.cpu(), tokens)
+        return torch.searchsorted(self.vocabulary, tokens)
 
     def loss(
         self, projected: Sequence[Tensor], targets: Sequence[str], scale: Tensor | float = 1.0
@@ -147,7 +147,7 @@ class EmbeddingCtc:
             return [""] * len(projected)
         best_BP = self._logits(projected, 1.0).argmax(-1).cpu()
         if self.vocabulary is not None:
-            best_BP = self.vocabulary.cpu()[best_BP]
+            best_BP = self.vocabulary[best_BP]
         rows = [
             torch.unique_consecutive(best_P[: len(frames)]).tolist()
             for best_P, frames in zip(best_BP, projected, strict=True)

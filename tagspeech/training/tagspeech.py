@@ -65,10 +65,11 @@ class TagSpeechTask:
         self.config, self.train, self.model = config, config.train, model
         self.groups, self.dev = groups, dev
         self.drops, self.heads = StreamDrops(config.drop), heads
-        self.has_ctc = bool(config.loss.semantic_ctc or config.loss.semantic_ctc_steps)
+        has_ctc = bool(config.loss.semantic_ctc or config.loss.semantic_ctc_steps)
         # Products of frames that are not normalised have no bound: with few tokens it is another
         # loss. A sharded embedding has no rows to take.
-        if self.has_ctc and config.semantic.normalise and not config.llm.shard:
+        self.scores_ctc = has_ctc and config.semantic.normalise
+        if self.scores_ctc and not config.llm.shard:
             model.ctc.limit(group_targets([*groups, *dev], config.target.time_grid))
         self.features: FeatureReader | None = None
         if config.train.from_audio or config.semantic.tune_lr or config.voice.tune_lr:
@@ -158,7 +159,7 @@ class TagSpeechTask:
             output = self.model.loss_from_frames(
                 frames, group_targets(batch, self.config.target.time_grid)
             )
-            if self.has_ctc and self.config.semantic.normalise:
+            if self.scores_ctc:
                 projected = [semantic_PH for semantic_PH, _ in self.model.project(frames)]
                 for cut, text in zip(batch, self.model.ctc.texts(projected), strict=True):
                     words.add(" ".join(s.words for s in group_segments(cut)), text)
@@ -166,7 +167,7 @@ class TagSpeechTask:
             correct += output.correct.item() * output.tokens
             tokens += output.tokens
         figures = {"loss": loss / tokens, "token_accuracy": correct / tokens}
-        if self.has_ctc and self.config.semantic.normalise:
+        if self.scores_ctc:
             figures["ctc_wer"] = words.figures()["wer"]
         return {**figures, **self.scores()}
 
