@@ -19,26 +19,9 @@ begin_stages() {
 }
 
 run_stage() {
-  local number=$1 title=$2 list="" declaration=() inputs=() path reason="" name again=() given=""
-  local outputs=()
-  shift 2
-  while [[ $1 != -- ]]; do
-    if [[ $1 == --given ]]; then
-      given=$2
-      shift 2
-      continue
-    fi
-    declaration+=("$1")
-    case $1 in
-      --inputs | --outputs | --work | --options) list=$1 ;;
-      *) case $list in
-        --inputs) inputs+=("$1") ;;
-        --outputs) outputs+=("$1") ;;
-      esac ;;
-    esac
-    shift
-  done
-  shift
+  local number title name given declaration inputs outputs command path reason="" again=()
+  read_declaration "$@"
+  set -- "${command[@]}"
   ((number >= stage_first && number <= stage_last)) || return 0
   if [[ -n $given ]]; then
     echo "stage $number: $title: skipped: $given takes its place"
@@ -55,7 +38,6 @@ run_stage() {
     break
   done
   if [[ -z $reason ]]; then
-    name=$(printf '%02d-%s' "$number" "$(echo "$title" | tr 'A-Z ' 'a-z-')")
     [[ $number != "$stage_again" ]] || again=(--again)
     reason=$(mark check --only-look --marks "$stage_marks" --name "$name" --config "$stage_config" \
       ${again[@]+"${again[@]}"} ${declaration[@]+"${declaration[@]}"})

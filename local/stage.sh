@@ -100,8 +100,12 @@ stop_stage() {
   die "stopped; the same command goes on from here" "$1"
 }
 
-run_stage() {
-  local number=$1 title=$2 list="" declaration=() inputs=() outputs=() path given=""
+# read_declaration NUMBER TITLE ... -- COMMAND: the arguments of run_stage, into the variables number, title,
+# name, given, declaration, inputs, outputs and command, which the caller has made its own
+read_declaration() {
+  local list=""
+  number=$1 title=$2 given="" declaration=() inputs=() outputs=()
+  name=$(printf '%02d-%s' "$1" "$(echo "$2" | tr 'A-Z ' 'a-z-')")
   shift 2
   while [[ $1 != -- ]]; do
     if [[ $1 == --given ]]; then
@@ -119,7 +123,13 @@ run_stage() {
     esac
     shift
   done
-  shift
+  command=("${@:2}")
+}
+
+run_stage() {
+  local number title name given declaration inputs outputs command path
+  read_declaration "$@"
+  set -- "${command[@]}"
 
   if [[ -z $given ]]; then
     for path in ${outputs[@]+"${outputs[@]}"}; do
@@ -138,8 +148,7 @@ run_stage() {
     [[ -e $path ]] || die "stage $number ($title): its input $path is missing$(maker_of "$path")"
   done
 
-  local name again=() answer
-  name=$(printf '%02d-%s' "$number" "$(echo "$title" | tr 'A-Z ' 'a-z-')")
+  local again=() answer
   if [[ $number == "$stage_again" ]]; then
     again=(--again)
   fi
