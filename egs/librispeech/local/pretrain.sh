@@ -14,20 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 
 output=egs/librispeech/pretrained
 exp=egs/librispeech/exp-pretrain
-others=()
-while [[ $# -gt 0 ]]; do
-  case $1 in
-    --help | -h) . utils/parse_options.sh ;;
-    --*) [[ $# -gt 1 ]] || die "option '$1' must have a value; see pretrain.sh --help" 2 ;;
-    *) die "unexpected argument '$1'; see pretrain.sh --help" 2 ;;
-  esac
-  case $1 in
-    --output) output=$2 ;;
-    --exp) exp=$2 ;;
-    *) others+=("$1" "$2") ;;
-  esac
-  shift 2
-done
+. local/pretrain_options.sh
 
 ./run.sh --recipe librispeech --exp "$exp" ${others[@]+"${others[@]}"}
 

@@ -13,20 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 
 output=egs/mini/pretrained
 exp=egs/mini/exp-pretrain
-others=()
-while [[ $# -gt 0 ]]; do
-  case $1 in
-    --help | -h) . utils/parse_options.sh ;;
-    --*) [[ $# -gt 1 ]] || die "option '$1' must have a value; see pretrain.sh --help" 2 ;;
-    *) die "unexpected argument '$1'; see pretrain.sh --help" 2 ;;
-  esac
-  case $1 in
-    --output) output=$2 ;;
-    --exp) exp=$2 ;;
-    *) others+=("$1" "$2") ;;
-  esac
-  shift 2
-done
+. local/pretrain_options.sh
 
 ./run.sh --recipe mini --from-scratch true --stop-stage 6 \
   --data egs/mini/data-pretrain --exp "$exp" \
