@@ -401,7 +401,9 @@ class LossConfig:
     semantic_ctc: NonNegative = (
         0.0  # CTC of the words through the LLM's embedding on semantic frames
     )
-    semantic_ctc_steps: Count = 0  # the first batches have this loss alone
+    semantic_ctc_steps: Count = 0  # the first batches have this loss alone ...
+    # ... and the cross entropy of the token at each frame, for a corpus with word times
+    semantic_frames: NonNegative = 0.0
     speaker_activity: NonNegative = (
         0.0  # who talks at each voice frame, asked of the LLM's states ...
     )

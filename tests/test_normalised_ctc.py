@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from lhotse import CutSet
 
 from tagspeech.checkpoints.native import load_pretrained, save_pretrained
-from tagspeech.config import Config
+from tagspeech.config import Config, LossConfig
 from tagspeech.config_file import load_config
 from tagspeech.corpus.groups import group_targets
 from tagspeech.data.batches import read_groups
@@ -88,6 +89,37 @@ def test_the_first_phase_moves_the_semantic_projector_alone(
     assert moved == {"semantic_projector"}
     rows = (tmp_path / "first/curve.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows][-1] == 9
+
+
+def test_the_loss_at_frames_scores_both_speakers_and_silence(
+    tiny_base: Path, tiny_yaml: Path
+) -> None:
+    model = make(tiny_base, tiny_yaml, *NORMALISED, "loss.semantic_frames=1")
+    blank = model.ctc.blank
+    model.ctc.vocabulary = torch.tensor(sorted({11, 12, blank}))
+    columns = {token: place for place, token in enumerate(sorted({11, 12, blank}))}
+    logits_BPV = torch.randn(1, 5, 3)
+    # one speaker, both, silence, a token that the targets do not have, three speakers
+    spoken_BPS = torch.tensor([[[11, 0], [11, 12], [0, 0], [13, 0], [-1, -1]]])
+    scored = [(0, 11), (1, 11), (1, 12), (2, blank)]
+    scores_PV = logits_BPV[0].log_softmax(-1)
+    expected = -sum(scores_PV[place, columns[token]] for place, token in scored) / len(scored)
+    loss = model.ctc.frame_loss(logits_BPV, spoken_BPS)
+    torch.testing.assert_close(loss, torch.as_tensor(expected))
+    nothing = model.ctc.frame_loss(logits_BPV, torch.full_like(spoken_BPS, -1))
+    assert nothing == 0
+
+
+def test_word_times_teach_the_first_phase(tiny_base: Path, tiny_yaml: Path) -> None:
+    model = make(tiny_base, tiny_yaml, *NORMALISED, "loss.semantic_frames=1")
+    groups = stored(tiny_base)
+    task = TagSpeechTask(
+        replace(model.config, loss=LossConfig(semantic_ctc_steps=9, semantic_frames=1)),
+        *(model, groups, groups),
+    )
+    loss, _, figures = task.loss(task.batch(groups), 0)
+    assert loss == figures["semantic_ctc"] + figures["semantic_frames"]
+    assert figures["semantic_frames"] > 0
 
 
 def config_of(tiny_base: Path, tiny_yaml: Path, *sets: str) -> Config:

@@ -94,8 +94,13 @@ class EmbeddingCtc:
         known = {token for target in targets for token in word_ids(self.tokenizer, target)}
         self.vocabulary = torch.tensor(sorted({*known, self.blank}))
 
-    def _logits(self, projected: Sequence[Tensor], scale: Tensor | float) -> Tensor:
-        """Logits (B, P, V) of frames (P, H), V the vocabulary."""
+    def logits(self, projected: Sequence[Tensor], scale: Tensor | float = 1.0) -> Tensor:
+        """Logits (B, P, V) of semantic frames, V the vocabulary.
+
+        Args:
+            projected: Frames of each item, (P, H).
+            scale: What the products of frames and embeddings are multiplied by.
+        """
         output = self.llm.get_output_embeddings()
         frames_BPH = pad_sequence(list(projected), batch_first=True).to(output.weight.dtype)
         if self.vocabulary is None:
@@ -112,23 +117,21 @@ class EmbeddingCtc:
         return torch.searchsorted(self.vocabulary, tokens)
 
     def loss(
-        self, projected: Sequence[Tensor], targets: Sequence[str], scale: Tensor | float = 1.0
+        self, logits_BPV: Tensor, lens_B: Tensor, targets: Sequence[str]
     ) -> tuple[Tensor, int]:
         """The mean loss over the words' tokens, and their number.
 
         A target too long for its frames has loss 0.
 
         Args:
-            projected: Semantic frames of each item, (P, H).
+            logits_BPV: Output of `logits`.
+            lens_B: Number of frames of each item, on the CPU.
             targets: Target text of each item.
-            scale: What the products of frames and embeddings are multiplied by.
         """
         ids = [word_ids(self.tokenizer, target) for target in targets]
         tokens = max(1, sum(map(len, ids)))
-        lens_B = torch.tensor(list(map(len, projected)))
         if not lens_B.any():  # torch refuses a batch without frames
-            return projected[0].sum(), tokens
-        logits_BPV = self._logits(projected, scale)
+            return logits_BPV.sum(), tokens
         loss = nn.functional.ctc_loss(
             logits_BPV.log_softmax(-1).transpose(0, 1),
             self._in_vocabulary(list(chain.from_iterable(ids))).to(logits_BPV.device),
@@ -140,12 +143,37 @@ class EmbeddingCtc:
         )
         return loss / tokens, tokens
 
+    def frame_loss(self, logits_BPV: Tensor, spoken_BPS: Tensor) -> Tensor:
+        """The mean cross entropy of the tokens spoken at each frame, 0 if there are none.
+
+        It says where the words are while CTC still searches for that.
+
+        Args:
+            logits_BPV: Output of `logits`.
+            spoken_BPS: Token ids of up to two speakers, `data.pooling.frame_units`: 0 where nobody
+                speaks, -1 where nothing is scored.
+        """
+        first_BP = spoken_BPS[..., :1]
+        silent_BPS = torch.cat([first_BP == 0, torch.zeros_like(spoken_BPS[..., 1:]) > 0], -1)
+        ids_BPS = spoken_BPS.masked_fill(silent_BPS, self.blank)
+        kept_BPS = (spoken_BPS > 0) | silent_BPS
+        if self.vocabulary is not None:  # the first token of a word may differ within a text
+            known_BPS = torch.searchsorted(self.vocabulary, ids_BPS)
+            known_BPS.clamp_(max=len(self.vocabulary) - 1)
+            kept_BPS &= self.vocabulary[known_BPS] == ids_BPS
+            ids_BPS = known_BPS
+        items_N, places_N, speakers_N = kept_BPS.nonzero(as_tuple=True)
+        if not len(items_N):
+            return logits_BPV.sum() * 0
+        labels_N = ids_BPS[items_N, places_N, speakers_N].to(logits_BPV.device)
+        return nn.functional.cross_entropy(logits_BPV[items_N, places_N], labels_N)
+
     @torch.no_grad()
     def texts(self, projected: Sequence[Tensor]) -> list[str]:
         """The words of the best token at each frame, without repeats and blanks."""
         if not any(map(len, projected)):
             return [""] * len(projected)
-        best_BP = self._logits(projected, 1.0).argmax(-1).cpu()
+        best_BP = self.logits(projected).argmax(-1).cpu()
         if self.vocabulary is not None:
             best_BP = self.vocabulary[best_BP]
         rows = [

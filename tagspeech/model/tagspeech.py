@@ -270,13 +270,18 @@ class TagSpeechModel(nn.Module):
         output = total_loss(self.config.loss, head, hidden_NH, ids, others)
         return output._replace(logits=head(hidden_NH).float()) if return_logits else output
 
+    def semantic_logits(self, projected: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Logits of tokens at projected semantic frames, `EmbeddingCtc.logits`, and lengths."""
+        projector = self.semantic_projector
+        scale = projector.ctc_scale / projector.norm if self.config.semantic.normalise else 1.0
+        semantic = [semantic_PH for semantic_PH, _ in projected]
+        return self.ctc.logits(semantic, scale), torch.tensor(list(map(len, semantic)))
+
     def semantic_ctc(
         self, projected: Sequence[tuple[Tensor, Tensor]], targets: Sequence[str]
     ) -> tuple[Tensor, int]:
         """CTC of the words on projected semantic frames, and their tokens: `EmbeddingCtc.loss`."""
-        projector = self.semantic_projector
-        scale = projector.ctc_scale / projector.norm if self.config.semantic.normalise else 1.0
-        return self.ctc.loss([semantic_PH for semantic_PH, _ in projected], targets, scale)
+        return self.ctc.loss(*self.semantic_logits(projected), targets)
 
     def voice_places(self, semantic: int, voice: int, frames: int) -> list[int]:
         """The positions of an item's projected voice frames in the LLM's input.

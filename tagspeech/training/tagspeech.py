@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from lhotse import CutSet
@@ -21,10 +23,12 @@ from tagspeech.data.batches import (
     read_groups,
     training_groups,
 )
+from tagspeech.data.pooling import frame_units
 from tagspeech.errors import InputError
 from tagspeech.inference.generate import generate_texts
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.lora import add_lora
+from tagspeech.llm.prompt import encode_text
 from tagspeech.llm.sharding import check_sharding, shard_llm, whole_state
 from tagspeech.model.frames import Frames
 from tagspeech.model.loss import IGNORED
@@ -64,6 +68,7 @@ class TagSpeechTask:
     ) -> None:
         self.config, self.train, self.model = config, config.train, model
         self.groups, self.dev = groups, dev
+        self.word_tokens = functools.cache(self._word_tokens)
         self.drops, self.heads = StreamDrops(config.drop), heads
         has_ctc = bool(config.loss.semantic_ctc or config.loss.semantic_ctc_steps)
         # Products of frames that are not normalised have no bound: with few tokens it is another
@@ -117,8 +122,7 @@ class TagSpeechTask:
         frames = self.frames(batch, voice=not only_ctc)
         targets = group_targets(batch.groups, self.config.target.time_grid)
         if only_ctc:
-            ctc, words = self.model.semantic_ctc(self.model.project(frames), targets)
-            return ctc, words, {"semantic_ctc": ctc.detach()}
+            return self.first_phase(frames, batch.groups, targets)
         given = labels = None
         if self.config.target.moved or self.config.target.swapped:
             pairs = [self.perturbed_ids(*pair) for pair in zip(batch.groups, targets, strict=True)]
@@ -128,6 +132,26 @@ class TagSpeechTask:
         )
         figures = {name: term.detach() for name, term in output.terms.items()}
         return output.loss, output.tokens, {"token_accuracy": output.correct, **figures}
+
+    def first_phase(
+        self, frames: Frames, groups: CutSet, targets: Sequence[str]
+    ) -> tuple[Tensor, int, dict[str, Tensor]]:
+        """Returns what `loss` does, without the LLM's layers (`loss.semantic_ctc_steps`)."""
+        logits_BPV, lens_B = self.model.semantic_logits(self.model.project(frames))
+        loss, words = self.model.ctc.loss(logits_BPV, lens_B, targets)
+        figures = {"semantic_ctc": loss.detach()}
+        if self.config.loss.semantic_frames:
+            rate = self.config.semantic.projected_frames_per_second
+            spoken_BPS = frame_units(groups, logits_BPV.shape[1], rate, self.word_tokens)
+            of_frames = self.model.ctc.frame_loss(logits_BPV, spoken_BPS)
+            figures["semantic_frames"] = of_frames.detach()
+            loss = loss + self.config.loss.semantic_frames * of_frames
+        return loss, words, figures
+
+    def _word_tokens(self, word: str) -> list[int]:
+        """Returns the token ids of a word within a text."""
+        space = "" if self.config.language in ("zh", "ja") else " "
+        return encode_text(self.model.tokenizer, space + word)
 
     def perturbed_ids(self, group: Cut, target: str) -> tuple[list[int], list[int]]:
         """Returns the input tokens and labels of a group; some have moved times or swapped speakers
