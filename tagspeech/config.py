@@ -263,7 +263,7 @@ class StreamConfig:
     anchor_interval: Natural = 8  # projected frames between two anchors
     # Of the encoder in the training of TagSpeech; 0: frozen, as in the paper
     tune_lr: NonNegative = 0.0
-    projector: str = "stack"  # a row of model.projector.PROJECTORS
+    projector: str = "stack"  # stack | conv: a row of model.projector.PROJECTORS
     normalise: bool = False  # projected frames get the mean norm of the LLM's embeddings
 
     # How the stream is trained. All other fields say what it is: a trained model keeps them.

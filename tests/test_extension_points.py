@@ -181,7 +181,7 @@ def test_a_projector_of_another_rate_is_refused(tiny_config: Config) -> None:
         TagSpeechModel(config, *load_llm(config.llm))
     config = replace(tiny_config, voice=replace(tiny_config.voice, projector="none"))
     with pytest.raises(
-        InputError, match="projector: must be one of stack, toy-conv, slow, got 'none'"
+        InputError, match="projector: must be one of stack, conv, toy-conv, slow, got 'none'"
     ):
         TagSpeechModel(config, *load_llm(config.llm))
 

@@ -59,13 +59,37 @@ class StackProjector(Projector):
         self.linear2 = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, frames_BTD: Tensor) -> Tensor:
-        batch, frames, channels = frames_BTD.shape
-        count = frames // self.stack
-        stacked = frames_BTD[:, : count * self.stack].reshape(batch, count, channels * self.stack)
-        return self.linear2(torch.relu(self.linear1(stacked)))
+        return self.linear2(torch.relu(self.linear1(stacked(frames_BTD, self.stack))))
 
 
-PROJECTORS: dict[str, type[Projector]] = {"stack": StackProjector}
+class ConvProjector(Projector):
+    """Stack frames, Linear, ReLU, convolution over the neighbours, ReLU, Linear.
+
+    A frame of few dozens of milliseconds may hold more words than one, where people talk fast or
+    at once; with its neighbours the projector can spread them.
+    """
+
+    def __init__(self, config: StreamConfig, hidden_size: int) -> None:
+        super().__init__(config, hidden_size)
+        # Without a bias, so that the zeros behind an item stay zeros.
+        self.linear1 = nn.Linear(config.output_dim * config.stack, hidden_size, bias=False)
+        self.conv = nn.Conv1d(hidden_size, hidden_size, kernel_size=3, padding=1)
+        self.linear2 = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, frames_BTD: Tensor) -> Tensor:
+        hidden_BPH = torch.relu(self.linear1(stacked(frames_BTD, self.stack)))
+        near_BPH = self.conv(hidden_BPH.transpose(1, 2)).transpose(1, 2)
+        return self.linear2(torch.relu(near_BPH))
+
+
+def stacked(frames_BTD: Tensor, stack: int) -> Tensor:
+    """Frames (B, T, D) to (B, T // stack, D * stack); an incomplete stack is cut."""
+    batch, frames, channels = frames_BTD.shape
+    count = frames // stack
+    return frames_BTD[:, : count * stack].reshape(batch, count, channels * stack)
+
+
+PROJECTORS: dict[str, type[Projector]] = {"stack": StackProjector, "conv": ConvProjector}
 
 
 def build_projector(config: StreamConfig, hidden_size: int) -> Projector:

@@ -298,11 +298,13 @@ class TagSpeechModel(nn.Module):
 
 
 def _project(projector: Projector, frames_BTD: Tensor, lens_B: Tensor) -> list[Tensor]:
-    """Projected frames (P, H) of each item; the projector sees zeros after an item's end."""
-    lens = projector.output_lens(lens_B).tolist()
+    """Projected frames (P, H) of each item; the projector sees zeros after an item's last stack."""
+    output_lens_B = projector.output_lens(lens_B)
+    lens = output_lens_B.tolist()
     if not any(lens):
         return [frames_BTD.new_zeros(0, projector.hidden_size) for _ in lens]
-    after_BT = torch.arange(frames_BTD.shape[1], device=lens_B.device) >= lens_B[:, None]
+    ends_B = torch.minimum(lens_B, output_lens_B * projector.stack)
+    after_BT = torch.arange(frames_BTD.shape[1], device=lens_B.device) >= ends_B[:, None]
     projected_BPH = projector(frames_BTD.masked_fill(after_BT.to(frames_BTD.device)[..., None], 0))
     if projected_BPH.shape[1] < max(lens):
         raise ValueError(f"a projector gives {projected_BPH.shape[1]} frames of {max(lens)}")
