@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import LossConfig
+from tagspeech.llm.packing import on_its_way
 from tagspeech.llm.prompt import Prompt, encode_text
 
 IGNORED = -100  # the label of a token that is not scored
@@ -51,7 +51,7 @@ def total_loss(
     config: LossConfig,
     head: nn.Module,
     hidden_NH: Tensor,
-    ids: Sequence[Sequence[int]],
+    labels_N: Tensor,
     others: dict[str, Tensor],
 ) -> LossOutput:
     """The cross entropy of target ids given hidden states, plus weighted terms.
@@ -60,10 +60,9 @@ def total_loss(
         config: Has the weights of the terms.
         head: The LLM's output embedding.
         hidden_NH: States at the scored positions of all items in order.
-        ids: Target ids of each item.
+        labels_N: The token ids to be written there.
         others: Unweighted terms, each by its name in `LossConfig`.
     """
-    labels_N = torch.tensor(list(chain.from_iterable(ids)), device=hidden_NH.device)
     total, right = target_cross_entropy(head, hidden_NH, labels_N)
     target = loss = total / len(labels_N)
     for name, term in others.items():
@@ -94,14 +93,14 @@ class EmbeddingCtc:
         known = {token for target in targets for token in word_ids(self.tokenizer, target)}
         self.vocabulary = torch.tensor(sorted({*known, self.blank}))
 
-    def _logits(self, projected: Sequence[Tensor], scale: Tensor | float) -> Tensor:
-        """Logits (B, P, V) of frames (P, H), V the vocabulary."""
+    def _logits(self, frames_BPH: Tensor, scale: Tensor | float) -> Tensor:
+        """Logits (B, P, V) of frames, V the vocabulary."""
         output = self.llm.get_output_embeddings()
-        frames_BPH = pad_sequence(list(projected), batch_first=True).to(output.weight.dtype)
+        frames_BPH = frames_BPH.to(output.weight.dtype)
         if self.vocabulary is None:
             logits_BPV: Tensor = output(frames_BPH)
         else:
-            rows_VH = output.weight[self.vocabulary.to(frames_BPH.device)]
+            rows_VH = output.weight[on_its_way(self.vocabulary, frames_BPH.device)]
             logits_BPV = nn.functional.linear(frames_BPH, rows_VH)
         return logits_BPV.float() * scale
 
@@ -112,27 +111,31 @@ class EmbeddingCtc:
         return torch.searchsorted(self.vocabulary, tokens)
 
     def loss(
-        self, projected: Sequence[Tensor], targets: Sequence[str], scale: Tensor | float = 1.0
+        self,
+        frames_BPH: Tensor,
+        lens: list[int],
+        targets: Sequence[str],
+        scale: Tensor | float = 1.0,
     ) -> tuple[Tensor, int]:
         """The mean loss over the words' tokens, and their number.
 
         A target too long for its frames has loss 0.
 
         Args:
-            projected: Semantic frames of each item, (P, H).
+            frames_BPH: Projected semantic frames.
+            lens: Of each item.
             targets: Target text of each item.
             scale: What the products of frames and embeddings are multiplied by.
         """
         ids = [word_ids(self.tokenizer, target) for target in targets]
         tokens = max(1, sum(map(len, ids)))
-        lens_B = torch.tensor(list(map(len, projected)))
-        if not lens_B.any():  # torch refuses a batch without frames
-            return projected[0].sum(), tokens
-        logits_BPV = self._logits(projected, scale)
+        if not any(lens):  # torch refuses a batch without frames
+            return frames_BPH.sum() * 0.0, tokens
+        logits_BPV = self._logits(frames_BPH[:, : max(lens)], scale)
         loss = nn.functional.ctc_loss(
             logits_BPV.log_softmax(-1).transpose(0, 1),
-            self._in_vocabulary(list(chain.from_iterable(ids))).to(logits_BPV.device),
-            lens_B,
+            on_its_way(self._in_vocabulary(list(chain.from_iterable(ids))), logits_BPV.device),
+            torch.tensor(lens),
             torch.tensor(list(map(len, ids))),
             blank=int(self._in_vocabulary([self.blank])),
             reduction="sum",
@@ -141,16 +144,16 @@ class EmbeddingCtc:
         return loss / tokens, tokens
 
     @torch.no_grad()
-    def texts(self, projected: Sequence[Tensor]) -> list[str]:
+    def texts(self, frames_BPH: Tensor, lens: list[int]) -> list[str]:
         """The words of the best token at each frame, without repeats and blanks."""
-        if not any(map(len, projected)):
-            return [""] * len(projected)
-        best_BP = self._logits(projected, 1.0).argmax(-1).cpu()
+        if not any(lens):
+            return [""] * len(lens)
+        best_BP = self._logits(frames_BPH, 1.0).argmax(-1).cpu()
         if self.vocabulary is not None:
             best_BP = self.vocabulary[best_BP]
         rows = [
-            torch.unique_consecutive(best_P[: len(frames)]).tolist()
-            for best_P, frames in zip(best_BP, projected, strict=True)
+            torch.unique_consecutive(best_P[:length]).tolist()
+            for best_P, length in zip(best_BP, lens, strict=True)
         ]
         kept = [[token for token in row if token != self.blank] for row in rows]
         texts: list[str] = self.tokenizer.batch_decode(kept)

@@ -160,8 +160,9 @@ class TagSpeechTask:
                 frames, group_targets(batch, self.config.target.time_grid)
             )
             if self.scores_ctc:
-                projected = [semantic_PH for semantic_PH, _ in self.model.project(frames)]
-                for cut, text in zip(batch, self.model.ctc.texts(projected), strict=True):
+                projected = self.model.project(frames)
+                texts = self.model.ctc.texts(projected.semantic_BPH, projected.semantic_lens)
+                for cut, text in zip(batch, texts, strict=True):
                     words.add(" ".join(s.words for s in group_segments(cut)), text)
             loss += output.terms["target"].item() * output.tokens
             correct += output.correct.item() * output.tokens
