@@ -42,8 +42,8 @@ from tagspeech.model.anchors import (
     anchor_layout,
     build_anchors,
 )
-from tagspeech.model.projector import PROJECTORS, StackProjector, build_projector
-from tagspeech.model.tagspeech import TagSpeechModel, _project
+from tagspeech.model.projector import PROJECTORS, StackProjector, build_projector, project
+from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment
 from tagspeech.serialize import to_target
 from tagspeech.training.dropped_streams import StreamDrops
@@ -155,11 +155,13 @@ def test_projected_frames_do_not_depend_on_the_batch(name: str) -> None:
     encoder = ZipformerConfig(encoder_dim=(2,))
     projector = build_projector(VoiceConfig(encoder=encoder, stack=4, projector=name), 3)
     frames_BTD, lens_B = torch.randn(3, 30, 2), torch.tensor([11, 30, 16])
-    together = _project(projector, frames_BTD, lens_B)
+    together_BPH, lens = project(projector, frames_BTD, lens_B)
     for item, length in enumerate(lens_B.tolist()):
-        (alone_PH,) = _project(projector, frames_BTD[item, None, :length], lens_B[item, None])
-        assert len(alone_PH) == length // 4
-        torch.testing.assert_close(together[item], alone_PH)
+        alone_BPH, (alone,) = project(
+            projector, frames_BTD[item, None, :length], lens_B[item, None]
+        )
+        assert alone == lens[item] == length // 4
+        torch.testing.assert_close(together_BPH[item, :alone], alone_BPH[0])
 
 
 # Loss

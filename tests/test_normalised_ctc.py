@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,9 +118,10 @@ def test_word_times_teach_the_first_phase(tiny_base: Path, tiny_yaml: Path) -> N
         replace(model.config, loss=LossConfig(semantic_ctc_steps=9, semantic_frames=1)),
         *(model, groups, groups),
     )
-    loss, _, figures = task.loss(task.batch(groups), 0)
+    loss, _, figures = task.loss(task.read(groups, 0, random.Random(1)), 0)
     assert loss == figures["semantic_ctc"] + figures["semantic_frames"]
     assert figures["semantic_frames"] > 0
+    assert "semantic_frames" not in task.loss(task.read(groups, 9, random.Random(1)), 9)[2]
 
 
 def config_of(tiny_base: Path, tiny_yaml: Path, *sets: str) -> Config:

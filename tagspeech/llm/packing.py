@@ -15,12 +15,14 @@ Shape suffixes: B batch, L positions, N those of all sequences, H hidden size.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
+from itertools import accumulate, chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -32,30 +34,63 @@ SIMILAR = 0.8  # smallest ratio of the shortest to the longest sequence of a run
 
 
 def run_layers(
-    decoder: Any, inputs: list[Tensor], config: LLMConfig, layer: int = -1
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The last hidden states of each sequence, and those after another layer, (L, H) each.
+    decoder: Any, rows_NH: Tensor, lens: list[int], config: LLMConfig, layer: int = -1
+) -> tuple[Tensor, Tensor]:
+    """The last hidden states of sequences, and those after another layer, (N, H) each.
+
+    The number of operations does not depend on that of the sequences, but on that of runs.
 
     Args:
         decoder: The LLM without its output.
-        inputs: Embedded sequences, (L, H) each.
+        rows_NH: The embedded positions of all sequences, one sequence after the other.
+        lens: Length of each sequence.
         config: Has the layout.
         layer: The other layer, counted from 1; -1: the last.
     """
-    layout = _layout(config)
-    lens = list(map(len, inputs))
+    layout, device = _layout(config), rows_NH.device
     if layout == "packed":
-        last_1NH, states_1NH = _forward(decoder, torch.cat(inputs)[None], layer, **_bounds(inputs))
-        return list(last_1NH[0].split(lens)), list(states_1NH[0].split(lens))
+        last_1NH, states_1NH = _forward(decoder, rows_NH[None], layer, **_bounds(lens, device))
+        return last_1NH[0], states_1NH[0]
     runs = [list(range(len(lens)))] if layout == "padded" else similar(lens)
-    found: dict[int, tuple[Tensor, Tensor]] = {}
+    starts = [0, *accumulate(lens)]
+    padded_NH = torch.cat([rows_NH, rows_NH.new_zeros(1, rows_NH.shape[1])])
+    fetched, places, place = [], [0] * len(rows_NH), 0
     for run in runs:
-        padded_BLH = pad_sequence([inputs[item] for item in run], batch_first=True)
-        last_BLH, states_BLH = _forward(decoder, padded_BLH, layer)
-        for row, item in enumerate(run):
-            found[item] = (last_BLH[row, : lens[item]], states_BLH[row, : lens[item]])
-    last, states = zip(*(found[item] for item in range(len(lens))), strict=True)
-    return list(last), list(states)
+        longest = max(lens[item] for item in run)
+        numbers: list[int] = []
+        for item in run:
+            start, stop = starts[item], starts[item] + lens[item]
+            places[start:stop] = range(place, place + lens[item])
+            numbers += [*range(start, stop), *[len(rows_NH)] * (longest - lens[item])]
+            place += longest
+        fetched.append(numbers)
+    *of_runs, places_N = int_tensors(device, *fetched, places)
+    pairs = [
+        _forward(decoder, padded_NH.index_select(0, numbers).unflatten(0, (len(run), -1)), layer)
+        for run, numbers in zip(runs, of_runs, strict=True)
+    ]
+
+    def in_order(parts_BLH: Iterable[Tensor]) -> Tensor:
+        return torch.cat([part_BLH.flatten(0, 1) for part_BLH in parts_BLH]).index_select(
+            0, places_N
+        )
+
+    last_NH = in_order(last_BLH for last_BLH, _ in pairs)
+    return last_NH, in_order(other_BLH for _, other_BLH in pairs) if layer >= 0 else last_NH
+
+
+def int_tensors(device: torch.device, *lists: Iterable[int]) -> list[Tensor]:
+    """Lists of integers as tensors, by a single copy to the device, which is not waited for."""
+    arrays = [np.fromiter(numbers, np.int64) for numbers in lists]
+    joined = on_its_way(torch.from_numpy(np.concatenate(arrays)), device)
+    return list(joined.split([len(array) for array in arrays]))
+
+
+def on_its_way(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on the device; a copy to a GPU is not waited for."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _layout(config: LLMConfig) -> str:
@@ -103,18 +138,17 @@ def _forward(decoder: Any, inputs_BLH: Tensor, layer: int, **more: Any) -> tuple
     return last, output.hidden_states[layer] if layer >= 0 else last
 
 
-def _bounds(inputs: list[Tensor]) -> dict[str, Any]:
+def _bounds(lens: list[int], device: torch.device) -> dict[str, Any]:
     """The bounds of the sequences in one row, as arguments of a `transformers` decoder.
 
     Flash attention uses the bounds; others derive their mask from the positions.
     """
-    device = inputs[0].device
-    lens = list(map(len, inputs))
-    lens_B = torch.tensor(lens, device=device)
-    bounds = torch.cat([lens_B.new_zeros(1), lens_B.cumsum(0)]).int()
+    bounds, positions_N = int_tensors(
+        device, [0, *accumulate(lens)], chain.from_iterable(map(range, lens))
+    )
     longest = max(lens)
     return {
-        "position_ids": torch.cat([torch.arange(n, device=device) for n in lens])[None],
-        **{"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds},
+        "position_ids": positions_N[None],
+        **{"cu_seq_lens_q": bounds.int(), "cu_seq_lens_k": bounds.int()},
         **{"max_length_q": longest, "max_length_k": longest},
     }

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,11 @@ class AnchorSetup:
     digits: Sequence[int]
 
 
+def join(pieces: Sequence[Tensor]) -> Tensor:
+    """Rows (N, H) one after the other, in the type of the first ones and on their device."""
+    return torch.cat([piece.to(pieces[0]) for piece in pieces])
+
+
 @dataclass(frozen=True)
 class EmbeddingRows:
     """Rows of the LLM's input embedding: those of the ten digits, (10, H), and of any token ids."""
@@ -56,9 +62,52 @@ class EmbeddingRows:
     digits_10H: Tensor
     of: Callable[[Sequence[int]], Tensor]
 
+    def of_digits(self, digits: Sequence[int]) -> Tensor:
+        """The rows of digits."""
+        return self.digits_10H[torch.tensor(digits, device=self.digits_10H.device)]
+
+    def join(self, pieces: Sequence[Tensor]) -> Tensor:
+        """Rows one after the other; see `join`."""
+        return join(pieces)
+
+
+class NumberedRows:
+    """Stands in for `EmbeddingRows` with row numbers instead of rows, so that a batch is put
+    together by a single gather: rows 0 to `frames` are frames, those after them tokens.
+
+    Args:
+        frames: Number of rows that are frames.
+        digits: Token ids of "0" ... "9".
+    """
+
+    def __init__(self, frames: int, digits: Sequence[int]) -> None:
+        self.frames, self.digits = frames, digits
+        self.ids: list[int] = []  # of the rows that are tokens
+
+    def of(self, ids: Sequence[int]) -> Sequence[int]:
+        """The row numbers of tokens, which are added."""
+        self.ids += ids
+        stop = self.frames + len(self.ids)
+        return range(stop - len(ids), stop)
+
+    def of_digits(self, digits: Sequence[int]) -> Sequence[int]:
+        """The row numbers of digits."""
+        return self.of([self.digits[digit] for digit in digits])
+
+    def join(self, pieces: Sequence[Sequence[int]]) -> Sequence[int]:
+        """All row numbers, one after the other."""
+        return list(chain.from_iterable(pieces))
+
 
 class Anchors(nn.Module):
-    """Base of the forms; as it is, the form `none`."""
+    """Base of the forms.
+
+    Attributes:
+        are_tokens: `insert` does no more than put rows of tokens between frames, by the methods of
+            `rows`; then it is called with `NumberedRows` in training.
+    """
+
+    are_tokens: ClassVar[bool] = False
 
     def __init__(self, setup: AnchorSetup) -> None:
         super().__init__()
@@ -71,6 +120,12 @@ class Anchors(nn.Module):
     def positions(self, frames: int) -> list[int]:
         """The position of each of `frames` projected frames in its stream, anchors included."""
         return list(range(frames))
+
+
+class NoAnchors(Anchors):
+    """Frames alone."""
+
+    are_tokens = True
 
 
 class AnchorsBetweenFrames(Anchors):
@@ -96,11 +151,11 @@ class AnchorsBetweenFrames(Anchors):
         stop = 0
         for piece in anchor_layout(len(frames_PH), self.setup.interval):
             if isinstance(piece, int):
-                pieces.append(self.anchor(piece, stop, rows).to(frames_PH.dtype))
+                pieces.append(self.anchor(piece, stop, rows))
             else:
                 start, stop = piece
                 pieces.append(frames_PH[start:stop])
-        return torch.cat(pieces)
+        return rows.join(pieces)
 
     def positions(self, frames: int) -> list[int]:
         positions: list[int] = []
@@ -118,9 +173,10 @@ class AnchorsBetweenFrames(Anchors):
 class NumericAnchors(AnchorsBetweenFrames):
     """The digits of the anchor's number, one row each (arXiv 2601.06896, time anchors)."""
 
+    are_tokens = True
+
     def anchor(self, number: int, frame: int, rows: EmbeddingRows) -> Tensor:
-        digits = [int(digit) for digit in str(number)]
-        return rows.digits_10H[torch.tensor(digits, device=rows.digits_10H.device)]
+        return rows.of_digits([int(digit) for digit in str(number)])
 
     def length(self, number: int, frame: int) -> int:
         return len(str(number))
@@ -128,6 +184,8 @@ class NumericAnchors(AnchorsBetweenFrames):
 
 class TextAnchors(AnchorsBetweenFrames):
     """The anchor's time in seconds, rounded to the time grid, as the target text writes it."""
+
+    are_tokens = True
 
     def ids(self, number: int, frame: int) -> Sequence[int]:
         grid = self.setup.time_grid
@@ -137,6 +195,8 @@ class TextAnchors(AnchorsBetweenFrames):
 
 class PlaceholderAnchors(AnchorsBetweenFrames):
     """A full stop for every anchor."""
+
+    are_tokens = True
 
     def ids(self, number: int, frame: int) -> Sequence[int]:
         return encode_text(self.setup.tokenizer, ".")
@@ -155,7 +215,7 @@ ANCHORS: dict[str, type[Anchors]] = {
     "text": TextAnchors,
     "placeholder": PlaceholderAnchors,
     "sinusoidal": SinusoidalAnchors,
-    "none": Anchors,
+    "none": NoAnchors,
 }
 
 

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import LossConfig
+from tagspeech.llm.packing import on_its_way
 from tagspeech.llm.prompt import Prompt, encode_text
 
 IGNORED = -100  # the label of a token that is not scored
@@ -51,7 +51,7 @@ def total_loss(
     config: LossConfig,
     head: nn.Module,
     hidden_NH: Tensor,
-    ids: Sequence[Sequence[int]],
+    labels_N: Tensor,
     others: dict[str, Tensor],
 ) -> LossOutput:
     """The cross entropy of target ids given hidden states, plus weighted terms.
@@ -60,10 +60,9 @@ def total_loss(
         config: Has the weights of the terms.
         head: The LLM's output embedding.
         hidden_NH: States at the scored positions of all items in order.
-        ids: Target ids of each item.
+        labels_N: The token ids to be written there.
         others: Unweighted terms, each by its name in `LossConfig`.
     """
-    labels_N = torch.tensor(list(chain.from_iterable(ids)), device=hidden_NH.device)
     total, right = target_cross_entropy(head, hidden_NH, labels_N)
     target = loss = total / len(labels_N)
     for name, term in others.items():
@@ -94,19 +93,19 @@ class EmbeddingCtc:
         known = {token for target in targets for token in word_ids(self.tokenizer, target)}
         self.vocabulary = torch.tensor(sorted({*known, self.blank}))
 
-    def logits(self, projected: Sequence[Tensor], scale: Tensor | float = 1.0) -> Tensor:
-        """Logits (B, P, V) of semantic frames, V the vocabulary.
+    def logits(self, frames_BPH: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """Logits (B, P, V) of projected semantic frames, V the vocabulary.
 
         Args:
-            projected: Frames of each item, (P, H).
+            frames_BPH: The frames.
             scale: What the products of frames and embeddings are multiplied by.
         """
         output = self.llm.get_output_embeddings()
-        frames_BPH = pad_sequence(list(projected), batch_first=True).to(output.weight.dtype)
+        frames_BPH = frames_BPH.to(output.weight.dtype)
         if self.vocabulary is None:
             logits_BPV: Tensor = output(frames_BPH)
         else:
-            rows_VH = output.weight[self.vocabulary.to(frames_BPH.device)]
+            rows_VH = output.weight[on_its_way(self.vocabulary, frames_BPH.device)]
             logits_BPV = nn.functional.linear(frames_BPH, rows_VH)
         return logits_BPV.float() * scale
 
@@ -117,7 +116,7 @@ class EmbeddingCtc:
         return torch.searchsorted(self.vocabulary, tokens)
 
     def loss(
-        self, logits_BPV: Tensor, lens_B: Tensor, targets: Sequence[str]
+        self, logits_BPV: Tensor, lens: list[int], targets: Sequence[str]
     ) -> tuple[Tensor, int]:
         """The mean loss over the words' tokens, and their number.
 
@@ -125,17 +124,17 @@ class EmbeddingCtc:
 
         Args:
             logits_BPV: Output of `logits`.
-            lens_B: Number of frames of each item, on the CPU.
+            lens: Number of frames of each item.
             targets: Target text of each item.
         """
         ids = [word_ids(self.tokenizer, target) for target in targets]
         tokens = max(1, sum(map(len, ids)))
-        if not lens_B.any():  # torch refuses a batch without frames
-            return logits_BPV.sum(), tokens
+        if not any(lens):  # torch refuses a batch without frames
+            return logits_BPV.sum() * 0.0, tokens
         loss = nn.functional.ctc_loss(
             logits_BPV.log_softmax(-1).transpose(0, 1),
-            self._in_vocabulary(list(chain.from_iterable(ids))).to(logits_BPV.device),
-            lens_B,
+            on_its_way(self._in_vocabulary(list(chain.from_iterable(ids))), logits_BPV.device),
+            torch.tensor(lens),
             torch.tensor(list(map(len, ids))),
             blank=int(self._in_vocabulary([self.blank])),
             reduction="sum",
@@ -150,9 +149,11 @@ class EmbeddingCtc:
 
         Args:
             logits_BPV: Output of `logits`.
-            spoken_BPS: Token ids of up to two speakers, `data.pooling.frame_units`: 0 where nobody
-                speaks, -1 where nothing is scored.
+            spoken_BPS: Token ids of up to two speakers, `data.pooling.frame_units`, on the CPU: 0
+                where nobody speaks, -1 where nothing is scored. Frames that have no logits are left
+                out.
         """
+        spoken_BPS = spoken_BPS[:, : logits_BPV.shape[1]]
         first_BP = spoken_BPS[..., :1]
         silent_BPS = torch.cat([first_BP == 0, torch.zeros_like(spoken_BPS[..., 1:]) > 0], -1)
         ids_BPS = spoken_BPS.masked_fill(silent_BPS, self.blank)
@@ -162,23 +163,24 @@ class EmbeddingCtc:
             known_BPS.clamp_(max=len(self.vocabulary) - 1)
             kept_BPS &= self.vocabulary[known_BPS] == ids_BPS
             ids_BPS = known_BPS
-        items_N, places_N, speakers_N = kept_BPS.nonzero(as_tuple=True)
-        if not len(items_N):
-            return logits_BPV.sum() * 0
-        labels_N = ids_BPS[items_N, places_N, speakers_N].to(logits_BPV.device)
-        return nn.functional.cross_entropy(logits_BPV[items_N, places_N], labels_N)
+        if not kept_BPS.any():
+            return logits_BPV.sum() * 0.0
+        items_N, places_N, _ = kept_BPS.nonzero(as_tuple=True)
+        rows_N = on_its_way(items_N * logits_BPV.shape[1] + places_N, logits_BPV.device)
+        labels_N = on_its_way(ids_BPS[kept_BPS], logits_BPV.device)
+        return nn.functional.cross_entropy(logits_BPV.flatten(0, 1)[rows_N], labels_N)
 
     @torch.no_grad()
-    def texts(self, projected: Sequence[Tensor]) -> list[str]:
+    def texts(self, frames_BPH: Tensor, lens: list[int]) -> list[str]:
         """The words of the best token at each frame, without repeats and blanks."""
-        if not any(map(len, projected)):
-            return [""] * len(projected)
-        best_BP = self.logits(projected).argmax(-1).cpu()
+        if not any(lens):
+            return [""] * len(lens)
+        best_BP = self.logits(frames_BPH).argmax(-1).cpu()
         if self.vocabulary is not None:
             best_BP = self.vocabulary[best_BP]
         rows = [
-            torch.unique_consecutive(best_P[: len(frames)]).tolist()
-            for best_P, frames in zip(best_BP, projected, strict=True)
+            torch.unique_consecutive(best_P[:length]).tolist()
+            for best_P, length in zip(best_BP, lens, strict=True)
         ]
         kept = [[token for token in row if token != self.blank] for row in rows]
         texts: list[str] = self.tokenizer.batch_decode(kept)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from tagspeech.config import StreamConfig
 from tagspeech.errors import InputError
+from tagspeech.llm.packing import on_its_way
 
 COSINE_SCALE = 8.0  # of a frame of norm 1 times an embedding, where training starts
 
@@ -111,3 +112,21 @@ def build_projector(config: StreamConfig, hidden_size: int) -> Projector:
             f"projector {config.projector}: gives {length} frames for {frames} times {config.stack}"
         )
     return projector
+
+
+def project(projector: Projector, frames_BTD: Tensor, lens_B: Tensor) -> tuple[Tensor, list[int]]:
+    """Projected frames (B, P, H) and their valid lengths.
+
+    The projector sees zeros after the last stack of an item.
+    """
+    output_lens_B = projector.output_lens(lens_B)
+    lens = output_lens_B.tolist()
+    if not any(lens):
+        return frames_BTD.new_zeros(len(lens), 0, projector.hidden_size), lens
+    ends_B = torch.minimum(lens_B, output_lens_B * projector.stack)
+    after_BT = torch.arange(frames_BTD.shape[1], device=lens_B.device) >= ends_B[:, None]
+    after_BT1 = on_its_way(after_BT, frames_BTD.device)[..., None]
+    projected_BPH = projector(frames_BTD.masked_fill(after_BT1, 0))
+    if projected_BPH.shape[1] < max(lens):
+        raise ValueError(f"a projector gives {projected_BPH.shape[1]} frames of {max(lens)}")
+    return projector.normalised(projected_BPH), lens

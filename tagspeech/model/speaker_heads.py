@@ -11,11 +11,15 @@ H hidden size of the LLM.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tagspeech.llm.packing import int_tensors, on_its_way
 from tagspeech.serialize import parse_target
 
 
@@ -37,8 +41,8 @@ class SpeakerHeads(nn.Module):
 
     def forward(
         self,
-        states: Sequence[Tensor],
-        hidden: Sequence[Tensor],
+        states_NH: Tensor,
+        hidden_NH: Tensor,
         voice_places: Sequence[Sequence[int]],
         target_starts: Sequence[int],
         targets: Sequence[str],
@@ -47,40 +51,45 @@ class SpeakerHeads(nn.Module):
         """The losses "speaker_activity" and "line_speaker".
 
         Args:
-            states: States of each item for the binary cross entropy per frame and speaker, (L, H).
-            hidden: States of each item for the cross entropy per line, (L, H).
-            voice_places: Positions of each item's voice frames in the input.
-            target_starts: Position of the state before each item's target.
+            states_NH: States of all items, for the binary cross entropy per frame and speaker.
+            hidden_NH: States of all items, for the cross entropy per line.
+            voice_places: Rows of each item's voice frames in the states.
+            target_starts: Row of the first token of each item's target.
             targets: Target texts.
             tokenizer: The LLM's.
         """
-        frames, activity, lines, speakers = [], [], [], []
-        for item, target in enumerate(targets):
-            places = torch.tensor(voice_places[item], dtype=torch.long)
-            frames.append(states[item][places])
-            activity.append(self.activity_of(target, len(places)))
+        lines, speakers = [], []
+        for start, target in zip(target_starts, targets, strict=True):
             numbers = speakers_of_lines(target)
             tokens = token_at(tokenizer, target, ends_of_ranges(target))
             for number, token in zip(numbers, tokens, strict=True):
                 if number < self.speakers:
-                    lines.append(hidden[item][target_starts[item] + token])
+                    lines.append(start + token)
                     speakers.append(number)
-        logits_NK = self.activity(torch.cat(frames).float()).float()
+        frames_N, lines_N, speakers_N = int_tensors(
+            hidden_NH.device, chain.from_iterable(voice_places), lines, speakers
+        )
+        logits_NK = self.activity(states_NH.index_select(0, frames_N).float()).float()
         losses = {"speaker_activity": logits_NK.sum() * 0.0, "line_speaker": logits_NK.sum() * 0.0}
         if len(logits_NK):
+            counts = map(len, voice_places)
+            activity = [self._activity(*pair) for pair in zip(targets, counts, strict=True)]
             losses["speaker_activity"] = nn.functional.binary_cross_entropy_with_logits(
-                logits_NK, torch.cat(activity).to(logits_NK.device)
+                logits_NK,
+                on_its_way(torch.from_numpy(np.concatenate(activity)), logits_NK.device),
             )
         if lines:
             losses["line_speaker"] = nn.functional.cross_entropy(
-                self.line(torch.stack(lines).float()).float(),
-                torch.tensor(speakers, device=logits_NK.device),
+                self.line(hidden_NH.index_select(0, lines_N).float()).float(), speakers_N
             )
         return losses
 
     def activity_of(self, target: str, frames: int) -> Tensor:
         """(P, K) for `frames` projected frames: 1 where a speaker of `target` talks."""
-        activity_PK = torch.zeros(frames, self.speakers)
+        return torch.from_numpy(self._activity(target, frames))
+
+    def _activity(self, target: str, frames: int) -> NDArray[np.float32]:
+        activity_PK = np.zeros((frames, self.speakers), np.float32)
         for segment in parse_target(target, "").segments:
             number = int(segment.speaker) - 1
             if number < self.speakers:

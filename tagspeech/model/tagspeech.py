@@ -9,7 +9,7 @@ positions, L positions of the LLM's input, N scored positions, H hidden size, V 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,16 +19,15 @@ from torch.nn.utils.rnn import pad_sequence
 from tagspeech.config import Config, StreamConfig
 from tagspeech.encoders.build import build_encoder, split_features
 from tagspeech.errors import InputError
-from tagspeech.llm.packing import checkpoint_layers, run_layers
+from tagspeech.llm.packing import checkpoint_layers, int_tensors, run_layers
 from tagspeech.llm.prompt import build_prompt, encode_text
 from tagspeech.model.anchors import Anchors, AnchorSetup, EmbeddingRows, build_anchors
-from tagspeech.model.frames import Frames, Streams
+from tagspeech.model.frames import Frames, Projected, Streams
+from tagspeech.model.inputs import Drops, build_inputs
 from tagspeech.model.loss import IGNORED, EmbeddingCtc, LossOutput, total_loss
-from tagspeech.model.projector import Projector, build_projector
+from tagspeech.model.projector import build_projector, project
 
 LLM_PREFIX = "llm."  # of the names of the LLM's weights in a state dict
-# The projected streams of each item to those that the LLM reads, and which items get anchors
-Drops = Callable[[list[tuple[Tensor, Tensor]]], tuple[list[tuple[Tensor, Tensor]], list[bool]]]
 
 
 class TagSpeechModel(nn.Module):
@@ -137,26 +136,31 @@ class TagSpeechModel(nn.Module):
                 voice_BTD, voice_lens_B = self.voice_encoder(voice_BTF, feature_lens_B)
         return Frames(semantic_BTD, semantic_lens_B, voice_BTD, voice_lens_B)
 
-    def project(self, frames: Frames) -> list[tuple[Tensor, Tensor]]:
-        """Projected frames of both streams of each item, (P, H) each, without anchors.
+    def project(self, frames: Frames) -> Projected:
+        """Projected frames of both streams of each item, without anchors.
 
         Without a voice stream (prompt.voice) the second is empty.
         """
-        semantic = _project(self.semantic_projector, frames.semantic, frames.semantic_lens)
-        voice = _project(self.voice_projector, frames.voice, frames.voice_lens)
-        kept = None if self.config.prompt.voice else 0
-        return [(s_PH, v_PH[:kept]) for s_PH, v_PH in zip(semantic, voice, strict=True)]
+        semantic = project(self.semantic_projector, frames.semantic, frames.semantic_lens)
+        voice_BPH, voice_lens = project(self.voice_projector, frames.voice, frames.voice_lens)
+        if not self.config.prompt.voice:
+            voice_lens = [0] * len(voice_lens)
+        return Projected(*semantic, voice_BPH, voice_lens)
 
     def add_anchors(
-        self, projected: list[tuple[Tensor, Tensor]], anchored: Sequence[bool] | None = None
+        self,
+        projected: Sequence[tuple[Tensor, Tensor]],
+        anchored: Sequence[bool] | None = None,
+        rows: EmbeddingRows | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
         """Both streams of each item with anchors (prompt.anchors), (S, H) each.
 
         Args:
             projected: Both streams of each item, (P, H) each.
             anchored: Which items get anchors; None: all.
+            rows: Where anchors come from; None: the LLM's embedding.
         """
-        rows = EmbeddingRows(self.embed(self.prompt.digits), self.embed)
+        rows = rows or self.rows()
         return [
             (
                 self.semantic_anchors.insert(semantic_PH, rows),
@@ -168,6 +172,10 @@ class TagSpeechModel(nn.Module):
                 projected, anchored or [True] * len(projected), strict=True
             )
         ]
+
+    def rows(self) -> EmbeddingRows:
+        """Rows of the LLM's input embedding."""
+        return EmbeddingRows(self.embed(self.prompt.digits), self.embed)
 
     def streams(self, features_BTF: Tensor, feature_lens_B: Tensor) -> Streams:
         """The two input streams of the LLM, anchors included."""
@@ -183,17 +191,17 @@ class TagSpeechModel(nn.Module):
     def embed(self, ids: Sequence[int]) -> Tensor:
         """The LLM's input embeddings of token ids: (len(ids), H)."""
         table: nn.Embedding = self.llm.get_input_embeddings()
-        return table(torch.tensor(ids, dtype=torch.long, device=table.weight.device))
+        return table(*int_tensors(table.weight.device, ids))
 
-    def prompts(self, pairs: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    def prompts(
+        self, pairs: Sequence[tuple[Tensor, Tensor]], rows: EmbeddingRows | None = None
+    ) -> list[Tensor]:
         """The embedded prompt of each item with its streams in place, (L, H) each."""
+        rows = rows or self.rows()
         before, between, after = map(
-            self.embed, (self.prompt.before, self.prompt.between, self.prompt.after)
+            rows.of, (self.prompt.before, self.prompt.between, self.prompt.after)
         )
-        return [
-            torch.cat([before, semantic.to(before), between, voice.to(before), after])
-            for semantic, voice in pairs
-        ]
+        return [rows.join([before, semantic, between, voice, after]) for semantic, voice in pairs]
 
     def target_ids(self, target: str) -> list[int]:
         """Token ids that the LLM learns to write for a target text, with the end of the turn."""
@@ -238,50 +246,41 @@ class TagSpeechModel(nn.Module):
             heads: Further terms of the loss, from the LLM's states (`SpeakerHeads`).
         """
         projected = self.project(frames)
-        kept, anchored = drops(projected) if drops else (projected, None)
-        pairs = self.add_anchors(kept, anchored)
-        prompts = self.prompts(pairs)
         labels = labels or [self.target_ids(text) for text in targets]
-        inputs = [
-            torch.cat([prompt, self.embed(ids[:-1])])
-            for prompt, ids in zip(prompts, given or labels, strict=True)
-        ]
+        read = [ids[:-1] for ids in given or labels]
+        inputs = build_inputs(self, projected, read, drops)
         layer = self.config.loss.speaker_layer if heads else -1
-        hidden, states = run_layers(self.llm.get_decoder(), inputs, self.config.llm, layer)
-        scored = [[n for n, label in enumerate(ids) if label != IGNORED] for ids in labels]
-        hidden_NH = torch.cat(
-            [
-                item_LH[len(prompt) - 1 :][places]
-                for item_LH, prompt, places in zip(hidden, prompts, scored, strict=True)
-            ]
+        decoder, head = self.llm.get_decoder(), self.llm.get_output_embeddings()
+        hidden_NH, states_NH = run_layers(
+            decoder, inputs.rows_NH, inputs.lens, self.config.llm, layer
         )
-        head = self.llm.get_output_embeddings()
+        scored = [
+            (start - 1 + place, label)
+            for start, ids in zip(inputs.starts, labels, strict=True)
+            for place, label in enumerate(ids)
+            if label != IGNORED
+        ]
+        places_N, labels_N = int_tensors(hidden_NH.device, *zip(*scored, strict=True))
         others = {}
         if self.config.loss.semantic_ctc:
             others["semantic_ctc"], _ = self.semantic_ctc(projected, targets)
         if heads:
-            places = [
-                self.voice_places(len(semantic_SH), len(voice_SH), len(voice_PH))
-                for (semantic_SH, voice_SH), (_, voice_PH) in zip(pairs, kept, strict=True)
-            ]
-            starts = list(map(len, prompts))
-            others |= heads(states, hidden, places, starts, targets, self.tokenizer)
-        ids = [[label for label in item if label != IGNORED] for item in labels]
-        output = total_loss(self.config.loss, head, hidden_NH, ids, others)
-        return output._replace(logits=head(hidden_NH).float()) if return_logits else output
+            of_voice = inputs.voice_places, inputs.starts
+            others |= heads(states_NH, hidden_NH, *of_voice, targets, self.tokenizer)
+        scored_NH = hidden_NH.index_select(0, places_N)
+        output = total_loss(self.config.loss, head, scored_NH, labels_N, others)
+        return output._replace(logits=head(scored_NH).float()) if return_logits else output
 
-    def semantic_logits(self, projected: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Logits of tokens at projected semantic frames, `EmbeddingCtc.logits`, and lengths."""
+    def semantic_logits(self, projected: Projected) -> Tensor:
+        """Logits of tokens at projected semantic frames, (B, P, V): `EmbeddingCtc.logits`."""
         projector = self.semantic_projector
         scale = projector.ctc_scale / projector.norm if self.config.semantic.normalise else 1.0
-        semantic = [semantic_PH for semantic_PH, _ in projected]
-        return self.ctc.logits(semantic, scale), torch.tensor(list(map(len, semantic)))
+        frames_BPH = projected.semantic_BPH[:, : max(projected.semantic_lens)]
+        return self.ctc.logits(frames_BPH, scale)
 
-    def semantic_ctc(
-        self, projected: Sequence[tuple[Tensor, Tensor]], targets: Sequence[str]
-    ) -> tuple[Tensor, int]:
+    def semantic_ctc(self, projected: Projected, targets: Sequence[str]) -> tuple[Tensor, int]:
         """CTC of the words on projected semantic frames, and their tokens: `EmbeddingCtc.loss`."""
-        return self.ctc.loss(*self.semantic_logits(projected), targets)
+        return self.ctc.loss(self.semantic_logits(projected), projected.semantic_lens, targets)
 
     def voice_places(self, semantic: int, voice: int, frames: int) -> list[int]:
         """The positions of an item's projected voice frames in the LLM's input.
@@ -295,18 +294,3 @@ class TagSpeechModel(nn.Module):
         no_anchors = voice == frames
         positions = range(frames) if no_anchors else self.voice_anchors.positions(frames)
         return [start + position for position in positions]
-
-
-def _project(projector: Projector, frames_BTD: Tensor, lens_B: Tensor) -> list[Tensor]:
-    """Projected frames (P, H) of each item; the projector sees zeros after an item's last stack."""
-    output_lens_B = projector.output_lens(lens_B)
-    lens = output_lens_B.tolist()
-    if not any(lens):
-        return [frames_BTD.new_zeros(0, projector.hidden_size) for _ in lens]
-    ends_B = torch.minimum(lens_B, output_lens_B * projector.stack)
-    after_BT = torch.arange(frames_BTD.shape[1], device=lens_B.device) >= ends_B[:, None]
-    projected_BPH = projector(frames_BTD.masked_fill(after_BT.to(frames_BTD.device)[..., None], 0))
-    if projected_BPH.shape[1] < max(lens):
-        raise ValueError(f"a projector gives {projected_BPH.shape[1]} frames of {max(lens)}")
-    normed_BPH = projector.normalised(projected_BPH)
-    return [item_PH[:length] for item_PH, length in zip(normed_BPH, lens, strict=True)]

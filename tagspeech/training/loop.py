@@ -44,7 +44,7 @@ from tagspeech.training.parallel import (
 from tagspeech.training.precision import MixedPrecision, product_type
 from tagspeech.training.prefetch import Prefetcher, steps_ahead
 from tagspeech.training.reading import epoch_batches, reading_jobs
-from tagspeech.training.steps import Task, count_targets, learning_rate, weights_by_rate
+from tagspeech.training.steps import LossCheck, Task, learning_rate, read_figures, weights_by_rate
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,7 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
     model.train()
     if train.try_largest and not state:
         try_largest(task, epoch_batches(task, task.groups, 0, 0)[0], weights, precision)
+    losses = LossCheck(output)
     board = SummaryWriter(str(output / "tensorboard"), purge_step=step) if is_first else None
     started = time.monotonic() - seconds_before
     progress = tqdm(
@@ -147,7 +148,7 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
             for batch in batches:
                 with explain_out_of_memory(batch.groups), precision.autocast():
                     loss, count, figures = task.loss(batch, step)
-                counted = count_targets(batch, loss, count, step, output)
+                counted = losses.count(batch, loss, count, step)
                 divisor = divisor or max(1.0, counted)
                 targets += counted
                 with explain_out_of_memory(batch.groups):
@@ -168,9 +169,13 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
 
             # 6d. Log
             progress.update()
+            is_valid = step % train.valid_every == 0 or step == train.max_steps
+            is_saved = step % train.checkpoint_every == 0 or step == train.max_steps
+            if is_valid or is_saved:
+                losses.finish()
             if board and step % train.log_every == 0:
-                scalars = {"loss": loss.item(), "gradient_norm": gradient_norm.item(), "lr": rate}
-                scalars |= {name: figure.item() for name, figure in figures.items()}
+                scalars = read_figures(loss=loss, gradient_norm=gradient_norm, **figures)
+                scalars["lr"] = rate
                 scalars["waiting_share"] = prefetcher.waiting_share()
                 progress.set_postfix(
                     loss=f"{scalars['loss']:.3f}", waiting=f"{scalars['waiting_share']:.0%}"
@@ -178,14 +183,14 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
                 _write_scalars(board, "train", scalars, step)
 
             # 6e. Validate; with a sharded LLM every process takes part
-            if step % train.valid_every == 0 or step == train.max_steps:
+            if is_valid:
                 scores = _validate(task) if is_first or is_sharded(model) else {}
                 if board:
                     _write_figures(task, output, step, time.monotonic() - started, scores)
                     _write_scalars(board, "valid", scores, step)
 
             # 6f. Checkpoint
-            if step % train.checkpoint_every == 0 or step == train.max_steps:
+            if is_saved:
                 state = {
                     "model": trainable_state(model),
                     "optimizer": optimizer.state_dict(),

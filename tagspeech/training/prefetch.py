@@ -28,10 +28,11 @@ Job = Callable[[], T]  # reads one item
 
 
 class Batch(NamedTuple):
-    """Groups after augmentation, and the tensors that a task reads for them."""
+    """Groups after augmentation, the tensors that a task reads for them, and labels of frames."""
 
     groups: CutSet
     tensors: Sequence[Tensor] = ()
+    spoken: Tensor | None = None
 
 
 def batch_rng(train: TrainConfig, epoch: int, number: int, rank: int) -> random.Random:

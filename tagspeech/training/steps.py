@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -87,15 +87,58 @@ def weights_by_rate(
     return groups
 
 
-def count_targets(batch: Batch, loss: Tensor, count: int, step: int, output: Path) -> float:
-    """Sums `count` over all processes.
+class LossCheck:
+    """Counts targets and refuses losses that are not finite.
 
-    Raises:
-        InputError: If the loss of any process is not finite; names the groups of its batch.
+    A loss is looked at when the next one has been started, so that no step waits for the device;
+    `finish` looks at the last one. Every process calls both methods alike.
+
+    Args:
+        output: The run folder, for the error message.
     """
-    total, failures = sum_over_processes([count, not torch.isfinite(loss)])
-    if failures:
-        ids = ", ".join(cut.id for cut in batch.groups)
-        reason = None if torch.isfinite(loss) else f"loss {loss.item()} at step {step}: {ids}"
-        raise InputError(f"{output}: {next(filter(None, gather(reason)))}")
-    return total
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self._read: Callable[[], float] = float
+        self._where = ""
+
+    def count(self, batch: Batch, loss: Tensor, count: int, step: int) -> float:
+        """Sums `count` over all processes.
+
+        Raises:
+            InputError: If an earlier loss of any process is not finite; names the groups of its
+                batch.
+        """
+        value = self._read()
+        total, failures = sum_over_processes([count, not math.isfinite(value)])
+        if failures:
+            reason = None if math.isfinite(value) else f"loss {value} {self._where}"
+            raise InputError(f"{self.output}: {next(filter(None, gather(reason)))}")
+        self._read = read_later(loss.detach())
+        self._where = f"at step {step}: {', '.join(cut.id for cut in batch.groups)}"
+        return total
+
+    def finish(self) -> None:
+        """Raises `InputError` as `count` does, for the last loss."""
+        self.count(Batch(CutSet()), torch.zeros(()), 0, 0)
+
+
+def read_later(value: Tensor) -> Callable[[], float]:
+    """Starts to copy a number from the device, and returns a function that gives it."""
+    copy = value.to("cpu", non_blocking=True)
+    if value.device.type != "cuda":
+        return copy.item
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def read() -> float:
+        copied.synchronize()
+        return copy.item()
+
+    return read
+
+
+def read_figures(**figures: Tensor) -> dict[str, float]:
+    """The values of tensors of one number, by a single wait for the device."""
+    values = torch.stack([figure.detach().double() for figure in figures.values()])
+    return dict(zip(figures, values.tolist(), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,8 +102,15 @@ class TagSpeechTask:
         return round(streams * group.duration) + len(self.model.target_ids(target))
 
     def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
-        """Reads stored frames or features."""
-        return self.batch(groups)
+        """Reads stored frames or features, and in the first phase the tokens at frames."""
+        batch = self.batch(groups)
+        loss = self.config.loss
+        if loss.semantic_frames and step < loss.semantic_ctc_steps:
+            rate = self.config.semantic.projected_frames_per_second
+            frames = math.ceil(max(cut.duration for cut in groups) * rate) + 1
+            spoken_BPS = frame_units(groups, frames, rate, self.word_tokens)
+            return batch._replace(spoken=spoken_BPS)
+        return batch
 
     def batch(self, groups: CutSet) -> Batch:
         """Reads a batch of any split."""
@@ -122,7 +130,7 @@ class TagSpeechTask:
         frames = self.frames(batch, voice=not only_ctc)
         targets = group_targets(batch.groups, self.config.target.time_grid)
         if only_ctc:
-            return self.first_phase(frames, batch.groups, targets)
+            return self.first_phase(frames, targets, batch.spoken)
         given = labels = None
         if self.config.target.moved or self.config.target.swapped:
             pairs = [self.perturbed_ids(*pair) for pair in zip(batch.groups, targets, strict=True)]
@@ -134,15 +142,14 @@ class TagSpeechTask:
         return output.loss, output.tokens, {"token_accuracy": output.correct, **figures}
 
     def first_phase(
-        self, frames: Frames, groups: CutSet, targets: Sequence[str]
+        self, frames: Frames, targets: Sequence[str], spoken_BPS: Tensor | None
     ) -> tuple[Tensor, int, dict[str, Tensor]]:
         """Returns what `loss` does, without the LLM's layers (`loss.semantic_ctc_steps`)."""
-        logits_BPV, lens_B = self.model.semantic_logits(self.model.project(frames))
-        loss, words = self.model.ctc.loss(logits_BPV, lens_B, targets)
+        projected = self.model.project(frames)
+        logits_BPV = self.model.semantic_logits(projected)
+        loss, words = self.model.ctc.loss(logits_BPV, projected.semantic_lens, targets)
         figures = {"semantic_ctc": loss.detach()}
-        if self.config.loss.semantic_frames:
-            rate = self.config.semantic.projected_frames_per_second
-            spoken_BPS = frame_units(groups, logits_BPV.shape[1], rate, self.word_tokens)
+        if spoken_BPS is not None:
             of_frames = self.model.ctc.frame_loss(logits_BPV, spoken_BPS)
             figures["semantic_frames"] = of_frames.detach()
             loss = loss + self.config.loss.semantic_frames * of_frames
@@ -184,8 +191,9 @@ class TagSpeechTask:
                 frames, group_targets(batch, self.config.target.time_grid)
             )
             if self.scores_ctc:
-                projected = [semantic_PH for semantic_PH, _ in self.model.project(frames)]
-                for cut, text in zip(batch, self.model.ctc.texts(projected), strict=True):
+                projected = self.model.project(frames)
+                texts = self.model.ctc.texts(projected.semantic_BPH, projected.semantic_lens)
+                for cut, text in zip(batch, texts, strict=True):
                     words.add(" ".join(s.words for s in group_segments(cut)), text)
             loss += output.terms["target"].item() * output.tokens
             correct += output.correct.item() * output.tokens

@@ -6,9 +6,9 @@ thousands of batches to learn this copy; from text alone it needs a few hundred 
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tagspeech.dependencies import of_stage
 from tagspeech.files import atomic_path, read_json, sha256_inside, write_json
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.new import make_llm
-from tagspeech.llm.packing import run_layers
+from tagspeech.llm.packing import int_tensors, run_layers
 from tagspeech.llm.prompt import build_prompt, encode_text
 from tagspeech.model.loss import target_cross_entropy
 from tagspeech.serialize import SPEAKER_BLOCK, to_target
@@ -76,18 +76,23 @@ class TextTask:
             given.append(prompt + encode_text(self.tokenizer, before + start))
             scored.append(encode_text(self.tokenizer, after) + self.prompt.ending)
         embed, head = self.llm.get_input_embeddings(), self.llm.get_output_embeddings()
-        inputs = [
-            embed(torch.tensor([*first, *second[:-1]], device=embed.weight.device))
-            for first, second in zip(given, scored, strict=True)
-        ]
-        hidden, _ = run_layers(self.llm.get_decoder(), inputs, self.config.llm)
-        hidden_NH = torch.cat(
-            [states[len(first) - 1 :] for states, first in zip(hidden, given, strict=True)]
+        device = embed.weight.device
+        read = [[*first, *second[:-1]] for first, second in zip(given, scored, strict=True)]
+        # Item by item, since the order of the sums of a gradient decides its last bits
+        rows_NH = torch.cat([embed(ids) for ids in int_tensors(device, *read)])
+        hidden_NH, _ = run_layers(
+            self.llm.get_decoder(), rows_NH, list(map(len, read)), self.config.llm
         )
-        labels_N = torch.tensor(
-            list(itertools.chain.from_iterable(scored)), device=hidden_NH.device
+        starts = accumulate(map(len, read), initial=0)
+        places_N, labels_N = int_tensors(
+            device,
+            chain.from_iterable(
+                range(start + len(first) - 1, start + len(ids))
+                for start, first, ids in zip(starts, given, read, strict=False)
+            ),
+            chain.from_iterable(scored),
         )
-        total, correct = target_cross_entropy(head, hidden_NH, labels_N)
+        total, correct = target_cross_entropy(head, hidden_NH.index_select(0, places_N), labels_N)
         accuracy = correct.double() / len(labels_N)
         return total / len(labels_N), len(labels_N), {"token_accuracy": accuracy}
 
