@@ -168,7 +168,8 @@ class EmbeddingCtc:
         items_N, places_N, _ = kept_BPS.nonzero(as_tuple=True)
         rows_N = on_its_way(items_N * logits_BPV.shape[1] + places_N, logits_BPV.device)
         labels_N = on_its_way(ids_BPS[kept_BPS], logits_BPV.device)
-        return nn.functional.cross_entropy(logits_BPV.flatten(0, 1)[rows_N], labels_N)
+        scored_NV = logits_BPV.flatten(0, 1).index_select(0, rows_N)
+        return nn.functional.cross_entropy(scored_NV, labels_N)
 
     @torch.no_grad()
     def texts(self, frames_BPH: Tensor, lens: list[int]) -> list[str]:
