@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +27,8 @@ from tagspeech.errors import InputError
 from tagspeech.training.checkpoint import save
 from tagspeech.training.embed import embed
 from tagspeech.training.encoders import train_semantic
-from tagspeech.training.tagspeech import train_tagspeech
+from tagspeech.training.prefetch import Batch
+from tagspeech.training.tagspeech import TagSpeechTask, train_tagspeech
 
 RATE = 16000
 SIZES = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 24}
@@ -228,3 +232,19 @@ def test_wrong_weights_are_named(folder: Path, stream: WhisperStream, tmp_path: 
         save_file(changed, tmp_path / "model.safetensors")
         with pytest.raises(InputError, match=words):
             stream.load_weights(tmp_path / "model.safetensors")
+
+
+def test_masks_have_the_mean_of_their_kind_of_features(tiny_base: Path, tiny_yaml: Path) -> None:
+    """The filter bank is about -8 where Whisper's features are about 0."""
+    config = load_config(tiny_yaml, ["train.from_audio=true", "train.spec_augment=true"])
+    whisper = replace(config.semantic, whisper=WhisperEncoderConfig(**SIZES))
+    groups = read_groups(tiny_base / "embeddings/train.jsonl.gz")
+    encoded: list[Tensor] = []
+    model: Any = SimpleNamespace(training=True, encode=lambda BTF, *_, **__: encoded.append(BTF))
+    task = TagSpeechTask(replace(config, semantic=whisper), model, groups, groups)
+    lens_B = torch.tensor([400, 300])
+    features_BTF = torch.cat([torch.full((2, 400, 80), -8.0), torch.full((2, 400, 80), 0.5)], -1)
+    for _ in range(20):
+        task.frames(Batch(groups, (features_BTF, lens_B)))
+    for masked_BTF in encoded:
+        torch.testing.assert_close(masked_BTF, features_BTF)

@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import SpecAugment
@@ -84,6 +85,7 @@ class TagSpeechTask:
             raise InputError(
                 "train.augment: needs train.from_audio: true; stored frames are no audio"
             )
+        self.widths = [config.features.num_mel_bins, *(bins for _, bins in config.extra_features)]
         masks = config.masks
         self.augment = SpecAugment(
             time_warp_factor=masks.time_warp or None,
@@ -122,7 +124,9 @@ class TagSpeechTask:
             return Frames(*on_device(batch.tensors))
         features_BTF, lens_B = on_device(batch.tensors)
         if self.model.training and self.train.spec_augment:
-            features_BTF = self.augment(features_BTF)
+            # Masks have the mean of what they mask, so each kind of features is masked alone.
+            kinds = features_BTF.split(self.widths, dim=-1)
+            features_BTF = torch.cat([self.augment(kind_BTF) for kind_BTF in kinds], dim=-1)
         return self.model.encode(features_BTF, lens_B, voice=voice)
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, Tensor]]:
