@@ -20,6 +20,7 @@ from tagspeech.checkpoints.compact import save_compact
 from tagspeech.checkpoints.download import find_model
 from tagspeech.checkpoints.native import load_pretrained, merge_lora, save_pretrained
 from tagspeech.checkpoints.published import load_projectors, save_released
+from tagspeech.default_model import default_model
 from tagspeech.errors import InputError
 from tagspeech.inference.generate import generate, spell
 from tagspeech.inference.meeting import transcribe
@@ -49,12 +50,14 @@ class TagSpeech(TagSpeechModel):
     @classmethod
     def from_pretrained(
         cls,
-        model: str | Path,
+        model: str | Path | None = None,
         revision: str | None = None,
         dtype: torch.dtype = torch.float32,
         offline: bool = False,
     ) -> TagSpeech:
         """A trained model in eval mode: a folder, or a Hub id such as "AudenAI/TagSpeech-AMI".
+
+        Without a name it is the model for English of this repository (`default_model`).
 
         revision  branch, tag or commit of a Hub id
         dtype     of the LLM, which is nearly all of the weights; the rest computes in float32
@@ -64,7 +67,7 @@ class TagSpeech(TagSpeechModel):
         Raises `InputError` naming file and tensor for whatever is missing, unexpected or of wrong
         shape, and saying what to download where the Hub cannot be reached.
         """
-        folder = find_model(model, revision, offline)
+        folder = find_model(default_model() if model is None else model, revision, offline)
         return load_pretrained(cls, folder, dtype, offline=offline)
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tagspeech"
 # From the lowest to the highest. A part may import parts of its own layer and of those below.
 LAYERS = (
     {"segments", "text", "config", "config_file", "dependencies"}
-    | {"errors", "files", "options", "ranges"},
+    | {"default_model", "errors", "files", "options", "ranges"},
     {"serialize", "pairing", "formats", "grammar"},
     {"scoring", "audio"},
     {"weights", "packages", "corpus", "simulation"},

@@ -191,6 +191,17 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelOrDefaultOptions(ModelOptions):
+    """A trained model, by default that of the repository."""
+
+    model: str = option(
+        "folder, or ORG/NAME on the Hugging Face Hub",
+        "",
+        shown="the model for English in egs/librispeech/pretrained",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ThreadOptions:
     """The number of threads."""
 

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagspeech.cli.arguments import DeviceOptions, ModelOptions, TranscriptOptions, verb
+from tagspeech.cli.arguments import DeviceOptions, ModelOrDefaultOptions, TranscriptOptions, verb
 from tagspeech.cli.corpus import FORMATS
 from tagspeech.errors import InputError
 from tagspeech.options import TranscribeOptions, argument, group, option
@@ -37,7 +37,7 @@ class LiveOptions:
 
 
 @verb("transcribe")
-class Transcribe(ModelOptions, DeviceOptions, TranscriptOptions):
+class Transcribe(ModelOrDefaultOptions, DeviceOptions, TranscriptOptions):
     """Transcribes recordings of any length."""
 
     audio: tuple[Path, ...] = argument("recordings")

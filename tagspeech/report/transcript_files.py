@@ -13,6 +13,7 @@ from tagspeech.audio.pcm import PcmStream
 from tagspeech.audio.sources import open_audio
 from tagspeech.checkpoints.download import find_model
 from tagspeech.checkpoints.native import load_on
+from tagspeech.default_model import default_model
 from tagspeech.errors import InputError
 from tagspeech.formats import OUTPUTS, render, write
 from tagspeech.inference.linking import Voices
@@ -33,7 +34,7 @@ class ModelChoice:
     """A trained model and where it runs.
 
     Attributes:
-        name: A folder, or ORG/NAME on the Hub.
+        name: A folder, or ORG/NAME on the Hub; empty: `default_model`.
         revision: A branch, tag or commit on the Hub; None: the default branch.
         offline: Make no network requests.
         device: As torch names it, such as cpu or cuda:1; auto: see `find_place`.
@@ -54,7 +55,7 @@ class ModelChoice:
                 for, or the model cannot be loaded.
         """
         place = find_place(self.device, self.dtype)
-        folder = find_model(self.name, self.revision, self.offline)
+        folder = find_model(self.name or default_model(), self.revision, self.offline)
         return load_on(TagSpeechModel, folder, place, offline=self.offline)
 
 
