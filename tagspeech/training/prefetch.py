@@ -28,10 +28,11 @@ Job = Callable[[], T]  # reads one item
 
 
 class Batch(NamedTuple):
-    """Groups after augmentation, and the tensors that a task reads for them."""
+    """Groups after augmentation, and the tensors and token ids that a task reads for them."""
 
     groups: CutSet
     tensors: Sequence[Tensor] = ()
+    ids: Sequence[list[int]] = ()
 
 
 def batch_rng(train: TrainConfig, epoch: int, number: int, rank: int) -> random.Random:
