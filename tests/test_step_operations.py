@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tagspeech.checkpoints.native import load_pretrained
 from tagspeech.config_file import load_config
+from tagspeech.corpus.groups import group_targets
 from tagspeech.data.batches import read_groups
 from tagspeech.model.frames import Frames
 from tagspeech.model.speaker_heads import SpeakerHeads
@@ -77,7 +78,7 @@ def test_nothing_is_read_from_the_device(tiny_base: Path, tiny_yaml: Path, group
     frames = [part if part.dim() == 1 else part.to("meta") for part in batch.tensors]
     task.model.to("meta")
     task.heads.to("meta")
-    targets = ["<text>\n0.00-1.20>so\n</text>\n<speaker>\n</speaker>"] * 5
+    targets = group_targets(batch.groups, 0.1)
     output = task.model.loss_from_frames(
         Frames(*frames), targets, labels=batch.ids, heads=task.heads
     )
