@@ -80,7 +80,7 @@ class State:
         for part in tails:
             if state is None or "\n" not in state.following():
                 return None
-            state = state._next_line()._after_part(part)
+            state = state.next_line()._after_part(part)
         return state
 
     def forced(self) -> str:
@@ -91,7 +91,7 @@ class State:
             if len(following) != 1:
                 break
             text += following
-            state = state._next_line() if following == "\n" else state._with(following)
+            state = state.next_line() if following == "\n" else state._with(following)
         return text
 
     def shortest(self) -> str:
@@ -100,7 +100,7 @@ class State:
         while not state.whole:
             character = state._soonest()
             text += character
-            state = state._next_line() if character == "\n" else state._with(character)
+            state = state.next_line() if character == "\n" else state._with(character)
         return text
 
     def _soonest(self) -> str:
@@ -134,7 +134,7 @@ class State:
             state = state._with(character)
         return state
 
-    def _next_line(self) -> State:
+    def next_line(self) -> State:
         """The state after the newline that ends the incomplete line."""
         line, blank = self.rest, replace(self, rest="")
         if self.block == "open":

@@ -112,7 +112,8 @@ def test_what_breaks_no_rule_stays(
         if state.in_words:
             logits_V = torch.zeros(len(vocabulary.pieces))
             logits_V[token] = 1.0
-            assert vocabulary.best(state, logits_V, token) == token
+            assert vocabulary.fits(state, token)
+            assert not vocabulary.ruled_out([state], logits_V)[0, token]
         else:
             assert token in vocabulary.allowed(state)
         piece = vocabulary.pieces[token]

@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tagspeech.data.transfer import int_tensors
 from tagspeech.grammar import State
 from tagspeech.llm.prompt import encode_text
 
 # The characters of tokens outside words, up to the first character of words
 _STRUCTURE = re.compile(r'[0-9.\-<>/=", \nadefgikmprstux]*')
 _WHOLE_NUMBER = re.compile(r"(\.\d\d|[^0-9.])$")
+_BEGINNINGS = (*"0123456789<", "")  # first characters of a line after words
+_TOO_LONG = 10**9  # more characters than there is ever room for
 SPEAKERS = 64  # tokens reserved for the speaker block of an output
 _SPACE = "\u2581"  # how sentencepiece writes a space, which is lost when a token is decoded alone
 
@@ -39,10 +42,18 @@ class Vocabulary:
             "" if token in special else self._spelt(token, names[token]) for token in range(known)
         ]
         self.pieces += [""] * (size - known)
-        # Tokens without a newline by their lengths, for words; and those that end a line.
-        self.lengths_V = torch.tensor([0 if "\n" in piece else len(piece) for piece in self.pieces])
-        ends = re.compile(r"[^\n]*\n([0-9<].*)?", re.DOTALL)
-        self.line_ends = [t for t, piece in enumerate(self.pieces) if ends.fullmatch(piece)]
+        # In words a token may follow if what it adds to them has room, and if what it writes of the
+        # next line may be its beginning: nothing (no newline), or one of `beginnings`.
+        self.beginnings: list[str] = []
+        lengths, kinds = [], []
+        for piece in self.pieces:
+            words, newline, beginning = piece.partition("\n")
+            if newline and beginning not in self.beginnings and beginning[:1] in _BEGINNINGS:
+                self.beginnings.append(beginning)
+            known = beginning in self.beginnings if newline else bool(piece)
+            lengths.append(len(words) if known else _TOO_LONG)
+            kinds.append(1 + self.beginnings.index(beginning) if newline and known else 0)
+        self.lengths_V, self.kinds_V = torch.tensor(lengths), torch.tensor(kinds)
         self.tree: dict[str, Any] = {}
         for token, piece in enumerate(self.pieces):
             match = _STRUCTURE.match(piece)
@@ -58,22 +69,22 @@ class Vocabulary:
             return " " + text
         return text
 
-    def best(self, state: State, logits_V: Tensor, likely: int) -> int:
-        """The likeliest token that may follow a state in words.
-
-        Args:
-            state: What is written.
-            logits_V: Scores of all tokens.
-            likely: The likeliest of all tokens.
-        """
-        # It nearly always may follow, and nothing has to be ruled out.
-        if self.fits(state, likely):
-            return likely
-        ends = [token for token in self.line_ends if self.fits(state, token)]
-        lengths_V = self.lengths_V.to(logits_V.device)
-        ruled_V = logits_V.masked_fill((lengths_V < 1) | (lengths_V > state.room), -torch.inf)
-        ruled_V[ends] = logits_V[ends]
-        return int(ruled_V.argmax())
+    def ruled_out(self, states: Sequence[State], like: Tensor) -> Tensor:
+        """Which tokens may not follow each of some states in words, (R, V), where `like` is."""
+        if self.lengths_V.device != like.device:
+            self.lengths_V, self.kinds_V = (
+                numbers_V.to(like.device) for numbers_V in (self.lengths_V, self.kinds_V)
+            )
+        lines = [state.next_line() for state in states]
+        fit = [
+            [1, *(line.after(beginning) is not None for beginning in self.beginnings)]
+            for line in lines
+        ]
+        rooms_R, fit_RB = int_tensors(
+            like.device, [state.room for state in states], chain.from_iterable(fit)
+        )
+        fit_RV = fit_RB.view(len(fit), -1).bool().index_select(1, self.kinds_V)
+        return ~fit_RV | (self.lengths_V > rooms_R[:, None])
 
     def fits(self, state: State, token: int) -> bool:
         """Whether `token` may follow."""
@@ -183,9 +194,9 @@ class Constraint:
             self.state = ahead
             self.line = [] if piece.endswith("\n") else [*self.line, token]
 
-    def best(self, logits_V: Tensor, likely: int) -> int:
-        """The likeliest token that may follow inside words; `likely` is the likeliest of all."""
-        return self.vocabulary.best(self.state, logits_V, likely)
+    def fits(self, token: int) -> bool:
+        """Whether `token` may follow."""
+        return self.vocabulary.fits(self.state, token)
 
     def allowed(self) -> list[int]:
         """All tokens that may follow outside words."""
