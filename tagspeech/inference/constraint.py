@@ -10,6 +10,8 @@ Shape suffixes: V vocabulary.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain, takewhile
 from typing import Any
@@ -25,6 +27,8 @@ from tagspeech.llm.prompt import encode_text
 _STRUCTURE = re.compile(r'[0-9.\-<>/=", \nadefgikmprstux]*')
 _WHOLE_NUMBER = re.compile(r"(\.\d\d|[^0-9.])$")
 _BEGINNINGS = (*"0123456789<", "")  # first characters of a line after words
+_TIME = re.compile(r"(0|[1-9]\d*)\.(\d\d)([->]?)")
+_KNOWN = 10_000  # texts of known lengths that are kept
 _TOO_LONG = 10**9  # more characters than there is ever room for
 SPEAKERS = 64  # tokens reserved for the speaker block of an output
 _SPACE = "\u2581"  # how sentencepiece writes a space, which is lost when a token is decoded alone
@@ -55,13 +59,24 @@ class Vocabulary:
             kinds.append(1 + self.beginnings.index(beginning) if newline and known else 0)
         self.lengths_V, self.kinds_V = torch.tensor(lengths), torch.tensor(kinds)
         self.tree: dict[str, Any] = {}
+        # Times have a tree of their own for the speaker block, and elsewhere lists of hundredths of
+        # a second and tokens, by digits before the point and what follows: there can be thousands.
+        self.tree_of_times: dict[str, Any] = {}
+        self.times: defaultdict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
         for token, piece in enumerate(self.pieces):
             match = _STRUCTURE.match(piece)
             if piece and match and (match.end() == len(piece) or ">" in match[0]):
-                node = self.tree
+                time = _TIME.fullmatch(piece)
+                if time:
+                    value = 100 * int(time[1]) + int(time[2])
+                    self.times[len(time[1]), time[3]].append((value, token))
+                node = self.tree_of_times if time else self.tree
                 for character in piece:
                     node = node.setdefault(character, {})
                 node.setdefault("", []).append(token)  # the tokens that end here
+        for times in self.times.values():
+            times.sort()
+        self._lengths: dict[str, int] = {}  # of the texts that end an output
 
     def _spelt(self, token: int, name: str | None) -> str:
         text: str = self.tokenizer.decode([token], clean_up_tokenization_spaces=False)
@@ -94,9 +109,22 @@ class Vocabulary:
     def allowed(self, state: State) -> list[int]:
         """All tokens that may follow a state outside words."""
         found: list[int] = []
+        trees = [self.tree]
+        if not state.in_time:
+            trees.append(self.tree_of_times)
+        else:
+            written, least, most, then = state.time()
+            if "." not in written and written != "0":
+                for (digits, after), times in self.times.items():
+                    if after in ("", then):
+                        before = int(written or "0") * 10**digits * 100
+                        first = bisect_left(times, (least - before,))
+                        stop = bisect_left(times, (most - before + 1,))
+                        found += [token for _, token in times[first:stop]]
         for character in state.following():
-            if node := self.tree.get(character):
-                self._collect(node, state, character, found)
+            for tree in trees:
+                if node := tree.get(character):
+                    self._collect(node, state, character, found)
         return sorted(found)
 
     def _collect(self, node: dict[str, Any], state: State, written: str, found: list[int]) -> None:
@@ -125,6 +153,8 @@ class Vocabulary:
             line: The tokens since the last one that ended with a newline.
         """
         text = state.forced()
+        if not text:
+            return []
         ahead = state.after(text)
         assert ahead is not None
         nexts = list(ahead.following()) or [""]
@@ -150,6 +180,16 @@ class Vocabulary:
     def length(self, text: str) -> int:
         """The number of tokens of a text."""
         return len(encode_text(self.tokenizer, text))
+
+    def fits_in(self, text: str, left: int) -> bool:
+        """Whether the text has at most `left` tokens; each has at least a byte."""
+        if len(text.encode()) < left:
+            return True
+        if text not in self._lengths:
+            if len(self._lengths) == _KNOWN:
+                self._lengths.clear()
+            self._lengths[text] = self.length(text)
+        return self._lengths[text] <= left
 
 
 def _below(node: dict[str, Any], written: str) -> Iterator[tuple[int, str]]:
@@ -221,7 +261,7 @@ class Constraint:
         if in_text:
             left -= min(SPEAKERS, limit // 8)
         # The exact count is slow, so it is made only where the end can be near.
-        if left > 100 + 20 * len(ahead.ranges) or left >= self.vocabulary.length(ahead.shortest()):
+        if left > 100 + 20 * len(ahead.ranges) or self.vocabulary.fits_in(ahead.shortest(), left):
             return []
         ending = self.state.shortest()
         if in_text:
