@@ -80,7 +80,7 @@ class State:
         for part in tails:
             if state is None or "\n" not in state.following():
                 return None
-            state = state._next_line()._after_part(part)
+            state = state.next_line()._after_part(part)
         return state
 
     def forced(self) -> str:
@@ -91,32 +91,49 @@ class State:
             if len(following) != 1:
                 break
             text += following
-            state = state._next_line() if following == "\n" else state._with(following)
+            state = state.next_line() if following == "\n" else state._with(following)
         return text
 
     def shortest(self) -> str:
-        """The shortest completion, without further lines and speakers."""
+        """The shortest completion, without further lines, and with one further speaker at most."""
         state, text = self, ""
-        while not state.whole:
+        while state.rest or state.block not in ("text", "between"):
+            if state.block == "speakers":
+                return text + state._shortest_speakers()
             character = state._soonest()
             text += character
-            state = state._next_line() if character == "\n" else state._with(character)
-        return text
+            state = state.next_line() if character == "\n" else state._with(character)
+        text += "</text>\n" if state.block == "text" else ""
+        speakers = replace(state, block="speakers", number=1)
+        return text + "<speaker>\n" + speakers._shortest_speakers()
 
     def _soonest(self) -> str:
-        """The next character of the shortest completion."""
+        """The next character of the shortest completion of a line outside the speaker block."""
         following = self.following()
-        if self.block == "text" and not self.rest:
-            return "<"
-        if following == _GENDERS:
-            return "u"
-        for character in ',"':
-            if character in following:
-                return character
-        if len(following) > 1 and self.block == "speakers":
-            last, unclaimed, place = self._claimed()
-            return next(r[len(last)] for r in unclaimed[place:] if r.startswith(last))
-        return following[0]
+        return "<" if self.block == "text" and not self.rest else following[0]
+
+    def _shortest_speakers(self) -> str:
+        """The shortest completion in the speaker block: its line takes what ranges it can."""
+        rest, head = self.rest, _HEAD.format(self.number)
+        if not self.ranges:
+            return END[len(rest) :]
+        last, unclaimed, place = self._claimed()
+        left = unclaimed
+        _, quote, end = rest[len(head) + 1 + len(_MIDDLE) :].partition('"')
+        if quote:
+            written = _CLOSING[len(end) :]
+        else:
+            written = f"{head}u{_MIDDLE}"[len(rest) :]
+            if last not in self.ranges:  # incomplete, or nothing yet
+                place = next(
+                    n for n, r in enumerate(unclaimed) if n >= place and r.startswith(last)
+                )
+                written += unclaimed[place][len(last) :]
+                unclaimed = (*unclaimed[:place], *unclaimed[place + 1 :])
+            written += "".join("," + r for r in unclaimed[place:]) + '"' + _CLOSING
+            left = unclaimed[:place]
+        after = replace(self, rest="", ranges=left, number=self.number + 1)
+        return written + "\n" + after._shortest_speakers()
 
     def _with(self, character: str) -> State:
         return replace(self, rest=self.rest + character)
@@ -134,7 +151,7 @@ class State:
             state = state._with(character)
         return state
 
-    def _next_line(self) -> State:
+    def next_line(self) -> State:
         """The state after the newline that ends the incomplete line."""
         line, blank = self.rest, replace(self, rest="")
         if self.block == "open":
@@ -153,15 +170,28 @@ class State:
             return _next_of("</text>", rest)
         if ">" in rest:
             return "\n"
+        digits = _digits(*self.time())
+        return digits if rest else "<" + digits
+
+    def time(self) -> tuple[str, int, int, str]:
+        """The incomplete time of a line of the text block before its words.
+
+        Returns:
+            What is written of it, its least and largest value in hundredths of a second, and the
+            character that follows it.
+        """
         before = _hundredths(self.ranges[-1]) if self.ranges else _NOTHING
-        start, dash, end = rest.partition("-")
+        start, dash, end = self.rest.partition("-")
         if not dash:
             # If the last range ends with the audio, no other can have its start.
-            first = max(0, before[0] + (before[1] >= self.latest))
-            digits = _digits(start, first, self.latest - 1, "-")
-            return digits if rest else "<" + digits
+            return start, max(0, before[0] + (before[1] >= self.latest)), self.latest - 1, "-"
         begin = _hundredth(start)
-        return _digits(end, (before[1] if begin == before[0] else begin) + 1, self.latest, ">")
+        return end, (before[1] if begin == before[0] else begin) + 1, self.latest, ">"
+
+    @property
+    def in_time(self) -> bool:
+        """Whether `time` may go on."""
+        return self.block == "text" and ">" not in self.rest and not self.rest.startswith("<")
 
     def _in_speakers(self) -> str:
         rest, head = self.rest, _HEAD.format(self.number)

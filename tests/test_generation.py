@@ -6,13 +6,16 @@ import logging
 import math
 import os
 import random
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
 
 import torch
+from operations import Operations
 from transformers import GenerationConfig
 
 from tagspeech.checkpoints.native import load_pretrained
@@ -112,7 +115,8 @@ def test_what_breaks_no_rule_stays(
         if state.in_words:
             logits_V = torch.zeros(len(vocabulary.pieces))
             logits_V[token] = 1.0
-            assert vocabulary.best(state, logits_V, token) == token
+            assert vocabulary.fits(state, token)
+            assert not vocabulary.ruled_out([state], logits_V)[0, token]
         else:
             assert token in vocabulary.allowed(state)
         piece = vocabulary.pieces[token]
@@ -149,6 +153,40 @@ def test_out_of_memory_halves_the_batch(
     with caplog.at_level(logging.WARNING):
         assert generate_texts(model, frames, 60, SECONDS) == whole
     assert "out of memory with 3 rows" in caplog.text
+
+
+@pytest.mark.parametrize("durations", [SECONDS, None], ids=["grammar", "free"])
+def test_passes_of_many_rows_have_the_operations_of_few(
+    model: TagSpeechModel,
+    frames: Frames,
+    durations: list[float] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twelve rows are three rows four times, which write the same; no value is read by itself."""
+    step, choose = generating._step, generating._choose
+
+    def passes(times: int) -> tuple[list[int], list[list[int]]]:
+        counts = []
+
+        def counted(run: Any, *args: Any) -> None:
+            with Operations() as ran:
+                run(*args)
+            counts.append(sum(ran.names.values()))
+            assert not ran.reads
+
+        monkeypatch.setattr(generating, "_step", partial(counted, step))
+        monkeypatch.setattr(generating, "_choose", partial(counted, choose))
+        many = Frames(*(torch.cat([part] * times) for part in frames))
+        outputs = generate(model, many, 80, durations and durations * times)
+        return counts, [output.ids for output in outputs]
+
+    few, many = passes(1), passes(4)
+    both = few[0], many[0]
+    assert many[1] == few[1] * 4
+    # A product of one row is another call than that of several.
+    assert all(abs(of_many - of_few) <= 2 for of_many, of_few in zip(*both, strict=True))
+    layers = model.llm.config.num_hidden_layers
+    assert max(few[0]) < 150 * layers
 
 
 def test_too_few_tokens_are_refused(model: TagSpeechModel, frames: Frames) -> None:

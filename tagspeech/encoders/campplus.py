@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tagspeech.config import CampPlusConfig, EncoderConfig
 from tagspeech.config_file import from_tree
 from tagspeech.data.pooling import Region, region_frames
+from tagspeech.data.transfer import on_its_way
 from tagspeech.encoders.campplus_layers import (
     DenseBlock,
     HalvingConvolution,
@@ -89,12 +90,11 @@ class CampPlusStream(StreamEncoder):
         longest = int(feature_lens_B.max()) if len(feature_lens_B) else 0
         if not longest:
             return features_BTF.new_zeros(len(features_BTF), 0, self.config.output_dim), lens_B
-        features_BTF = _without_mean(features_BTF[:, :longest], feature_lens_B)
-        valid_BT = frame_mask(feature_lens_B, longest)
+        features_BTF, valid_BT = _without_mean(features_BTF[:, :longest], feature_lens_B)
         items = max(1, _FRONT_FRAMES // longest)
         shares = zip(features_BTF.split(items), valid_BT.split(items), strict=True)
         x_BCT = torch.cat([self.head(share_BTF, valid) for share_BTF, valid in shares])
-        valid_B1T = frame_mask(lens_B, (longest + 1) // 2)[:, None].to(x_BCT.dtype)
+        valid_B1T = valid_BT[:, ::2][:, None].to(x_BCT.dtype)
         x_BCT = self.xvector["tdnn"](x_BCT)
         context = SegmentContext(valid_B1T, self.config.segment)
         for number in range(1, len(self.config.num_layers) + 1):
@@ -130,9 +130,11 @@ class CampPlusStream(StreamEncoder):
         return from_tree(CampPlusConfig, shape, where)
 
 
-def _without_mean(features_BTF: Tensor, lens_B: Tensor) -> Tensor:
-    """Features less the mean of each bin over the item's frames; zeros after its end."""
-    valid_BT1 = frame_mask(lens_B, features_BTF.shape[1])[..., None]
-    masked_BTF = features_BTF.float().masked_fill(~valid_BT1, 0.0)
+def _without_mean(features_BTF: Tensor, lens_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Features less the mean of each bin over the item's frames, zeros after its end; and which
+    frames are the item's, (B, T)."""
+    lens_B = on_its_way(lens_B, features_BTF.device)
+    valid_BT = frame_mask(lens_B, features_BTF.shape[1])
+    masked_BTF = features_BTF.float().masked_fill(~valid_BT[..., None], 0.0)
     mean_B1F = masked_BTF.sum(1, keepdim=True) / lens_B.clamp(min=1)[:, None, None]
-    return (masked_BTF - mean_B1F).masked_fill(~valid_BT1, 0.0)
+    return (masked_BTF - mean_B1F).masked_fill(~valid_BT[..., None], 0.0), valid_BT

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tagspeech.config import EncoderConfig, WhisperEncoderConfig
+from tagspeech.data.transfer import int_tensors
 from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.encoders.whisper import WhisperStream
 from tagspeech.encoders.zipformer import Zipformer
@@ -113,11 +114,10 @@ class CtcEncoder(AlignedEncoder):
         A transcript too long for its frames has no alignment; its loss is 0.
         """
         log_probs_BTV = self.ctc_output(encoded_BTD).float().log_softmax(-1)
+        (units_N,) = int_tensors(encoded_BTD.device, chain.from_iterable(units))
         loss = nn.functional.ctc_loss(
             log_probs_BTV.transpose(0, 1),
-            torch.tensor(
-                list(chain.from_iterable(units)), dtype=torch.long, device=encoded_BTD.device
-            ),
+            units_N,
             encoded_lens_B,
             torch.tensor(list(map(len, units))),
             reduction="sum",

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import EncoderConfig, LoraConfig, WhisperEncoderConfig
 from tagspeech.config_file import from_tree
+from tagspeech.data.transfer import on_its_way
 from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.errors import InputError
 from tagspeech.weights import copy_weights, read_model
@@ -84,7 +85,7 @@ class WhisperStream(StreamEncoder):
         hidden_WTD = nn.functional.gelu(encoder.conv2(hidden_WDT)).transpose(1, 2)
         hidden_WTD = hidden_WTD + encoder.embed_positions.weight[: hidden_WTD.shape[1]]
         valid_WT = torch.arange(hidden_WTD.shape[1]) < lens_W[:, None]
-        mask_W11T = valid_WT[:, None, None].to(hidden_WTD.device)
+        mask_W11T = on_its_way(valid_WT, hidden_WTD.device)[:, None, None]
         for layer in encoder.layers:
             hidden_WTD = layer(hidden_WTD, mask_W11T)
         normed_WTD: Tensor = encoder.layer_norm(hidden_WTD)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tagspeech.config import EncoderConfig, ZipformerConfig
 from tagspeech.config_file import from_tree
+from tagspeech.data.transfer import on_its_way
 from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.encoders.zipformer_attention import relative_positions
 from tagspeech.encoders.zipformer_layers import Bypass, FrontEnd, ZipformerLayer
@@ -168,7 +169,9 @@ class Zipformer(StreamEncoder):
         if num_frames == 0:
             shape = (len(features_BTF), 0, self.config.output_dim)
             return features_BTF.new_zeros(shape), lens_B
-        valid_BT = frame_mask(embedded_lens(feature_lens_B), num_frames)
+        valid_BT = on_its_way(
+            frame_mask(embedded_lens(feature_lens_B), num_frames), features_BTF.device
+        )
         x_BTD = self.encoder_embed(features_BTF[:, :num_features], valid_BT)
         return self.encoder(x_BTD, valid_BT)[:, : encoded_lens(num_features)], lens_B
 

@@ -10,19 +10,26 @@ Shape suffixes: V vocabulary.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tagspeech.data.transfer import int_tensors
 from tagspeech.grammar import State
 from tagspeech.llm.prompt import encode_text
 
 # The characters of tokens outside words, up to the first character of words
 _STRUCTURE = re.compile(r'[0-9.\-<>/=", \nadefgikmprstux]*')
 _WHOLE_NUMBER = re.compile(r"(\.\d\d|[^0-9.])$")
+_BEGINNINGS = (*"0123456789<", "")  # first characters of a line after words
+_TIME = re.compile(r"(0|[1-9]\d*)\.(\d\d)([->]?)")
+_KNOWN = 10_000  # texts of known lengths that are kept
+_TOO_LONG = 10**9  # more characters than there is ever room for
 SPEAKERS = 64  # tokens reserved for the speaker block of an output
 _SPACE = "\u2581"  # how sentencepiece writes a space, which is lost when a token is decoded alone
 
@@ -39,18 +46,37 @@ class Vocabulary:
             "" if token in special else self._spelt(token, names[token]) for token in range(known)
         ]
         self.pieces += [""] * (size - known)
-        # Tokens without a newline by their lengths, for words; and those that end a line.
-        self.lengths_V = torch.tensor([0 if "\n" in piece else len(piece) for piece in self.pieces])
-        ends = re.compile(r"[^\n]*\n([0-9<].*)?", re.DOTALL)
-        self.line_ends = [t for t, piece in enumerate(self.pieces) if ends.fullmatch(piece)]
+        # In words a token may follow if what it adds to them has room, and if what it writes of the
+        # next line may be its beginning: nothing (no newline), or one of `beginnings`.
+        self.beginnings: list[str] = []
+        lengths, kinds = [], []
+        for piece in self.pieces:
+            words, newline, beginning = piece.partition("\n")
+            if newline and beginning not in self.beginnings and beginning[:1] in _BEGINNINGS:
+                self.beginnings.append(beginning)
+            known = beginning in self.beginnings if newline else bool(piece)
+            lengths.append(len(words) if known else _TOO_LONG)
+            kinds.append(1 + self.beginnings.index(beginning) if newline and known else 0)
+        self.lengths_V, self.kinds_V = torch.tensor(lengths), torch.tensor(kinds)
         self.tree: dict[str, Any] = {}
+        # Times have a tree of their own for the speaker block, and elsewhere lists of hundredths of
+        # a second and tokens, by digits before the point and what follows: there can be thousands.
+        self.tree_of_times: dict[str, Any] = {}
+        self.times: defaultdict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
         for token, piece in enumerate(self.pieces):
             match = _STRUCTURE.match(piece)
             if piece and match and (match.end() == len(piece) or ">" in match[0]):
-                node = self.tree
+                time = _TIME.fullmatch(piece)
+                if time:
+                    value = 100 * int(time[1]) + int(time[2])
+                    self.times[len(time[1]), time[3]].append((value, token))
+                node = self.tree_of_times if time else self.tree
                 for character in piece:
                     node = node.setdefault(character, {})
                 node.setdefault("", []).append(token)  # the tokens that end here
+        for times in self.times.values():
+            times.sort()
+        self._lengths: dict[str, int] = {}  # of the texts that end an output
 
     def _spelt(self, token: int, name: str | None) -> str:
         text: str = self.tokenizer.decode([token], clean_up_tokenization_spaces=False)
@@ -58,22 +84,22 @@ class Vocabulary:
             return " " + text
         return text
 
-    def best(self, state: State, logits_V: Tensor, likely: int) -> int:
-        """The likeliest token that may follow a state in words.
-
-        Args:
-            state: What is written.
-            logits_V: Scores of all tokens.
-            likely: The likeliest of all tokens.
-        """
-        # It nearly always may follow, and nothing has to be ruled out.
-        if self.fits(state, likely):
-            return likely
-        ends = [token for token in self.line_ends if self.fits(state, token)]
-        lengths_V = self.lengths_V.to(logits_V.device)
-        ruled_V = logits_V.masked_fill((lengths_V < 1) | (lengths_V > state.room), -torch.inf)
-        ruled_V[ends] = logits_V[ends]
-        return int(ruled_V.argmax())
+    def ruled_out(self, states: Sequence[State], like: Tensor) -> Tensor:
+        """Which tokens may not follow each of some states in words, (R, V), where `like` is."""
+        if self.lengths_V.device != like.device:
+            self.lengths_V, self.kinds_V = (
+                numbers_V.to(like.device) for numbers_V in (self.lengths_V, self.kinds_V)
+            )
+        lines = [state.next_line() for state in states]
+        fit = [
+            [1, *(line.after(beginning) is not None for beginning in self.beginnings)]
+            for line in lines
+        ]
+        rooms_R, fit_RB = int_tensors(
+            like.device, [state.room for state in states], chain.from_iterable(fit)
+        )
+        fit_RV = fit_RB.view(len(fit), -1).bool().index_select(1, self.kinds_V)
+        return ~fit_RV | (self.lengths_V > rooms_R[:, None])
 
     def fits(self, state: State, token: int) -> bool:
         """Whether `token` may follow."""
@@ -83,9 +109,22 @@ class Vocabulary:
     def allowed(self, state: State) -> list[int]:
         """All tokens that may follow a state outside words."""
         found: list[int] = []
+        trees = [self.tree]
+        if not state.in_time:
+            trees.append(self.tree_of_times)
+        else:
+            written, least, most, then = state.time()
+            if "." not in written and written != "0":
+                for (digits, after), times in self.times.items():
+                    if after in ("", then):
+                        before = int(written or "0") * 10**digits * 100
+                        first = bisect_left(times, (least - before,))
+                        stop = bisect_left(times, (most - before + 1,))
+                        found += [token for _, token in times[first:stop]]
         for character in state.following():
-            if node := self.tree.get(character):
-                self._collect(node, state, character, found)
+            for tree in trees:
+                if node := tree.get(character):
+                    self._collect(node, state, character, found)
         return sorted(found)
 
     def _collect(self, node: dict[str, Any], state: State, written: str, found: list[int]) -> None:
@@ -114,6 +153,8 @@ class Vocabulary:
             line: The tokens since the last one that ended with a newline.
         """
         text = state.forced()
+        if not text:
+            return []
         ahead = state.after(text)
         assert ahead is not None
         nexts = list(ahead.following()) or [""]
@@ -139,6 +180,16 @@ class Vocabulary:
     def length(self, text: str) -> int:
         """The number of tokens of a text."""
         return len(encode_text(self.tokenizer, text))
+
+    def fits_in(self, text: str, left: int) -> bool:
+        """Whether the text has at most `left` tokens; each has at least a byte."""
+        if len(text.encode()) < left:
+            return True
+        if text not in self._lengths:
+            if len(self._lengths) == _KNOWN:
+                self._lengths.clear()
+            self._lengths[text] = self.length(text)
+        return self._lengths[text] <= left
 
 
 def _below(node: dict[str, Any], written: str) -> Iterator[tuple[int, str]]:
@@ -183,9 +234,9 @@ class Constraint:
             self.state = ahead
             self.line = [] if piece.endswith("\n") else [*self.line, token]
 
-    def best(self, logits_V: Tensor, likely: int) -> int:
-        """The likeliest token that may follow inside words; `likely` is the likeliest of all."""
-        return self.vocabulary.best(self.state, logits_V, likely)
+    def fits(self, token: int) -> bool:
+        """Whether `token` may follow."""
+        return self.vocabulary.fits(self.state, token)
 
     def allowed(self) -> list[int]:
         """All tokens that may follow outside words."""
@@ -210,7 +261,7 @@ class Constraint:
         if in_text:
             left -= min(SPEAKERS, limit // 8)
         # The exact count is slow, so it is made only where the end can be near.
-        if left > 100 + 20 * len(ahead.ranges) or left >= self.vocabulary.length(ahead.shortest()):
+        if left > 100 + 20 * len(ahead.ranges) or self.vocabulary.fits_in(ahead.shortest(), left):
             return []
         ending = self.state.shortest()
         if in_text:

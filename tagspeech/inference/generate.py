@@ -3,22 +3,25 @@
 Each forward pass extends every row by one chosen token and by all tokens that must follow it. Where
 only a few tokens may follow, only their logits are computed.
 
-Shape suffixes: L positions of a prompt, K new ones, R rows, H hidden size, V vocabulary.
+Shape suffixes: L positions of a prompt, N new ones of all rows, R rows, W those whose likeliest
+token may not follow, A choices of a row, H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from tagspeech.data.transfer import int_tensors
 from tagspeech.errors import InputError, is_out_of_memory
 from tagspeech.grammar import begin
 from tagspeech.inference.batched_attention import KeysAndValues, forward
@@ -29,7 +32,6 @@ from tagspeech.model.tagspeech import TagSpeechModel
 log = logging.getLogger(__name__)
 
 PREFILL = 1024  # positions of prompts in one pass; a longer prompt has its own
-ROWS = 8  # rows in one product with the LLM's output layer; more are slower on a CPU
 TOKENS = 100, 40  # an output has at most 100 tokens, and 40 more for each second of audio
 
 
@@ -55,23 +57,24 @@ _Start = tuple[Tensor, int, Constraint | None]  # prompt, most tokens, what may 
 class _Writer:
     """One row of a batch: its output, keys and values."""
 
-    def __init__(self, prompt_LH: Tensor, limit: int, constraint: Constraint | None) -> None:
+    def __init__(
+        self, prompt_LH: Tensor, limit: int, constraint: Constraint | None, cache: KeysAndValues
+    ) -> None:
         self.limit = limit
         self.constraint = copy(constraint)  # a batch that runs out of memory starts again
         self.prompt: Tensor | None = prompt_LH  # until the LLM has read it
         self.read = 0  # tokens of the output that the LLM has read
-        self.cache, self.output = KeysAndValues(), Output()
+        self.cache, self.row = cache, 0  # where its keys and values are
+        self.output = Output()
         self.hidden = prompt_LH[-1]  # the last state of the LLM (H,), after the first pass
         self.done = False
 
-    def new_inputs(self, model: TagSpeechModel) -> Tensor:
-        """The positions that the LLM has not read yet, embedded (K, H); they count as read now."""
-        inputs_KH = model.embed(self.output.ids[self.read :])
-        if self.prompt is not None:
-            inputs_KH = torch.cat([self.prompt, inputs_KH])
-        self.prompt, self.read = None, len(self.output.ids)
+    def unread(self) -> list[int]:
+        """The tokens that the LLM has not read yet; they count as read now."""
+        ids = self.output.ids[self.read :]
+        self.read = len(self.output.ids)
         self.output.passes += 1
-        return inputs_KH
+        return ids
 
     def choose(self, token: int, log_prob: float) -> None:
         """Adds a token that may follow and the tokens that must follow it.
@@ -170,17 +173,24 @@ def _run_or_halve(model: TagSpeechModel, starts: Sequence[_Start]) -> list[Outpu
 
 def _run(model: TagSpeechModel, starts: Sequence[_Start]) -> list[Output]:
     """Writes all outputs; rows leave when they are done."""
-    writers = [_Writer(*start) for start in starts]
-    for writer in writers:
+    cache = KeysAndValues(len(starts))
+    cache.reserve(max(len(prompt_LH) for prompt_LH, _, _ in starts))
+    writers = [_Writer(*start, cache) for start in starts]
+    for row, writer in enumerate(writers):
+        writer.row = row
         writer.add_forced()
     for rows in _prefills(writers):
         _step(model, rows)
-    while at_work := [writer for writer in writers if not writer.done]:
+    at_work = writers
+    while at_work:
         _choose(model, at_work)
-        for writer in at_work:
-            if writer.done:
-                writer.cache.layers.clear()
-        _step(model, [writer for writer in at_work if not writer.done])
+        left = {writer.row: writer for writer in at_work if not writer.done}
+        if len(left) < len(at_work):
+            at_work = [left[row] for row in cache.keep(list(left))]
+            for row, writer in enumerate(at_work):
+                writer.row = row
+        if at_work:
+            _step(model, at_work)
     return [writer.output for writer in writers]
 
 
@@ -198,70 +208,100 @@ def _prefills(writers: list[_Writer]) -> list[list[_Writer]]:
 
 
 def _step(model: TagSpeechModel, writers: list[_Writer]) -> None:
-    """One forward pass of these rows."""
-    if not writers:
-        return
-    inputs = [writer.new_inputs(model) for writer in writers]
-    hidden_RH = forward(model.llm, [writer.cache for writer in writers], inputs)
+    """One forward pass of these rows, which follow one another."""
+    unread = [writer.unread() for writer in writers]
+    inputs_NH = model.embed(list(chain.from_iterable(unread)))
+    counts = list(map(len, unread))
+    if writers[0].prompt is not None:
+        tokens = inputs_NH.split(counts)
+        prompts = [writer.prompt for writer in writers]
+        counts = [len(prompt) + count for prompt, count in zip(prompts, counts, strict=True)]
+        inputs_NH = torch.cat(list(chain.from_iterable(zip(prompts, tokens, strict=True))))
+    hidden_RH = forward(model.llm, writers[0].cache, writers[0].row, inputs_NH, counts)
     for writer, hidden_H in zip(writers, hidden_RH, strict=True):
-        writer.hidden = hidden_H
+        writer.hidden, writer.prompt = hidden_H, None
 
 
 def _choose(model: TagSpeechModel, writers: list[_Writer]) -> None:
-    """Adds to each row its likeliest token and the tokens that must follow it."""
-    head, end = model.llm.get_output_embeddings(), model.prompt.ending[0]
-    in_words, others = [], []
-    for writer in writers:
-        if writer.constraint is None or writer.constraint.in_words:
-            in_words.append(writer)
-        else:
-            others.append((writer, writer.constraint))
-    for some in _evenly(in_words, ROWS):
-        hidden_RH = torch.stack([writer.hidden for writer in some])
-        for writer, log_probs_V in zip(some, _log_probs(head, hidden_RH), strict=True):
-            token = int(log_probs_V.argmax())
-            if writer.constraint is not None:
-                token = writer.constraint.best(log_probs_V, token)
-            elif token == end:
-                writer.done = True
-                continue
-            writer.choose(token, float(log_probs_V[token]))
-    for writer, constraint in others:
-        choices = constraint.allowed()
-        (log_probs,) = _log_probs(head, writer.hidden[None], choices)
-        place = int(log_probs.argmax())
-        writer.choose(choices[place], float(log_probs[place]))
+    """Adds to each row its likeliest token and the tokens that must follow it.
 
-
-def _evenly(writers: list[_Writer], most: int) -> Iterator[list[_Writer]]:
-    """Parts of nearly equal sizes: a few rows cost nearly as much as many."""
-    parts = -(-len(writers) // most)
-    for part in range(parts):
-        start, stop = (len(writers) * n // parts for n in (part, part + 1))
-        yield writers[start:stop]
-
-
-def _log_probs(head: Any, hidden_RH: Tensor, ids: list[int] | None = None) -> Iterator[Tensor]:
-    """The log-probabilities (V,) of each row, over all tokens or over `ids` alone.
-
-    Raises:
-        InputError: A logit is not a number.
+    The device is waited for once: the tokens of all rows are read together.
     """
-    weight_VH, bias_V = head.weight, getattr(head, "bias", None)
-    if ids is not None:
-        weight_VH, bias_V = weight_VH[ids], None if bias_V is None else bias_V[ids]
-    # This order takes half the time of head(hidden_RH) on a CPU, and two rows half that of one.
-    rows_RH = hidden_RH if len(hidden_RH) > 1 else hidden_RH.repeat(2, 1)
-    logits_RV = (weight_VH @ rows_RH.T).T[: len(hidden_RH)].contiguous()
-    for logits_V in logits_RV if bias_V is None else logits_RV + bias_V:
-        log_probs_V = logits_V.float().log_softmax(-1)
-        if not log_probs_V.amax().isfinite():
-            name = str(logits_V.dtype).removeprefix("torch.")
+    head, end = model.llm.get_output_embeddings(), model.prompt.ending[0]
+    in_words = [w for w in writers if w.constraint is None or w.constraint.in_words]
+    others = [w for w in writers if not (w.constraint is None or w.constraint.in_words)]
+    chosen = []
+    if in_words:
+        chosen.append(_likeliest(head, in_words))
+    if others:
+        chosen.append(_likeliest_of_few(head, others))
+    rows = torch.cat(chosen, dim=1).T.tolist()  # waits for the device
+    for writer, (token, log_prob, total) in zip([*in_words, *others], rows, strict=True):
+        if not math.isfinite(total):
+            name = str(writer.hidden.dtype).removeprefix("torch.")
             raise InputError(
                 f"the LLM overflows in {name}: its output is not a number; "
                 "use bfloat16 or float32 (--dtype, or from_pretrained(..., dtype=...))"
             )
-        yield log_probs_V
+        if writer.constraint is None and token == end:
+            writer.done = True
+        else:
+            writer.choose(int(token), log_prob)
+
+
+def _likeliest(head: Any, writers: list[_Writer]) -> Tensor:
+    """The likeliest token of each row among all that may follow, for rows in words or free ones.
+
+    Returns:
+        Token, its log-probability, and the highest one of all tokens, (3, R).
+    """
+    hidden_RH = torch.stack([writer.hidden for writer in writers])
+    # This order takes half the time of head(hidden_RH) on a CPU, and two rows that of one.
+    rows_RH = hidden_RH if len(hidden_RH) > 1 else hidden_RH.repeat(2, 1)
+    logits_RV = (head.weight @ rows_RH.T).T[: len(hidden_RH)].contiguous()
+    if getattr(head, "bias", None) is not None:
+        logits_RV = logits_RV + head.bias
+    log_probs_RV = logits_RV.float().log_softmax(-1)
+    tokens_R = log_probs_RV.argmax(-1)
+    held = [writer.constraint for writer in writers if writer.constraint is not None]
+    if held:
+        wrong = list(range(len(held)))
+        if hidden_RH.device.type == "cpu":
+            # Nearly always the likeliest of all tokens may follow. To find that out takes a wait,
+            # which costs nothing here, while ruling out tokens takes as long as finding the best.
+            pairs = zip(held, tokens_R.tolist(), strict=True)
+            wrong = [row for row, (one, token) in enumerate(pairs) if not one.fits(token)]
+        if wrong:
+            (rows_W,) = int_tensors(hidden_RH.device, wrong)
+            ruled_out_WV = held[0].vocabulary.ruled_out([held[row].state for row in wrong], rows_W)
+            left_WV = log_probs_RV.index_select(0, rows_W).masked_fill_(ruled_out_WV, -torch.inf)
+            tokens_R.index_copy_(0, rows_W, left_WV.argmax(-1))
+    return _told(tokens_R, log_probs_RV.gather(1, tokens_R[:, None])[:, 0], log_probs_RV)
+
+
+def _likeliest_of_few(head: Any, writers: list[_Writer]) -> Tensor:
+    """The same for rows of which only few tokens may follow: only their logits are computed."""
+    choices = [writer.constraint.allowed() for writer in writers if writer.constraint]
+    most = max(map(len, choices))
+    hidden_RH = torch.stack([writer.hidden for writer in writers])
+    ids_RA, counts_R = int_tensors(
+        hidden_RH.device,
+        chain.from_iterable([*ids, *[ids[0]] * (most - len(ids))] for ids in choices),
+        map(len, choices),
+    )
+    ids_RA = ids_RA.view(-1, most)
+    logits_RA = torch.bmm(head.weight[ids_RA], hidden_RH[..., None])[..., 0]
+    if getattr(head, "bias", None) is not None:
+        logits_RA = logits_RA + head.bias[ids_RA]
+    no_choice_RA = torch.arange(most, device=ids_RA.device) >= counts_R[:, None]
+    log_probs_RA = logits_RA.float().masked_fill_(no_choice_RA, -torch.inf).log_softmax(-1)
+    best_R1 = log_probs_RA.argmax(-1, keepdim=True)
+    tokens_R1, log_probs_R1 = ids_RA.gather(1, best_R1), log_probs_RA.gather(1, best_R1)
+    return _told(tokens_R1[:, 0], log_probs_R1[:, 0], log_probs_RA)
+
+
+def _told(tokens_R: Tensor, log_probs_R: Tensor, all_RV: Tensor) -> Tensor:
+    return torch.stack([tokens_R.double(), log_probs_R.double(), all_RV.amax(-1).double()])
 
 
 def generate_texts(

@@ -16,20 +16,24 @@ Shape suffixes: B batch, L positions, N those of all sequences, H hidden size.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import accumulate, chain
 from typing import Any
+from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from transformers import masking_utils
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tagspeech.config import LLMConfig
+from tagspeech.data.transfer import int_tensors
 from tagspeech.errors import InputError
 
 LAYOUTS = ("runs", "packed", "padded")
+_MASKED = ("eager", "sdpa")  # attention that sees the sequences of a packed row by a mask alone
 SIMILAR = 0.8  # smallest ratio of the shortest to the longest sequence of a run
 
 
@@ -49,7 +53,9 @@ def run_layers(
     """
     layout, device = _layout(config), rows_NH.device
     if layout == "packed":
-        last_1NH, states_1NH = _forward(decoder, rows_NH[None], layer, **_bounds(lens, device))
+        bounds = _bounds(lens, device)
+        with nullcontext() if config.attention in _MASKED else _no_search():
+            last_1NH, states_1NH = _forward(decoder, rows_NH[None], layer, **bounds)
         return last_1NH[0], states_1NH[0]
     runs = [list(range(len(lens)))] if layout == "padded" else similar(lens)
     starts = [0, *accumulate(lens)]
@@ -65,10 +71,11 @@ def run_layers(
             place += longest
         fetched.append(numbers)
     *of_runs, places_N = int_tensors(device, *fetched, places)
-    pairs = [
-        _forward(decoder, padded_NH.index_select(0, numbers).unflatten(0, (len(run), -1)), layer)
-        for run, numbers in zip(runs, of_runs, strict=True)
-    ]
+    with _no_search():
+        pairs = [
+            _forward(decoder, padded_NH.index_select(0, places).unflatten(0, (len(run), -1)), layer)
+            for run, places in zip(runs, of_runs, strict=True)
+        ]
 
     def in_order(parts_BLH: Iterable[Tensor]) -> Tensor:
         return torch.cat([part_BLH.flatten(0, 1) for part_BLH in parts_BLH]).index_select(
@@ -79,18 +86,10 @@ def run_layers(
     return last_NH, in_order(other_BLH for _, other_BLH in pairs) if layer >= 0 else last_NH
 
 
-def int_tensors(device: torch.device, *lists: Iterable[int]) -> list[Tensor]:
-    """Lists of integers as tensors, by a single copy to the device, which is not waited for."""
-    arrays = [np.fromiter(numbers, np.int64) for numbers in lists]
-    joined = on_its_way(torch.from_numpy(np.concatenate(arrays)), device)
-    return list(joined.split([len(array) for array in arrays]))
-
-
-def on_its_way(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on the device; a copy to a GPU is not waited for."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+def _no_search() -> AbstractContextManager[Any]:
+    """Keeps transformers from searching a row for several sequences, for which it waits for the
+    device in each pass: here none has several, or the attention is told their bounds."""
+    return patch.object(masking_utils, "find_packed_sequence_indices", lambda position_ids: None)
 
 
 def _layout(config: LLMConfig) -> str:

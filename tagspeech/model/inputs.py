@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tagspeech.llm.packing import int_tensors
+from tagspeech.data.transfer import int_tensors
 from tagspeech.model.anchors import NumberedRows, join
 from tagspeech.model.frames import Projected
 

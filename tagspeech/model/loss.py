@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tagspeech.config import LossConfig
-from tagspeech.llm.packing import on_its_way
+from tagspeech.data.transfer import on_its_way
 from tagspeech.llm.prompt import Prompt, encode_text
 
 IGNORED = -100  # the label of a token that is not scored

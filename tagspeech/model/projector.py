@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tagspeech.config import StreamConfig
+from tagspeech.data.transfer import on_its_way
 from tagspeech.errors import InputError
-from tagspeech.llm.packing import on_its_way
 
 COSINE_SCALE = 8.0  # of a frame of norm 1 times an embedding, where training starts
 

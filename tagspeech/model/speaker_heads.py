@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tagspeech.llm.packing import int_tensors, on_its_way
+from tagspeech.data.transfer import int_tensors, on_its_way
 from tagspeech.serialize import parse_target
 
 

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import Config, StreamConfig
+from tagspeech.data.transfer import int_tensors, on_its_way
 from tagspeech.encoders.build import build_encoder, split_features
 from tagspeech.errors import InputError
-from tagspeech.llm.packing import checkpoint_layers, int_tensors, run_layers
+from tagspeech.llm.packing import checkpoint_layers, run_layers
 from tagspeech.llm.prompt import build_prompt, encode_text
 from tagspeech.model.anchors import Anchors, AnchorSetup, EmbeddingRows, build_anchors
 from tagspeech.model.frames import Frames, Projected, Streams
@@ -122,11 +123,12 @@ class TagSpeechModel(nn.Module):
     def encode(self, features_BTF: Tensor, feature_lens_B: Tensor, *, voice: bool = True) -> Frames:
         """Runs the encoders on features (B, T, F), 100 frames a second, from any device.
 
-        Without `voice`, the voice frames are empty.
+        Without `voice`, the voice frames are empty. Lengths stay on the CPU.
         """
         learn = torch.is_grad_enabled()
-        feature_lens_B = feature_lens_B.to(self.device)
-        semantic_BTF, voice_BTF = split_features(self.config, features_BTF.to(self.device))
+        feature_lens_B = feature_lens_B.cpu()
+        features_BTF = on_its_way(features_BTF, self.device)
+        semantic_BTF, voice_BTF = split_features(self.config, features_BTF)
         with torch.set_grad_enabled(learn and self.config.semantic.tune_lr > 0):
             semantic_BTD, semantic_lens_B = self.semantic_encoder(semantic_BTF, feature_lens_B)
         voice_BTD = voice_BTF.new_zeros(len(voice_BTF), 0, self.config.voice.output_dim)

@@ -88,7 +88,8 @@ class SotTask:
         return Batch(groups, self.features(groups))
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, int, dict[str, Tensor]]:
-        features_BTF, lens_B = on_device(batch.tensors)
+        features_BTF, lens_B = batch.tensors
+        (features_BTF,) = on_device([features_BTF])
         if self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
         units = [self.units.encode(sot_transcript(cut)) for cut in batch.groups]
@@ -98,7 +99,7 @@ class SotTask:
             units_BTS = frame_units(
                 *(batch.groups, encoded_BTD.shape[1], self.frames_per_second, self.units.encode)
             )
-            alignment = self.model.alignment_loss(encoded_BTD, units_BTS.to(encoded_BTD.device))
+            alignment = self.model.alignment_loss(encoded_BTD, *on_device([units_BTS]))
             figures["alignment"] = alignment.detach()
             loss = loss + self.alignment * alignment
         return loss, sum(map(len, units)), figures
@@ -140,7 +141,8 @@ class VoiceTask:
 
     def pooled(self, batch: Batch) -> tuple[Tensor, list[SupervisionSegment]]:
         """Returns vectors (N, D) of the segments that have a frame, and their supervisions."""
-        features_BTF, lens_B = on_device(batch.tensors)
+        features_BTF, lens_B = batch.tensors
+        (features_BTF,) = on_device([features_BTF])
         if self.model.training and self.train.spec_augment:
             features_BTF = self.augment(features_BTF)
         encoded_BTD, encoded_lens_B = self.model(features_BTF, lens_B)

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, multiprocessing, nn
 from torch.distributed.tensor import DTensor
 
+from tagspeech.data.transfer import on_its_way
 from tagspeech.errors import InputError
 
 TIMEOUT = timedelta(hours=12)  # others wait while the first process validates or writes
@@ -105,9 +106,9 @@ def device() -> torch.device:
 
 
 def on_device(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """Moves tensors to the device of this process."""
+    """Moves tensors to the device of this process; nothing waits for the copies."""
     here = device()
-    return [tensor.to(here) for tensor in tensors]
+    return [on_its_way(tensor, here) for tensor in tensors]
 
 
 def rank() -> int:

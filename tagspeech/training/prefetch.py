@@ -28,10 +28,18 @@ Job = Callable[[], T]  # reads one item
 
 
 class Batch(NamedTuple):
-    """Groups after augmentation, the tensors that a task reads for them, and labels of frames."""
+    """Groups after augmentation, and what a task reads for them.
+
+    Attributes:
+        groups: The groups.
+        tensors: Frames or features, and their lengths.
+        ids: Token ids of each target text.
+        spoken: Token ids at frames, (B, P, 2).
+    """
 
     groups: CutSet
     tensors: Sequence[Tensor] = ()
+    ids: Sequence[list[int]] = ()
     spoken: Tensor | None = None
 
 

@@ -115,14 +115,21 @@ class TagSpeechTask:
         return batch
 
     def batch(self, groups: CutSet) -> Batch:
-        """Reads a batch of any split."""
-        return Batch(groups, self.features(groups) if self.features else read_frames(groups))
+        """Reads a batch of any split, and the tokens of its target texts."""
+        targets = group_targets(groups, self.config.target.time_grid)
+        return Batch(
+            groups,
+            self.features(groups) if self.features else read_frames(groups),
+            [self.model.target_ids(target) for target in targets],
+        )
 
     def frames(self, batch: Batch, *, voice: bool = True) -> Frames:
         """Returns the stored frames of a batch, or encodes its features, with those of `voice`."""
         if not self.features:
-            return Frames(*on_device(batch.tensors))
-        features_BTF, lens_B = on_device(batch.tensors)
+            semantic_BTD, semantic_lens_B, voice_BTD, voice_lens_B = batch.tensors
+            semantic_BTD, voice_BTD = on_device([semantic_BTD, voice_BTD])
+            return Frames(semantic_BTD, semantic_lens_B, voice_BTD, voice_lens_B)
+        (features_BTF,), lens_B = on_device(batch.tensors[:1]), batch.tensors[1]
         if self.model.training and self.train.spec_augment:
             # Masks have the mean of what they mask, so each kind of features is masked alone.
             kinds = features_BTF.split(self.widths, dim=-1)
@@ -135,7 +142,7 @@ class TagSpeechTask:
         targets = group_targets(batch.groups, self.config.target.time_grid)
         if only_ctc:
             return self.first_phase(frames, targets, batch.spoken)
-        given = labels = None
+        given, labels = None, batch.ids
         if self.config.target.moved or self.config.target.swapped:
             pairs = [self.perturbed_ids(*pair) for pair in zip(batch.groups, targets, strict=True)]
             given, labels = map(list, zip(*pairs, strict=True))

@@ -21,11 +21,12 @@ from tagspeech.config import Config, LLMConfig
 from tagspeech.config_file import to_tree
 from tagspeech.corpus.groups import group_segments, group_targets
 from tagspeech.data.batches import batches_by_duration, read_groups, training_groups
+from tagspeech.data.transfer import int_tensors
 from tagspeech.dependencies import of_stage
 from tagspeech.files import atomic_path, read_json, sha256_inside, write_json
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.new import make_llm
-from tagspeech.llm.packing import int_tensors, run_layers
+from tagspeech.llm.packing import run_layers
 from tagspeech.llm.prompt import build_prompt, encode_text
 from tagspeech.model.loss import target_cross_entropy
 from tagspeech.serialize import SPEAKER_BLOCK, to_target
