@@ -404,6 +404,8 @@ class LossConfig:
     semantic_ctc_steps: Count = 0  # the first batches have this loss alone ...
     # ... and the cross entropy of the token at each frame, for a corpus with word times
     semantic_frames: NonNegative = 0.0
+    # Both spell words in pieces, as so many merges of the LLM's tokenizer make; 0: in its tokens
+    semantic_merges: Count = 0
     speaker_activity: NonNegative = (
         0.0  # who talks at each voice frame, asked of the LLM's states ...
     )

@@ -127,3 +127,13 @@ def test_word_times_teach_the_first_phase(tiny_base: Path, tiny_yaml: Path) -> N
 def config_of(tiny_base: Path, tiny_yaml: Path, *sets: str) -> Config:
     more = ("train.simple_steps=0", "train.max_duration=30", "train.valid_every=9")
     return load_config(tiny_yaml, [f"llm.name={tiny_base / 'llm'}", *more, *sets])
+
+
+def test_rare_words_are_spelt_in_frequent_pieces(tiny_base: Path, tiny_yaml: Path) -> None:
+    few = make(tiny_base, tiny_yaml, *NORMALISED, "loss.semantic_merges=5")
+    model = make(tiny_base, tiny_yaml, *NORMALISED)
+    words = "seven green apples"
+    target = f"<text>\n0.0-1.0>{words}\n</text>"
+    pieces, tokens = few.ctc.word_ids(target), model.ctc.word_ids(target)
+    assert len(pieces) > len(tokens)
+    assert few.tokenizer.decode(pieces) == model.tokenizer.decode(tokens) == words

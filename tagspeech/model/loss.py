@@ -15,6 +15,7 @@ V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from tagspeech.config import LossConfig
 from tagspeech.data.transfer import on_its_way
+from tagspeech.llm.pieces import piece_encoder
 from tagspeech.llm.prompt import Prompt, encode_text
 
 IGNORED = -100  # the label of a token that is not scored
@@ -81,16 +83,20 @@ class EmbeddingCtc:
         llm: The LLM.
         tokenizer: Its tokenizer.
         prompt: Has the end of the turn.
+        merges: If not 0, words are in short pieces: `llm.pieces.piece_encoder`.
     """
 
-    def __init__(self, llm: Any, tokenizer: Any, prompt: Prompt) -> None:
+    def __init__(self, llm: Any, tokenizer: Any, prompt: Prompt, merges: int = 0) -> None:
         self.llm, self.tokenizer = llm, tokenizer
+        self.encode = (
+            piece_encoder(tokenizer, merges) if merges else partial(encode_text, tokenizer)
+        )
         self.blank = prompt.ending[0]
         self.vocabulary: Tensor | None = None  # stays on the CPU, where targets are looked up
 
     def limit(self, targets: Sequence[str]) -> None:
         """Limits the softmax to the tokens of these targets, which saves most of the cost."""
-        known = {token for target in targets for token in word_ids(self.tokenizer, target)}
+        known = {token for target in targets for token in self.word_ids(target)}
         self.vocabulary = torch.tensor(sorted({*known, self.blank}))
 
     def logits(self, frames_BPH: Tensor, scale: Tensor | float = 1.0) -> Tensor:
@@ -127,7 +133,7 @@ class EmbeddingCtc:
             lens: Number of frames of each item.
             targets: Target text of each item.
         """
-        ids = [word_ids(self.tokenizer, target) for target in targets]
+        ids = [self.word_ids(target) for target in targets]
         tokens = max(1, sum(map(len, ids)))
         if not any(lens):  # torch refuses a batch without frames
             return logits_BPV.sum() * 0.0, tokens
@@ -171,6 +177,11 @@ class EmbeddingCtc:
         scored_NV = logits_BPV.flatten(0, 1).index_select(0, rows_N)
         return nn.functional.cross_entropy(scored_NV, labels_N)
 
+    def word_ids(self, target: str) -> list[int]:
+        """The tokens of the words of a target text, without times and speakers."""
+        words = (line.partition(">")[2] for line in target.splitlines() if line[:1].isdigit())
+        return self.encode(" ".join(words))
+
     @torch.no_grad()
     def texts(self, frames_BPH: Tensor, lens: list[int]) -> list[str]:
         """The words of the best token at each frame, without repeats and blanks."""
@@ -186,12 +197,6 @@ class EmbeddingCtc:
         kept = [[token for token in row if token != self.blank] for row in rows]
         texts: list[str] = self.tokenizer.batch_decode(kept)
         return texts
-
-
-def word_ids(tokenizer: Any, target: str) -> list[int]:
-    """The tokens of the words of a target text, without times and speakers."""
-    words = (line.partition(">")[2] for line in target.splitlines() if line[:1].isdigit())
-    return encode_text(tokenizer, " ".join(words))
 
 
 CHUNK = 2**25  # logits at a time: 128 MiB in float32, about 200 positions of 151,936

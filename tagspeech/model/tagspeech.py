@@ -60,7 +60,7 @@ class TagSpeechModel(nn.Module):
         self.semantic_anchors = self._anchors(config.semantic, hidden_size)
         self.voice_anchors = self._anchors(config.voice, hidden_size)
         self.llm = llm
-        self.ctc = EmbeddingCtc(llm, tokenizer, self.prompt)
+        self.ctc = EmbeddingCtc(llm, tokenizer, self.prompt, config.loss.semantic_merges)
         self.freeze()
         self.train(False)
 

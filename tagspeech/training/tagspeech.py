@@ -30,7 +30,6 @@ from tagspeech.errors import InputError
 from tagspeech.inference.generate import generate_texts
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.lora import add_lora
-from tagspeech.llm.prompt import encode_text
 from tagspeech.llm.sharding import check_sharding, shard_llm, whole_state
 from tagspeech.model.frames import Frames
 from tagspeech.model.loss import IGNORED
@@ -169,7 +168,7 @@ class TagSpeechTask:
     def _word_tokens(self, word: str) -> list[int]:
         """Returns the token ids of a word within a text."""
         space = "" if self.config.language in ("zh", "ja") else " "
-        return encode_text(self.model.tokenizer, space + word)
+        return self.model.ctc.encode(space + word)
 
     def perturbed_ids(self, group: Cut, target: str) -> tuple[list[int], list[int]]:
         """Returns the input tokens and labels of a group; some have moved times or swapped speakers
