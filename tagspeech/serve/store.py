@@ -150,6 +150,8 @@ class JobStore:
         ended = time.time()
         write_json(job.folder / "end.json", {"ended": ended, "error": error})
         job.ended, job.error, job.done = ended, error, job.seconds
+        if job.is_kept:
+            job.heard = []
         for path in job.folder.glob("journal-*.jsonl"):
             path.unlink()
 
@@ -184,4 +186,5 @@ def view(job: Job, store: JobStore) -> dict[str, Any]:
         "accepted": job.accepted,
         "ended": job.ended,
         "error": job.error,
+        "last": job.heard[-1].words if job.heard else None,
     }
