@@ -41,7 +41,12 @@ class Page:
             for number, end in zip((3, 4), ends, strict=True):
                 os.dup2(end, number)
 
-        options = [*OPTIONS, *more, f"--user-data-dir={self.profile.name}", "--remote-debugging-pipe"]
+        options = [
+            *OPTIONS,
+            *more,
+            f"--user-data-dir={self.profile.name}",
+            "--remote-debugging-pipe",
+        ]
         self.process = subprocess.Popen(
             [str(CHROMIUM), *options, f"--window-size={width},{height}", "about:blank"],
             preexec_fn=as_3_and_4,

@@ -89,7 +89,7 @@ def _add_page(app: FastAPI, name: str, store: JobStore) -> None:
 
     @app.get("/health")
     async def health() -> Response:
-        return JSONResponse({"status": "ok", "waiting": len(store.waiting)})
+        return JSONResponse({"status": "ok", "unfinished": store.unfinished})
 
     @app.get("/about")
     async def about() -> Response:

@@ -99,10 +99,15 @@ class JobStore:
             return 0
         return self.waiting.index(job) + (self.running is not None)
 
+    @property
+    def unfinished(self) -> int:
+        """The number of jobs that have not ended."""
+        return len(self.waiting) + (self.running is not None)
+
     @contextmanager
     def slot(self) -> Iterator[None]:
         """A place in the queue during an upload. Raises `RefusedError` if there is none."""
-        unfinished = self._uploads + len(self.waiting) + (self.running is not None)
+        unfinished = self._uploads + self.unfinished
         if unfinished >= self.bounds.max_waiting:
             raise RefusedError(
                 429, f"the queue is full: {unfinished} recordings are waiting; try again later", 5

@@ -1,0 +1,278 @@
+"""Many clients of `tagspeech serve`, whose server is killed again and again.
+
+    python benchmarks/serve.py --model egs/mini/exp/tagspeech/pretrained
+
+Each client sends recordings, one after another: most to the queue, some to OpenAI's address. A
+client whose connection breaks asks again; that is all it does about a killed server. At the end,
+every job that was accepted must have ended once, with the transcript that an undisturbed server
+writes. One line on stdout says how it went:
+
+    serve: 1000 requests of 20 clients, 40 kills: 1000 ended once, 0 lost, 0 twice, 0 different; ...
+
+Exit code 1: something was lost, ended twice, or differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import soundfile
+
+RATE = 16000
+CLIPS = 8  # different recordings
+OPENAI = 0.15  # share of requests to OpenAI's address
+PAUSE = 0.3  # seconds between two looks at a job
+HANG = 600.0  # seconds without a request that ends
+
+
+class Server:
+    """A server that a thread kills and starts again, on one port."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.port = args, 0
+        self.kills = self.peak = 0
+        self.process: subprocess.Popen[str] | None = None
+        self.is_over = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Starts the server, and returns when it can be called."""
+        command = [sys.executable, "-m", "tagspeech", "serve", "--model", str(self.args.model)]
+        command += ["--port", str(self.port), "--folder", str(self.args.output / "jobs")]
+        command += ["--threads", "1", "--max-waiting", str(self.args.waiting), *self.args.more]
+        log = open(self.args.output / "log.txt", "a", encoding="utf-8")  # noqa: SIM115
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        log.close()
+        assert self.process.stdout is not None
+        address = self.process.stdout.readline()
+        if not address:
+            sys.exit(f"the server did not start; {self.args.output / 'log.txt'} says why")
+        self.port = int(address.rpartition(":")[2])
+
+    def kill(self) -> None:
+        """Ends the server at once, as a machine without power would."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        status = Path(f"/proc/{self.process.pid}/status")
+        if status.exists() and (match := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
+            self.peak = max(self.peak, int(match[1]) // 1024)
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def disturb(self, rng: random.Random) -> None:
+        """Kills the server after random seconds, until `is_over`."""
+        while not self.is_over.wait(rng.uniform(*self.args.seconds)):
+            self.kill()
+            self.kills += 1
+            self.start()
+
+
+@dataclass
+class Findings:
+    """What clients saw.
+
+    Attributes:
+        clips: Recordings as WAV.
+        texts: Their transcripts by an undisturbed server, and their words.
+        ended: When each accepted job ended.
+        wrong: What should not have happened.
+        counts: How often requests broke off or were refused.
+    """
+
+    clips: list[bytes] = field(default_factory=list)
+    texts: list[tuple[Any, str]] = field(default_factory=list)
+    ended: dict[str, float] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    last: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def make_clips(seed: int, audio: Path | None) -> list[bytes]:
+    """Recordings of 1 to 3 seconds: parts of a recording, or noise."""
+    rng = np.random.default_rng(seed)
+    whole = rng.normal(0, 0.1, 60 * RATE)
+    if audio is not None:
+        whole, rate = soundfile.read(audio)
+        assert rate == RATE, f"{audio}: must have {RATE} samples a second"
+    clips = []
+    for _ in range(CLIPS):
+        length = int(rng.uniform(1, 3) * RATE)
+        begin = int(rng.integers(len(whole) - length))
+        file = io.BytesIO()
+        soundfile.write(file, whole[begin : begin + length], RATE, format="WAV")
+        clips.append(file.getvalue())
+    return clips
+
+
+def patient(server: Server, findings: Findings, method: str, path: str, **content: Any) -> Any:
+    """The answer to a request, which is repeated while the server is away or its queue is full."""
+    while time.monotonic() - findings.last < HANG:
+        try:
+            answer = httpx2.request(method, server.url + path, timeout=120, **content)
+        except httpx2.TransportError:
+            findings.counts["broken"] += 1
+        else:
+            if answer.status_code != 429:
+                return answer
+            findings.counts["refused"] += 1
+        time.sleep(PAUSE)
+    sys.exit(f"{method} {path}: no request has ended for {HANG:.0f} s")
+
+
+def by_queue(server: Server, findings: Findings, clip: int) -> tuple[str, Any]:
+    """Sends a recording to the queue and waits; the id of its job, and its transcript."""
+    files = {"file": (f"clip{clip}.wav", findings.clips[clip])}
+    job = patient(server, findings, "POST", "/jobs", files=files).json()
+    while job["state"] in ("queued", "running"):
+        time.sleep(PAUSE)
+        job = patient(server, findings, "GET", f"/jobs/{job['id']}").json()
+        if "error" in job and "id" not in job:
+            raise LookupError(f"lost: {job['error']['message']}")
+    if job["state"] != "done":
+        raise LookupError(f"failed: {job['error']}")
+    findings.ended[job["id"]] = job["ended"]
+    path = f"/jobs/{job['id']}/files/seglst"
+    return job["id"], patient(server, findings, "GET", path).json()
+
+
+def by_openai(server: Server, findings: Findings, clip: int) -> str:
+    """The words of a recording, by one request."""
+    files = {"file": (f"clip{clip}.wav", findings.clips[clip])}
+    data = {"model": "any", "response_format": "json"}
+    path = "/v1/audio/transcriptions"
+    answer = patient(server, findings, "POST", path, files=files, data=data).json()
+    if "text" not in answer:
+        raise LookupError(f"failed: {answer['error']['message']}")
+    return str(answer["text"])
+
+
+def client(server: Server, findings: Findings, requests: int, rng: random.Random) -> None:
+    """Sends requests, one after another."""
+    for _ in range(requests):
+        clip = rng.randrange(CLIPS)
+        segments, text = findings.texts[clip]
+        try:
+            if rng.random() < OPENAI:
+                same = by_openai(server, findings, clip) == text
+            else:
+                same = by_queue(server, findings, clip)[1] == segments
+            if not same:
+                findings.wrong.append(f"different: clip {clip}")
+        except LookupError as error:
+            findings.wrong.append(str(error))
+        with findings.lock:
+            findings.requests += 1
+            findings.last = time.monotonic()
+            if findings.requests % 50 == 0:
+                print(f"{findings.requests} requests, {server.kills} kills", file=sys.stderr)
+
+
+def audit(server: Server, findings: Findings) -> int:
+    """Looks at all jobs again: none may have ended twice, and none may be left over.
+
+    Returns:
+        The number of jobs whose acceptance no client has heard of, since the connection broke.
+    """
+    deadline = time.monotonic() + HANG
+    while patient(server, findings, "GET", "/health").json()["unfinished"]:
+        if time.monotonic() > deadline:
+            findings.wrong.append("lost: jobs that never end")
+            break
+        time.sleep(PAUSE)
+    for job_id, ended in findings.ended.items():
+        job = patient(server, findings, "GET", f"/jobs/{job_id}").json()
+        if job.get("ended") != ended or job.get("state") != "done":
+            findings.wrong.append(f"twice: {job_id} ended at {ended}, and then {job}")
+    unknown = 0
+    for folder in (server.args.output / "jobs/jobs").iterdir():
+        if folder.name.startswith("."):
+            continue
+        unknown += folder.name not in findings.ended
+        if (
+            not (folder / "end.json").exists()
+            or json.loads((folder / "end.json").read_text())["error"]
+        ):
+            findings.wrong.append(f"lost: {folder.name} has no good end")
+    return unknown
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """The options; those that are not known go to the server."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--audio", type=Path, help="a recording of 16 kHz that clips are cut from")
+    parser.add_argument("--output", type=Path, default=Path("egs/mini/exp-serve"))
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--waiting", type=int, default=15, help="--max-waiting of the server")
+    parser.add_argument("--seconds", type=float, nargs=2, default=(2.0, 20.0), help="between kills")
+    parser.add_argument("--seed", type=int, default=1)
+    args, args.more = parser.parse_known_args(words)
+    return args
+
+
+def main() -> int:
+    args = parse()
+    args.output.mkdir(parents=True)
+    began, rng = time.monotonic(), random.Random(args.seed)
+    server, findings = Server(args), Findings(make_clips(args.seed, args.audio))
+    server.start()
+    for clip in range(CLIPS):
+        segments = by_queue(server, findings, clip)[1]
+        findings.texts.append((segments, by_openai(server, findings, clip)))
+    disturbing = threading.Thread(target=server.disturb, args=(random.Random(args.seed),))
+    disturbing.start()
+    shares = [
+        args.requests // args.clients + (n < args.requests % args.clients)
+        for n in range(args.clients)
+    ]
+    threads = [
+        threading.Thread(
+            target=client, args=(server, findings, share, random.Random(rng.random())), daemon=True
+        )
+        for share in shares
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    server.is_over.set()
+    disturbing.join()
+    unknown = audit(server, findings)
+    server.kill()
+    kinds = Counter(text.partition(":")[0] for text in findings.wrong)
+    print(
+        f"serve: {findings.requests} requests of {args.clients} clients, {server.kills} kills: "
+        f"{len(findings.ended)} jobs ended once, {kinds['lost']} lost, {kinds['twice']} twice, "
+        f"{kinds['failed']} failed, {kinds['different']} different; {unknown} more ended whose "
+        f"client was cut off; {findings.counts['broken']} broken connections, "
+        f"{findings.counts['refused']} refusals; peak {server.peak / 1024:.1f} GB; "
+        f"{(time.monotonic() - began) / 60:.1f} minutes"
+    )
+    for text in findings.wrong:
+        print(text, file=sys.stderr)
+    return int(bool(findings.wrong) or findings.requests != args.requests)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
