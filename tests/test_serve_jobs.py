@@ -58,10 +58,13 @@ def expected(talker: Path, recording: Path) -> list[Segment]:
 
 
 @pytest.fixture(scope="module")
-def server(talker: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server."""
+def server(root: Path, talker: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server, started by the line of README.md with another model."""
     folder = tmp_path_factory.mktemp("jobs")
-    command = [sys.executable, "-m", "tagspeech", "serve", "--model", str(talker)]
+    line = re.search(r"^tagspeech (serve .*?) *#", (root / "README.md").read_text(), re.M)
+    assert line is not None
+    words = line[1].replace("egs/mini/exp/tagspeech/pretrained", str(talker)).split()
+    command = [sys.executable, "-m", "tagspeech", *words]
     command += ["--port", "0", "--folder", str(folder), *WINDOWS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -167,6 +167,7 @@ class Worker:
             return None
         if isinstance(error, InputError):
             reason = _without(str(error), job.folder / job.audio, job.name)
+            reason = reason.replace(f"{job.folder}/", "")
         elif isinstance(error, Exception) and is_out_of_memory(error):
             reason = f"{job.name}: the memory of the server is too small for it"
         else:
