@@ -36,7 +36,30 @@ RATE = 16000
 CLIPS = 8  # different recordings
 OPENAI = 0.15  # share of requests to OpenAI's address
 PAUSE = 0.3  # seconds between two looks at a job
+PATIENCE = 1.5  # times longer after each kill without progress
 HANG = 600.0  # seconds without a request that ends
+
+
+@dataclass
+class Findings:
+    """What clients saw.
+
+    Attributes:
+        clips: Recordings as WAV.
+        texts: Their transcripts by an undisturbed server, and their words.
+        ended: When each accepted job ended.
+        wrong: What should not have happened.
+        counts: How often requests broke off or were refused.
+    """
+
+    clips: list[bytes] = field(default_factory=list)
+    texts: list[tuple[Any, str]] = field(default_factory=list)
+    ended: dict[str, float] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    last: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Server:
@@ -77,34 +100,17 @@ class Server:
         self.process.wait()
         self.process.stdout.close()
 
-    def disturb(self, rng: random.Random) -> None:
-        """Kills the server after random seconds, until `is_over`."""
-        while not self.is_over.wait(rng.uniform(*self.args.seconds)):
+    def disturb(self, rng: random.Random, findings: Findings) -> None:
+        """Kills the server after random seconds, until `is_over`; later if nothing gets done."""
+        patience, done = 1.0, 0
+        while not self.is_over.wait(patience * rng.uniform(*self.args.seconds)):
+            patience = 1.0 if findings.requests > done else PATIENCE * patience
+            done = findings.requests
             self.kill()
             self.kills += 1
             self.start()
-
-
-@dataclass
-class Findings:
-    """What clients saw.
-
-    Attributes:
-        clips: Recordings as WAV.
-        texts: Their transcripts by an undisturbed server, and their words.
-        ended: When each accepted job ended.
-        wrong: What should not have happened.
-        counts: How often requests broke off or were refused.
-    """
-
-    clips: list[bytes] = field(default_factory=list)
-    texts: list[tuple[Any, str]] = field(default_factory=list)
-    ended: dict[str, float] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    requests: int = 0
-    last: float = field(default_factory=time.monotonic)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+            if self.kills == self.args.kills:
+                return
 
 
 def make_clips(seed: int, audio: Path | None) -> list[bytes]:
@@ -226,6 +232,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--waiting", type=int, default=15, help="--max-waiting of the server")
     parser.add_argument("--seconds", type=float, nargs=2, default=(2.0, 20.0), help="between kills")
+    parser.add_argument("--kills", type=int, help="the largest number", default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
     args, args.more = parser.parse_known_args(words)
     return args
@@ -240,7 +247,7 @@ def main() -> int:
     for clip in range(CLIPS):
         segments = by_queue(server, findings, clip)[1]
         findings.texts.append((segments, by_openai(server, findings, clip)))
-    disturbing = threading.Thread(target=server.disturb, args=(random.Random(args.seed),))
+    disturbing = threading.Thread(target=server.disturb, args=(random.Random(args.seed), findings))
     disturbing.start()
     shares = [
         args.requests // args.clients + (n < args.requests % args.clients)
