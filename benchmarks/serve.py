@@ -19,6 +19,7 @@ import io
 import json
 import random
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -33,7 +34,6 @@ import numpy as np
 import soundfile
 
 RATE = 16000
-CLIPS = 8  # different recordings
 OPENAI = 0.15  # share of requests to OpenAI's address
 PAUSE = 0.3  # seconds between two looks at a job
 PATIENCE = 1.5  # times longer after each kill without progress
@@ -113,7 +113,7 @@ class Server:
                 return
 
 
-def make_clips(seed: int, audio: Path | None) -> list[bytes]:
+def make_clips(seed: int, count: int, audio: Path | None) -> list[bytes]:
     """Recordings of 1 to 3 seconds: parts of a recording, or noise."""
     rng = np.random.default_rng(seed)
     whole = rng.normal(0, 0.1, 60 * RATE)
@@ -121,7 +121,7 @@ def make_clips(seed: int, audio: Path | None) -> list[bytes]:
         whole, rate = soundfile.read(audio)
         assert rate == RATE, f"{audio}: must have {RATE} samples a second"
     clips = []
-    for _ in range(CLIPS):
+    for _ in range(count):
         length = int(rng.uniform(1, 3) * RATE)
         begin = int(rng.integers(len(whole) - length))
         file = io.BytesIO()
@@ -142,7 +142,7 @@ def patient(server: Server, findings: Findings, method: str, path: str, **conten
                 return answer
             findings.counts["refused"] += 1
         time.sleep(PAUSE)
-    sys.exit(f"{method} {path}: no request has ended for {HANG:.0f} s")
+    raise LookupError(f"lost: {method} {path}: no request has ended for {HANG:.0f} s")
 
 
 def by_queue(server: Server, findings: Findings, clip: int) -> tuple[str, Any]:
@@ -175,7 +175,7 @@ def by_openai(server: Server, findings: Findings, clip: int) -> str:
 def client(server: Server, findings: Findings, requests: int, rng: random.Random) -> None:
     """Sends requests, one after another."""
     for _ in range(requests):
-        clip = rng.randrange(CLIPS)
+        clip = rng.randrange(len(findings.clips))
         segments, text = findings.texts[clip]
         try:
             if rng.random() < OPENAI:
@@ -229,6 +229,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--audio", type=Path, help="a recording of 16 kHz that clips are cut from")
     parser.add_argument("--output", type=Path, default=Path("egs/mini/exp-serve"))
     parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--clips", type=int, default=8, help="different recordings")
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--waiting", type=int, default=15, help="--max-waiting of the server")
     parser.add_argument("--seconds", type=float, nargs=2, default=(2.0, 20.0), help="between kills")
@@ -238,35 +239,40 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main() -> int:
-    args = parse()
-    args.output.mkdir(parents=True)
-    began, rng = time.monotonic(), random.Random(args.seed)
-    server, findings = Server(args), Findings(make_clips(args.seed, args.audio))
-    server.start()
-    for clip in range(CLIPS):
-        segments = by_queue(server, findings, clip)[1]
-        findings.texts.append((segments, by_openai(server, findings, clip)))
-    disturbing = threading.Thread(target=server.disturb, args=(random.Random(args.seed), findings))
+def send_all(server: Server, findings: Findings, args: argparse.Namespace) -> int:
+    """Lets all clients send their requests while the server is killed; the result of `audit`."""
+    for clip in range(args.clips):
+        rows = by_queue(server, findings, clip)[1]
+        findings.texts.append((rows, " ".join(row["words"] for row in rows if row["words"])))
+    killing = random.Random(args.seed)
+    disturbing = threading.Thread(target=server.disturb, args=(killing, findings), daemon=True)
     disturbing.start()
-    shares = [
-        args.requests // args.clients + (n < args.requests % args.clients)
-        for n in range(args.clients)
-    ]
-    threads = [
-        threading.Thread(
-            target=client, args=(server, findings, share, random.Random(rng.random())), daemon=True
-        )
-        for share in shares
-    ]
-    for thread in threads:
-        thread.start()
+    each, rest = divmod(args.requests, args.clients)
+    threads = []
+    for number in range(args.clients):
+        rng = random.Random(f"{args.seed} {number}")
+        own = (server, findings, each + (number < rest), rng)
+        threads.append(threading.Thread(target=client, args=own, daemon=True))
+        threads[-1].start()
     for thread in threads:
         thread.join()
     server.is_over.set()
     disturbing.join()
-    unknown = audit(server, findings)
-    server.kill()
+    return audit(server, findings)
+
+
+def main() -> int:
+    args = parse()
+    args.output.mkdir(parents=True)
+    began, server = time.monotonic(), Server(args)
+    findings = Findings(make_clips(args.seed, args.clips, args.audio))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        server.start()
+        unknown = send_all(server, findings, args)
+    finally:
+        server.is_over.set()
+        server.kill()
     kinds = Counter(text.partition(":")[0] for text in findings.wrong)
     print(
         f"serve: {findings.requests} requests of {args.clients} clients, {server.kills} kills: "

@@ -173,7 +173,18 @@ def test_kills_lose_nothing(root: Path, talker: Path, tmp_path: Path) -> None:
     """A short run of the campaign that docs/serve.md describes."""
     command = [sys.executable, str(root / "benchmarks/serve.py"), "--model", str(talker)]
     command += ["--output", str(tmp_path / "out"), "--requests", "18", "--clients", "6"]
-    command += ["--seconds", "0.5", "2.5", "--kills", "3", "--waiting", "4", *WINDOWS]
+    command += [
+        "--seconds",
+        "0.5",
+        "2.5",
+        "--kills",
+        "3",
+        "--clips",
+        "2",
+        "--waiting",
+        "4",
+        *WINDOWS,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     match = re.fullmatch(
@@ -183,4 +194,4 @@ def test_kills_lose_nothing(root: Path, talker: Path, tmp_path: Path) -> None:
     )
     assert match, done.stdout
     assert int(match[1]) > 0
-    assert int(match[2]) >= 8
+    assert int(match[2]) > 4
