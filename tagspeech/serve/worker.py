@@ -190,6 +190,8 @@ class Worker:
             RecordingAudio(audio.recording, audio.channels, job.session)
             for audio in open_audio(job.folder / job.audio, recognizer.options.channel)
         ]
+        for audio in streams:
+            audio.label = job.name  # messages may reach the client
         threshold = recognizer.model.config.decode.link_threshold
         voices = Voices(threshold, recognizer.options.limits)
         heard = Heard(job, streams, voices)
