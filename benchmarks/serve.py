@@ -35,7 +35,7 @@ import soundfile
 
 RATE = 16000
 OPENAI = 0.15  # share of requests to OpenAI's address
-PAUSE = 0.3  # seconds between two looks at a job
+PAUSE = 0.5  # seconds between two looks at a job
 PATIENCE = 1.5  # times longer after each kill without progress
 HANG = 600.0  # seconds without a request that ends
 
@@ -68,6 +68,7 @@ class Server:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.port = args, 0
         self.kills = self.peak = 0
+        self.client = httpx2.Client(timeout=120)  # of all threads
         self.process: subprocess.Popen[str] | None = None
         self.is_over = threading.Event()
 
@@ -134,7 +135,7 @@ def patient(server: Server, findings: Findings, method: str, path: str, **conten
     """The answer to a request, which is repeated while the server is away or its queue is full."""
     while time.monotonic() - findings.last < HANG:
         try:
-            answer = httpx2.request(method, server.url + path, timeout=120, **content)
+            answer = server.client.request(method, server.url + path, **content)
         except httpx2.TransportError:
             findings.counts["broken"] += 1
         else:

@@ -25,6 +25,7 @@ from tagspeech import Segment, TagSpeech
 from tagspeech.formats import OUTPUTS, read
 
 WINDOWS = ("--max-window", "2", "--window-overlap", "0.5", "--vad", "none")
+HTTP = httpx2.Client(timeout=60)  # for all threads
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def server(root: Path, talker: Path, tmp_path_factory: pytest.TempPathFactory) -
 def finished(server: str, job: dict[str, Any]) -> dict[str, Any]:
     """The job when it has ended."""
     for _ in range(3000):
-        found: dict[str, Any] = httpx2.get(f"{server}/jobs/{job['id']}", timeout=60).json()
+        found: dict[str, Any] = HTTP.get(f"{server}/jobs/{job['id']}").json()
         if found["state"] in ("done", "failed"):
             return found
         time.sleep(0.1)
@@ -89,20 +90,20 @@ def test_results_are_those_of_transcribe(
 ) -> None:
     assert len({item.start // 2 for item in expected}) > 1  # of several windows
     files = {"file": (recording.name, recording.read_bytes())}
-    job = finished(server, httpx2.post(f"{server}/jobs", files=files, timeout=60).json())
+    job = finished(server, HTTP.post(f"{server}/jobs", files=files).json())
     assert (job["state"], job["done"], job["before"]) == ("done", 7.0, 0)
     for form, extension in OUTPUTS.items():
-        answer = httpx2.get(f"{server}/jobs/{job['id']}/files/{form}", timeout=60)
+        answer = HTTP.get(f"{server}/jobs/{job['id']}/files/{form}")
         assert answer.status_code == 200
         name = f"attachment; filename*=UTF-8''talk%20%C3%BC.{extension}"
         assert answer.headers["content-disposition"] == name
         (tmp_path / f"talk ü.{extension}").write_text(answer.text, encoding="utf-8")
     assert read(tmp_path / "talk ü.seglst.json") == expected
-    page = httpx2.get(f"{server}/jobs/{job['id']}/page.html", timeout=60)
+    page = HTTP.get(f"{server}/jobs/{job['id']}/page.html")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "audio.wav" in page.text
-    assert httpx2.delete(f"{server}/jobs/{job['id']}", timeout=60).status_code == 204
-    assert httpx2.get(f"{server}/jobs/{job['id']}/page.html", timeout=60).status_code == 404
+    assert HTTP.delete(f"{server}/jobs/{job['id']}").status_code == 204
+    assert HTTP.get(f"{server}/jobs/{job['id']}/page.html").status_code == 404
 
 
 def test_the_official_client(server: str, recording: Path, expected: list[Segment]) -> None:
@@ -140,7 +141,7 @@ def test_the_official_client(server: str, recording: Path, expected: list[Segmen
     assert "".join(deltas).split() == " ".join(item.text for item in segments).split()
     assert events[-1].text == text
     assert [item.id for item in segments] == [f"seg_{n:03d}" for n in range(len(segments))]
-    unfinished = httpx2.get(f"{server}/health", timeout=60).json()["unfinished"]
+    unfinished = HTTP.get(f"{server}/health").json()["unfinished"]
     assert unfinished == 0
 
 
@@ -152,7 +153,7 @@ def test_twenty_clients_at_once(server: str, recording: Path) -> None:
 
     def send(number: int) -> dict[str, Any]:
         files = {"file": (f"{number}.wav", data.getvalue())}
-        answer = httpx2.post(f"{server}/jobs", files=files, timeout=60)
+        answer = HTTP.post(f"{server}/jobs", files=files)
         assert answer.status_code == 202
         return finished(server, answer.json())
 
@@ -163,7 +164,7 @@ def test_twenty_clients_at_once(server: str, recording: Path) -> None:
     assert len({job["ended"] for job in jobs}) == 20
     texts = set()
     for job in jobs:
-        rows = httpx2.get(f"{server}/jobs/{job['id']}/files/seglst", timeout=60).json()
+        rows = HTTP.get(f"{server}/jobs/{job['id']}/files/seglst").json()
         texts.add(tuple(row["words"] for row in rows))
         assert {row["session_id"] for row in rows} <= {Path(job["name"]).stem}
     assert len(texts) == 1
