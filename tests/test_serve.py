@@ -42,8 +42,8 @@ class Idle:
 
     def __init__(self, model: Any, folder: Path) -> None:
         self.store = JobStore(folder, BOUNDS)
-        worker = Worker(model, TranscribeOptions(), self.store)
-        self.app = make_app("toy", self.store, worker, LOOPBACK)
+        self.worker = Worker(model, TranscribeOptions(), self.store)
+        self.app = make_app("toy", self.store, self.worker, LOOPBACK)
 
     def ask(self, method: str, path: str, **content: Any) -> httpx2.Response:
         """The answer to a request."""
@@ -241,6 +241,27 @@ def test_a_new_server_resumes_what_was_accepted(model: Any, tmp_path: Path) -> N
     assert [state["state"] for state in states] == ["failed", "queued", "queued"]
     assert states[0]["error"] == "no good"
     assert not half.exists()
+
+
+def test_an_end_waits_for_a_place_on_the_disk(
+    idle: Idle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = idle.send(sound()).json()["id"]
+    job = idle.store.start_next()
+    assert job is not None
+    full = [InputError("end.json: cannot be written: No space left on device")]
+
+    def write(path: Path, value: object) -> None:
+        if full:
+            raise full.pop()
+        path.write_text(json.dumps(value))
+
+    monkeypatch.setattr("tagspeech.serve.store.write_json", write)
+    monkeypatch.setattr("tagspeech.serve.worker.RETRY", 0.01)
+    asyncio.run(idle.worker._end(job, "no good"))
+    assert "No space left" in caplog.text
+    assert idle.ask("GET", f"/jobs/{job_id}").json()["state"] == "failed"
+    assert idle.store.running is None
 
 
 def test_old_results_are_deleted(model: Any, tmp_path: Path) -> None:

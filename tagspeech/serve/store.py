@@ -145,15 +145,20 @@ class JobStore:
         return self.running
 
     def end(self, job: Job, error: str | None) -> None:
-        """Notes how the running job ended; only here, and once for each job."""
+        """Notes how the running job ended; only here, and once for each job.
+
+        Raises:
+            InputError: The disk is full; the job is still the running one.
+        """
         assert job is self.running
         assert job.ended is None
+        ended = time.time()
+        if not job.is_cancelled:
+            write_json(job.folder / "end.json", {"ended": ended, "error": error})
         self.running, job.is_running = None, False
         if job.is_cancelled:
             job.delete()
             return
-        ended = time.time()
-        write_json(job.folder / "end.json", {"ended": ended, "error": error})
         job.ended, job.error, job.done = ended, error, job.seconds
         if job.is_kept:
             job.heard = []

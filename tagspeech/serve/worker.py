@@ -31,6 +31,7 @@ from tagspeech.serve.store import JobStore
 log = logging.getLogger(__name__)
 
 IDLE = 600.0  # seconds after which a worker without jobs looks for old ones to delete
+RETRY = 10.0  # seconds between two attempts to write to a full disk
 ATTEMPTS = 5  # servers that may end while they transcribe the same window
 # The formats of libsndfile that are accepted, with the extension under which we store them: readers
 # of audio choose by extension, and a client must not choose the reader.
@@ -159,7 +160,16 @@ class Worker:
             except asyncio.CancelledError:
                 job.is_cancelled = True  # the thread stops after its window; the job stays queued
                 raise
-            self.store.end(job, self._reason(job, future.exception()))
+            await self._end(job, self._reason(job, future.exception()))
+
+    async def _end(self, job: Job, reason: str | None) -> None:
+        """Notes how a job ended, as soon as the disk has a place for it."""
+        while job is self.store.running:
+            try:
+                self.store.end(job, reason)
+            except InputError as error:
+                log.error("%s; tried again in %g s", error, RETRY)
+                await asyncio.sleep(RETRY)
 
     def _reason(self, job: Job, error: BaseException | None) -> str | None:
         """Why a job failed, for its client; what nobody expects goes to the log with its place."""
