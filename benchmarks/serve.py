@@ -67,10 +67,7 @@ def run_server(words: list[str], log: Path) -> None:
 
 
 class Server:
-    """A server that a thread kills and starts again, on one port.
-
-    Servers are forked from a process that has imported all modules, so that a start takes a second.
-    """
+    """A server that a thread kills, and forks again from a process that has all modules."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
