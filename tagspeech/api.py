@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -18,16 +19,19 @@ from torch import Tensor
 from tagspeech.audio.sources import ArrayAudio, Audio, open_audio
 from tagspeech.checkpoints.compact import save_compact
 from tagspeech.checkpoints.download import find_model
-from tagspeech.checkpoints.native import load_pretrained, merge_lora, save_pretrained
+from tagspeech.checkpoints.native import load_pretrained, merge_lora, read_config, save_pretrained
 from tagspeech.checkpoints.published import load_projectors, save_released
+from tagspeech.checkpoints.upload import CARD, push_folder
 from tagspeech.default_model import default_model
 from tagspeech.errors import InputError
+from tagspeech.files import write_text
 from tagspeech.inference.generate import generate, spell
 from tagspeech.inference.meeting import transcribe
 from tagspeech.inference.recognizer import Recognizer
 from tagspeech.llm.load import usable_device
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.options import TranscribeOptions
+from tagspeech.report.card import CardFacts, model_card
 from tagspeech.segments import Segment
 
 
@@ -70,9 +74,33 @@ class TagSpeech(TagSpeechModel):
         folder = find_model(default_model() if model is None else model, revision, offline)
         return load_pretrained(cls, folder, dtype, offline=offline)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the model as a folder that `from_pretrained` reads."""
+    def save_pretrained(self, folder: str | Path, facts: CardFacts | None = None) -> None:
+        """Writes the model as a folder that `from_pretrained` reads.
+
+        facts  what the model card (README.md) says besides the configuration; None: a short card
+        """
+        card = model_card(Path(folder).name, self.config, facts) if facts is not None else None
         save_pretrained(self, Path(folder))
+        if card is not None:
+            write_text(Path(folder) / CARD, card)
+
+    def push_to_hub(
+        self, name: str, facts: CardFacts, *, private: bool = False, revision: str | None = None
+    ) -> str:
+        """Uploads the model to the Hugging Face Hub, where `from_pretrained(name)` finds it.
+
+        name      ORG/NAME; the repository is made if it is missing
+        facts     what the model card says besides the configuration
+        private   a new repository is private
+        revision  a branch; None: the main one
+
+        The address of the commit. Raises `InputError` if the Hub refuses.
+        """
+        card = model_card(name, self.config, facts)
+        with TemporaryDirectory() as folder:
+            save_pretrained(self, Path(folder) / "model")
+            target = Path(folder) / "model"
+            return push_folder(target, name, card, private=private, revision=revision)
 
     def load_projectors(self, path: str | Path) -> None:
         """Takes the projectors of a released trainer checkpoint (.pt), or of a projectors.pt.
@@ -165,6 +193,15 @@ class TagSpeech(TagSpeechModel):
             for place, recording in enumerate(audio)
         ]
         return list(transcribe(Recognizer(self, options), inputs))
+
+
+def push(
+    model: str, to: str, facts: CardFacts, *, private: bool = False, revision: str | None = None
+) -> None:
+    """Behind `tagspeech push`: a folder to the Hub, without loading its weights."""
+    folder = Path(model)
+    card = model_card(to, read_config(folder), facts)
+    print(push_folder(folder, to, card, private=private, revision=revision))
 
 
 def export_released(model: str, revision: str | None, offline: bool, output: Path) -> None:

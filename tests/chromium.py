@@ -20,9 +20,18 @@ OPTIONS = (
 
 
 class Page:
-    """One page. The DevTools protocol: JSON messages, each ended by a zero byte."""
+    """One page. The DevTools protocol: JSON messages, each ended by a zero byte.
 
-    def __init__(self, path: Path, width: int = 1200, height: int = 900) -> None:
+    Args:
+        page: A file, or an address.
+        width: Of the window, in pixels; less than 600 is a phone.
+        height: The same.
+        more: Further options of Chromium.
+    """
+
+    def __init__(
+        self, page: Path | str, width: int = 1200, height: int = 900, more: tuple[str, ...] = ()
+    ) -> None:
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         read_commands, self.commands = os.pipe()
         self.answers, write_answers = os.pipe()
@@ -32,7 +41,12 @@ class Page:
             for number, end in zip((3, 4), ends, strict=True):
                 os.dup2(end, number)
 
-        options = [*OPTIONS, f"--user-data-dir={self.profile.name}", "--remote-debugging-pipe"]
+        options = [
+            *OPTIONS,
+            *more,
+            f"--user-data-dir={self.profile.name}",
+            "--remote-debugging-pipe",
+        ]
         self.process = subprocess.Popen(
             [str(CHROMIUM), *options, f"--window-size={width},{height}", "about:blank"],
             preexec_fn=as_3_and_4,
@@ -49,8 +63,8 @@ class Page:
         self.session = answer["sessionId"]
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
+        self.wait("document.readyState === 'complete' && location.protocol !== 'about:'")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """The result of a command; events in between are passed over."""
@@ -98,6 +112,12 @@ class Page:
         for kind in ("mousePressed", "mouseReleased"):
             at = {"x": x, "y": y, "button": "left", "clickCount": 1}
             self.call("Input.dispatchMouseEvent", type=kind, **at)
+
+    def choose(self, selector: str, *paths: Path) -> None:
+        """Chooses files in a field for files."""
+        node = self.call("Runtime.evaluate", expression=f"document.querySelector({selector!r})")
+        files = [str(path) for path in paths]
+        self.call("DOM.setFileInputFiles", files=files, objectId=node["result"]["objectId"])
 
     def press(self, key: str) -> None:
         """A key that is pressed and let go."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-STAND_INS = ("ruff", "mypy", "shellcheck", "python3", "apt-get")
+STAND_INS = ("ruff", "mypy", "shellcheck", "hadolint", "python3", "apt-get")
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can install packages")
 
 

@@ -26,6 +26,7 @@ LAYERS = (
     {"inference"},
     {"training"},
     {"report"},
+    {"serve"},
     {"cli", "api", "__main__", "__init__"},
 )
 HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}

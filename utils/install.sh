@@ -60,7 +60,7 @@ utils/install.sh --cuda true takes the CUDA build"
   fi
 fi
 base_wanted=$(wanted)
-dev_wanted=$(cat requirements-dev.txt)
+dev_wanted=$(cat requirements-dev.txt requirements-serve.txt)
 if [[ -z $python ]] && is_current "$mark" "$base_wanted"; then
   if [[ $dev == false ]] || is_current "$dev_mark" "$dev_wanted"; then
     exit 0

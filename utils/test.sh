@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the repository: lint, format, types, shell scripts, then the tests. Stops at the first
-# failure; on success pytest's closing line is the last.
+# Checks the repository: lint, format, types, shell scripts, Dockerfiles (with CI=true the one for CPUs is built if
+# docker runs), then the tests. Stops at the first failure; on success pytest's closing line is the last.
 #
 # Usage: utils/test.sh [--browser true] [ARGUMENTS OF PYTEST...]
 #        e.g. utils/test.sh tests/test_stage_driver.py -k lock
@@ -51,5 +51,9 @@ log "mypy";        mypy --no-error-summary
 log "shellcheck"
 scripts=(run.sh path.sh .ci/run utils/*.sh local/*.sh egs/*/run.sh egs/*/conf/recipe.conf egs/*/local/*.sh)
 shellcheck "${scripts[@]}"
+log "hadolint";    hadolint utils/docker/*.Dockerfile
+if [[ ${CI:-} == true ]] && docker info >/dev/null 2>&1; then
+  log "docker build"; docker build --quiet --file utils/docker/cpu.Dockerfile .
+fi
 log "pytest"
 exec python3 -m pytest -q -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@"

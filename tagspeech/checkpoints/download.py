@@ -11,7 +11,7 @@ from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionN
 
 from tagspeech.errors import InputError
 
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # The files of a model, in either layout; pictures and code are not downloaded.
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.pt", "*.jinja")
 
@@ -37,7 +37,7 @@ def find_model(
     """
     folder = Path(model)
     name = str(model)
-    if folder.exists() or not _HUB_ID.fullmatch(name):
+    if folder.exists() or not HUB_ID.fullmatch(name):
         if revision is not None:
             raise InputError(f"{model}: is a path; a revision belongs to a Hub id such as ORG/NAME")
         return folder

@@ -153,6 +153,11 @@ def _with_path(llm: LLMConfig, folder: Path) -> LLMConfig:
     return replace(llm, name=str(folder / "llm")) if llm.name == OWN_LLM else llm
 
 
+def read_config(folder: Path) -> Config:
+    """The configuration of a trained model, in either layout."""
+    return _read_config(folder)[1]
+
+
 def _read_config(folder: Path) -> tuple[dict[str, Any], Config]:
     """The content of `config.json` and the configuration that it stands for, in either layout."""
     path = folder / "config.json"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tagspeech.cli import corpus, machine, results, training, transcribe  # noqa: F401  # register verbs
+from tagspeech.cli import corpus, hub, machine, results, serve, training, transcribe  # noqa: F401  # register verbs
 from tagspeech.cli.arguments import VERBS, add_options, call, read, usage
 from tagspeech.errors import InputError, one_line
 

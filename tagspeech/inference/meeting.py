@@ -20,7 +20,7 @@ from tagspeech.audio.sources import Audio, Span, open_audio
 from tagspeech.errors import InputError
 from tagspeech.inference.linking import Voices, link
 from tagspeech.inference.recognizer import Recognizer, Window, WindowResult
-from tagspeech.inference.resumable import Meeting, recognize_meetings
+from tagspeech.inference.resumable import Meeting, Watch, recognize_meetings
 from tagspeech.inference.stitching import join, mend
 from tagspeech.inference.windows import SAMPLING_RATE, detector, speech_regions, windows
 from tagspeech.options import TranscribeOptions
@@ -36,6 +36,7 @@ def transcribe(
     voices: Voices | None = None,
     diarization: Path | None = None,
     journals: Sequence[Sequence[Path]] | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[list[Segment]]:
     """Transcribes recordings of any length.
 
@@ -48,6 +49,8 @@ def transcribe(
             voice activity detection and of linking by voice: each segment is said by the speaker
             whose turns it overlaps most.
         journals: A file for each stream, in which a killed run finds what is done.
+        watch: Is called for each window, as by `recognize_meetings`; streams are counted over all
+            recordings.
 
     Yields:
         The segments of each recording, in order of time.
@@ -66,7 +69,7 @@ def transcribe(
             path = journals[place][number] if journals else None
             meetings.append(_meeting(audio, recognizer.options, own, path))
             turns.append(own)
-    results = zip(recognize_meetings(recognizer, meetings), turns, strict=True)
+    results = zip(recognize_meetings(recognizer, meetings, watch), turns, strict=True)
     for streams in inputs:
         segments = []
         for number, audio in enumerate(streams):

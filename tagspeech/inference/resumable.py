@@ -15,6 +15,8 @@ from tagspeech.errors import InputError
 from tagspeech.files import journal, read_journal, sha256_of
 from tagspeech.inference.recognizer import Recognizer, Window, WindowResult
 
+Watch = Callable[[int, WindowResult], None]
+
 
 @dataclass(frozen=True)
 class Meeting:
@@ -34,17 +36,25 @@ class Meeting:
 
 
 def recognize_meetings(
-    recognizer: Recognizer, meetings: Sequence[Meeting]
+    recognizer: Recognizer, meetings: Sequence[Meeting], watch: Watch | None = None
 ) -> Iterator[list[WindowResult]]:
     """The results of all windows of each recording, in order.
 
     Those of a recording are complete when the next one has a result, or all are done.
+
+    Args:
+        recognizer: Decodes the windows.
+        meetings: The recordings.
+        watch: Is called with the number of the recording and the result of each window as soon as
+            it is known, also from a journal; then there is no progress bar. What it raises ends the
+            work.
     """
     begun: list[_Begun] = []
     number, before = 0, 0.0
     results: list[WindowResult] = []
     total = round(sum(meeting.audio.duration for meeting in meetings))
-    with ExitStack() as stack, tqdm(total=total, unit=" s", desc="transcribe") as bar:
+    bar = tqdm(total=total, unit=" s", desc="transcribe", disable=watch is not None)
+    with ExitStack() as stack, bar:
 
         def all_windows() -> Iterator[Window]:
             for meeting in meetings:
@@ -61,6 +71,8 @@ def recognize_meetings(
             if not begun[number].windows[len(results)].known:
                 begun[number].add(result.to_row())
             results.append(result)
+            if watch is not None:
+                watch(number, result)
             bar.set_description(meetings[number].audio.name, refresh=False)
             bar.update(round(before + result.end) - bar.n)
         for _ in meetings[number:]:
