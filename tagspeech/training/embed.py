@@ -35,8 +35,8 @@ from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.errors import InputError
 from tagspeech.files import journal, read_journal, sha256_inside, write_json
 from tagspeech.inference.origin import fingerprint
+from tagspeech.parallel import device, gather, on_device, rank, world_size
 from tagspeech.scoring.verification import equal_error_rate
-from tagspeech.training.parallel import device, gather, on_device, rank, world_size
 
 log = logging.getLogger(__name__)
 

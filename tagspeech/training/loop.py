@@ -22,6 +22,14 @@ from tagspeech.dependencies import of_stage
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, write_text
 from tagspeech.llm.sharding import is_sharded
+from tagspeech.parallel import (
+    broadcast_weights,
+    device,
+    gather,
+    rank,
+    sum_gradients,
+    world_size,
+)
 from tagspeech.training.checkpoint import (
     CheckpointFolder,
     damaged,
@@ -33,14 +41,6 @@ from tagspeech.training.checkpoint import (
     trainable_state,
 )
 from tagspeech.training.memory import check_memory, explain_out_of_memory, try_largest
-from tagspeech.training.parallel import (
-    broadcast_weights,
-    device,
-    gather,
-    rank,
-    sum_gradients,
-    world_size,
-)
 from tagspeech.training.precision import MixedPrecision, product_type
 from tagspeech.training.prefetch import Prefetcher, steps_ahead
 from tagspeech.training.reading import epoch_batches, reading_jobs

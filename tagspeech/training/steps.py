@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tagspeech.config import TrainConfig
 from tagspeech.errors import InputError
-from tagspeech.training.parallel import gather, sum_over_processes
+from tagspeech.parallel import gather, sum_over_processes
 from tagspeech.training.prefetch import Batch
 
 

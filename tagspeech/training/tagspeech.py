@@ -30,13 +30,13 @@ from tagspeech.model.frames import Frames
 from tagspeech.model.loss import IGNORED
 from tagspeech.model.speaker_heads import SpeakerHeads, token_at
 from tagspeech.model.tagspeech import TagSpeechModel
+from tagspeech.parallel import device, on_device, rank, world_size
 from tagspeech.scoring import score
 from tagspeech.serialize import parse_target, to_target
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.dropped_streams import StreamDrops
 from tagspeech.training.embed import NO_ENCODERS
 from tagspeech.training.loop import fit
-from tagspeech.training.parallel import device, on_device, rank, world_size
 from tagspeech.training.perturbed_targets import perturbed_target, scored_text, unpredictable_spans
 from tagspeech.training.precision import llm_type
 from tagspeech.training.prefetch import Batch
