@@ -22,7 +22,7 @@ JOBS = "processes that share the work on a CPU; on GPUs, one for each"
 
 
 def sharing_processes(device: str, jobs: int) -> int:
-    """In how many processes the work of a stage is shared; says it in the log.
+    """In how many processes the work of a stage is shared, unless torchrun says it; logs it.
 
     Args:
         device: auto or cuda: a process for each GPU of the machine, if it has any; cpu: `jobs`.
@@ -32,6 +32,9 @@ def sharing_processes(device: str, jobs: int) -> int:
     import torch
 
     if device not in ("auto", "cpu", "cuda"):
+        return 1
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        log.info("computing in the %s processes of torchrun", os.environ["WORLD_SIZE"])
         return 1
     processes, places = jobs, "processes of the CPU"
     if training_place(device).device.type == "cuda":
