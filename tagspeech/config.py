@@ -201,6 +201,8 @@ class TrainConfig:
     )  # steps whose batches are read meanwhile; -1: 2 where processors are free
     simple_steps: Count = 0  # the first batches hold groups of one segment only
     max_steps: Count = 10000
+    max_epochs: Count = 0  # length instead of max_steps, which it then sets; 0: not used
+    max_hours: NonNegative = 0.0  # ... in hours of audio that all processes together read
     lr: NonNegative = 1e-3
     schedule: str = "eden"  # eden | cosine
     warmup_steps: Count = 500

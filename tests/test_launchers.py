@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-# A job has a process group of its own: it outlives the one that waits for it, as on a cluster.
+# A job has a process group of its own, and no lock of run.sh (descriptors 8 and 9): it outlives the
+# process that waits for it, as on a cluster.
 SBATCH = """set -m
 echo "$1" >"$FAKE/sbatch.log"
 echo Submitted batch job 7
 export SLURM_JOB_ID=7 SLURM_JOB_NODELIST="n[1-2]"
-bash "$2" >"$(sed -n 's/^#SBATCH.* --output=//p' "$2")" 2>&1 8>&- 9>&- &  # no lock of run.sh reaches a cluster
+bash "$2" >"$(sed -n 's/^#SBATCH.* --output=//p' "$2")" 2>&1 8>&- 9>&- &
 echo "$!" >"$FAKE/job"
 wait "$!"
 """

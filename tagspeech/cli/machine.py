@@ -39,7 +39,8 @@ def sharing_processes(device: str, jobs: int) -> int:
     processes, places = jobs, "processes of the CPU"
     if training_place(device).device.type == "cuda":
         processes, places = torch.cuda.device_count(), "GPUs; --jobs counts processes on a CPU"
-    log.info("computing on %d %s", processes, places)
+    if processes > 1:
+        log.info("sharing the work: %d %s", processes, places)
     return processes
 
 

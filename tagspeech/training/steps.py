@@ -22,10 +22,10 @@ from tagspeech.training.prefetch import Batch
 class Task(Protocol):
     """A model, its training groups, its loss and its validation."""
 
+    train: TrainConfig
+
     @property
     def model(self) -> nn.Module: ...
-    @property
-    def train(self) -> TrainConfig: ...
     @property
     def groups(self) -> CutSet: ...
     @property
