@@ -133,10 +133,13 @@ def world_size() -> int:
 
 
 def broadcast_weights(model: nn.Module) -> None:
-    """Copies the weights of the first process to all others."""
+    """Copies the weights that are trained from the first process to all others.
+
+    Frozen ones come from the same files everywhere; sharded ones differ between processes.
+    """
     if world_size() > 1:
         for weight in model.parameters():
-            if not isinstance(weight, DTensor):  # sharded weights differ between processes
+            if weight.requires_grad and not isinstance(weight, DTensor):
                 dist.broadcast(weight.data, 0)
 
 

@@ -6,6 +6,7 @@ core, and the formulas are those that docs/plan.md explains.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from tagspeech.config import Config, StreamConfig, TrainConfig, ZipformerConfig
 from tagspeech.data.batches import read_groups
 from tagspeech.encoders.build import build_encoder
 from tagspeech.errors import InputError
-from tagspeech.llm.size import llm_shape, llm_weights
+from tagspeech.llm.size import ACTIVATION, default_positions, llm_shape, llm_weights
 from tagspeech.report.examples import columns
 
 GPU_LLM, GPU_ENCODER, CPU = 375e12, 50e12, 50e9  # useful operations a second; CPU: of a core
@@ -27,7 +28,6 @@ STORE = 0.001  # seconds of a process to store the frames of a second of audio
 DOWNLOAD = 2e6  # bytes a second
 ANCHOR, TARGET = 6, 14.4  # tokens of an anchor; of the target text of a second of audio
 SHORT = 141  # LLM positions of a second of audio in a batch of the shortest groups
-ACTIVATION = 44  # bytes that training keeps for a position, layer and channel of the LLM
 HEARD = 0.05e9  # bytes that the training of an encoder keeps for a second of audio
 RECORDED, SPLIT, GROUP = 1.25, 0.11, 8.6  # recordings to groups; dev or test to train; seconds
 PUBLISHED_ENCODER = (153e6, 768, 25.0)  # weights, channels, frames a second
@@ -218,15 +218,15 @@ def _positions(config: Config) -> float:
 
 def _steps(train: TrainConfig, gpus: int, hours: float) -> float:
     """Batches that a GPU computes one after the other, of groups of `hours` in all."""
-    if length := train.max_hours or train.max_epochs * hours:
-        return length * 3600 / train.max_duration / max(gpus, 1)
-    return train.max_steps * train.accumulate
+    length = (train.max_hours or train.max_epochs * hours) * 3600 / train.max_duration
+    return length / max(gpus, 1) or train.max_steps * train.accumulate
 
 
 def _train_stage(config: Config, gpus: int, hours: float, sizes: Sizes) -> StagePlan:
-    train = config.train
-    positions = _positions(config) * train.max_duration
-    largest = min(SHORT * train.max_duration, train.max_positions or float("inf"))
+    train, positions = config.train, _positions(config) * config.train.max_duration
+    bound = default_positions(sizes.layers, sizes.width)
+    bound = bound if train.max_positions < 0 else train.max_positions or math.inf
+    largest = min(SHORT * train.max_duration, bound)
     learns = config.llm.trainable == "full"
     speeds = (GPU_LLM, GPU_ENCODER) if gpus else (CPU, CPU)
     step = (6 if learns else 4) * (sizes.llm - sizes.tables) * positions / speeds[0]

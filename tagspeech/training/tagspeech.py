@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from lhotse import CutSet
@@ -26,6 +27,7 @@ from tagspeech.inference.generate import generate_texts
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.lora import add_lora
 from tagspeech.llm.sharding import check_sharding, shard_llm, whole_state
+from tagspeech.llm.size import default_positions
 from tagspeech.model.frames import Frames
 from tagspeech.model.loss import IGNORED
 from tagspeech.model.speaker_heads import SpeakerHeads, token_at
@@ -63,6 +65,10 @@ class TagSpeechTask:
         heads: SpeakerHeads | None = None,
     ) -> None:
         self.config, self.train, self.model = config, config.train, model
+        if self.train.max_positions < 0:
+            llm = model.llm.config
+            most = default_positions(llm.num_hidden_layers, llm.hidden_size)
+            self.train = replace(config.train, max_positions=most)
         self.groups, self.dev = groups, dev
         self.drops, self.heads = StreamDrops(config.drop), heads
         has_ctc = bool(config.loss.semantic_ctc or config.loss.semantic_ctc_steps)
