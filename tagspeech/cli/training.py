@@ -236,6 +236,14 @@ class ExportParts:
     output: Path = option("folder for the parts and their SHA256SUMS")
 
 
+@verb("export icefall", "tagspeech.checkpoints.icefall.export_icefall")
+class ExportIcefall:
+    """Writes the semantic encoder for icefall's Zipformer scripts, and prints their options."""
+
+    semantic: Path = option("folder of stage 3, such as exp/semantic")
+    output: Path = option("folder for pretrained.pt, bpe.model, tokens.txt, options.txt")
+
+
 @verb("export released", "tagspeech.api.export_released")
 class ExportReleased(ModelOptions):
     """Writes a model in the layout of the published checkpoints, for the authors' code."""
