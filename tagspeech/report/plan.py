@@ -224,7 +224,7 @@ def _steps(train: TrainConfig, gpus: int, hours: float) -> float:
 
 def _train_stage(config: Config, gpus: int, hours: float, sizes: Sizes) -> StagePlan:
     train, positions = config.train, _positions(config) * config.train.max_duration
-    bound = default_positions(sizes.layers, sizes.width)
+    bound: float = default_positions(sizes.layers, sizes.width)
     bound = bound if train.max_positions < 0 else train.max_positions or math.inf
     largest = min(SHORT * train.max_duration, bound)
     learns = config.llm.trainable == "full"
