@@ -1,7 +1,8 @@
-"""Stages 7 and 10 in several processes: the bytes of one process, also after a kill."""
+"""Stages 5, 6, 7 and 10 in several processes: the bytes of one run, also after a kill."""
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import subprocess
@@ -36,7 +37,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def kill_when(process: subprocess.Popen[str], folder: Path, pattern: str, files: int) -> None:
     """Kills the first process as soon as `files` journals have a row, and waits for the others."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while sum(path.stat().st_size > 0 for path in folder.glob(pattern)) < files:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -174,3 +175,47 @@ def _note_gpu(folder: Path) -> None:
 def test_each_process_takes_the_gpu_of_its_number(tmp_path: Path) -> None:
     parallel.launch(2, _note_gpu, tmp_path)
     assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["cuda:0", "cuda:1"]
+
+
+def stored_frames(folder: Path) -> dict[str, bytes]:
+    """Arrays and manifests of stage 5, without the folder's name."""
+    held = {path.name: path.read_bytes() for path in folder.rglob("*.npy")}
+    for path in folder.glob("*.jsonl.gz"):
+        held[path.name] = gzip.decompress(path.read_bytes()).replace(str(folder).encode(), b"")
+    return held
+
+
+def test_killed_embedding_continues_in_two_processes_to_the_same(
+    tiny_base: Path, tiny_groups: Path, tiny_yaml: Path, tmp_path: Path
+) -> None:
+    words = ["--config", tiny_yaml, "--groups", tiny_groups, "--init-from", tiny_base / "model"]
+    words += ["--output", tmp_path / "two"]
+    kill_when(begin("embed", *words, jobs=2), tmp_path / "two", "train.*.part.jsonl", 2)
+    finish(begin("embed", *words, jobs=2))
+    assert stored_frames(tmp_path / "two") == stored_frames(tiny_base / "embeddings")
+
+
+def test_killed_training_of_two_processes_continues_to_the_same(
+    tiny_base: Path, tiny_yaml: Path, tmp_path: Path
+) -> None:
+    words = ["--config", tiny_yaml, "--groups", tiny_base / "embeddings", "--processes", 2]
+    words += ["--init-from", tiny_base / "model", "--device", "cpu", "--threads", 1]
+    for setting in ("max_steps=12", "checkpoint_every=2", "valid_every=12", "max_duration=15"):
+        words += ["--set", f"train.{setting}"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train = [sys.executable, "-m", "tagspeech", "train", "tagspeech", *map(str, words)]
+
+    def start(output: Path) -> subprocess.Popen[str]:
+        command = [*train, "--output", str(output)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, **pipes, text=True, start_new_session=True)
+
+    finish(start(whole))
+    kill_when(start(killed), killed, "checkpoints.json", 1)
+    assert not (killed / "pretrained").exists()
+    process = start(killed)
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said
+    assert "resuming after step" in said
+    weights = "pretrained/model.safetensors"
+    assert (killed / weights).read_bytes() == (whole / weights).read_bytes()
