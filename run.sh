@@ -28,6 +28,8 @@
 #   --allow-commands true  runs the commands that recordings of a manifest come from, each once
 #   --device cpu        computes on the CPU although there are GPUs (default auto: on these, if there are)
 #   --dtype bfloat16    type of the LLM in stages 7 and 10 (default auto: bfloat16 on a GPU)
+#   --launcher slurm    stages 3 to 7 and 10 are jobs of a Slurm cluster: --nodes 1 --gpus 1 (of each node)
+#                       --cpus 4 (of each process) --time LIMIT --partition P, as for utils/slurm.sh
 #   --install false     uses the environment as it is, without utils/install.sh
 #
 # Pretrained parts, named in tagspeech.yaml or by path or name on the Hugging Face Hub: --llm, --semantic-init (what
@@ -57,6 +59,7 @@ pretrained="" init_from="" llm=""
 semantic_init="" semantic_units="" semantic_encoder="" voice_init="" voice_encoder=""
 left_out="" protocol=all whole=test whole_speakers=voice vad=silero allow_commands=false
 device=auto dtype=auto model="" wandb="" dry_run=false plan_hours=""
+launcher=local nodes=1 gpus=1 cpus=4 time="" partition=""
 _help_file=egs/$recipe/conf/recipe.conf
 # shellcheck source=egs/mini/conf/recipe.conf
 . "$_help_file"
@@ -84,27 +87,9 @@ depends=$(tagspeech config "${with_config[@]}" --stages)
 language=$(sed -n 's/.*"language": "\([^"]*\)".*/\1/p' <<<"$depends")
 begin_stages "$exp" "$stage" "$stop_stage" "$depends"
 
-# What data.sh is called with
-data_options=()
-for name in $data_variables; do
-  data_options+=("--${name//_/-}" "${!name}")
-done
-corpus=()
-for name in $corpus_files; do
-  corpus+=("$data/corpus/$name")
-done
-manifests=("$data"/manifests/{train,dev,test}_{recordings,supervisions}.jsonl.gz)
-left_out=${left_out:+"$data/manifests/$left_out"}
-semantic=${semantic_encoder:-$encoders/semantic/final.pt}
-voice=${voice_encoder:-$encoders/voice/final.pt}
-begin_with=("$semantic" "$voice")
-begin_options=(--semantic "$semantic" --voice "$voice")
-if [[ -n $init_from ]]; then
-  begin_with=("$init_from")
-  begin_options=(--init-from "$init_from")
-fi
+find_files
 training=(--processes "$processes" --threads "$threads" --device "$device")
-decoding=(--threads "$threads" --device "$device" --dtype "$dtype")
+decoding=(--threads "$threads" --device "$device" --dtype "$dtype" --jobs "$jobs")
 where="" # what decoding depends on besides
 [[ $device$dtype == autoauto ]] || where="device=$device dtype=$dtype"
 trained=$model # --model
@@ -141,7 +126,7 @@ run_stage 3 "semantic encoder" --given "${trained:-$semantic_encoder}" \
   --outputs "$semantic" \
   --options "processes=$processes" \
   --work "$encoders/semantic" \
-  -- tagspeech train semantic "${with_config[@]}" --groups "$data/groups" \
+  -- "${work[@]}" train semantic "${with_config[@]}" --groups "$data/groups" \
   ${semantic_init:+--init "$semantic_init"} ${semantic_units:+--init-units "$semantic_units"} \
   --output "$encoders/semantic" "${training[@]}" ${wandb:+--wandb "$wandb"}
 
@@ -150,7 +135,7 @@ run_stage 4 "voice encoder" --given "${trained:-$voice_encoder}" \
   --outputs "$voice" \
   --options "processes=$processes" \
   --work "$encoders/voice" \
-  -- tagspeech train voice "${with_config[@]}" --groups "$data/groups" \
+  -- "${work[@]}" train voice "${with_config[@]}" --groups "$data/groups" \
   ${voice_init:+--init "$voice_init"} --output "$encoders/voice" "${training[@]}" ${wandb:+--wandb "$wandb"}
 
 frames=$encoders/embeddings # what stage 6 reads
@@ -162,15 +147,15 @@ else
     --inputs "$data"/groups/{train,dev}.jsonl.gz "${begin_with[@]}" \
     --outputs "$encoders"/embeddings/{train,dev}.jsonl.gz \
     --work "$encoders/embeddings" \
-    -- tagspeech embed "${with_config[@]}" --groups "$data/groups" "${begin_options[@]}" \
+    -- "${work[@]}" embed "${with_config[@]}" --groups "$data/groups" "${begin_options[@]}" \
     --output "$encoders/embeddings" --jobs "$jobs" --threads "$threads" --device "$device"
 fi
 
 keep_marks_in "$exp"
 train_tagspeech() {
   local with_groups=("${with_config[@]}" --groups "$frames" "${training[@]}")
-  [[ $new_llm == false ]] || tagspeech new-llm "${with_groups[@]}" --output "$exp/llm"
-  tagspeech train tagspeech "${with_groups[@]}" "${begin_options[@]}" --output "$exp/tagspeech" \
+  [[ $new_llm == false ]] || "${work[@]}" new-llm "${with_groups[@]}" --output "$exp/llm"
+  "${work[@]}" train tagspeech "${with_groups[@]}" "${begin_options[@]}" --output "$exp/tagspeech" \
     ${wandb:+--wandb "$wandb"}
 }
 run_stage 6 "TagSpeech" --given "$trained" \
@@ -185,7 +170,7 @@ run_stage 7 "decode" \
   --inputs "$decoded" "$data/groups/test.jsonl.gz" \
   --outputs "$greedy"/test.{raw.jsonl,places.json,hyp.seglst.json,hyp-voice.seglst.json,ref.seglst.json} \
   --options "$where" --work "$greedy" \
-  -- tagspeech decode "${with_config[@]}" --model "$model" \
+  -- "${work[@]}" decode "${with_config[@]}" --model "$model" \
   --groups "$data/groups/test.jsonl.gz" --output "$greedy" "${decoding[@]}"
 
 score_both() { # speakers by LLM, speakers by voice
@@ -224,7 +209,7 @@ else
     "$exp"/meetings/{scores,scores-linked,scores-groups,results}.json "$exp/meetings/report.html" \
     --options "max_pause=$max_pause speakers=$whole_speakers vad=$vad${where:+ $where}" \
     --work "$exp/meetings" \
-    -- tagspeech meetings "${with_config[@]}" --model "$model" --manifests "$data/manifests/$whole" \
+    -- "${work[@]}" meetings "${with_config[@]}" --model "$model" --manifests "$data/manifests/$whole" \
     --max-pause "$max_pause" --speakers "$whole_speakers" --vad "$vad" --output "$exp/meetings" \
     "${decoding[@]}" ${commands[@]+"${commands[@]}"}
 fi

@@ -55,6 +55,8 @@ run_stage() {
     (
       # shellcheck disable=SC2329 # the stage's function calls it
       tagspeech() { shown tagspeech "$@"; }
+      # shellcheck disable=SC2034 # or this
+      work=(shown "${work[@]}")
       "$@"
     )
   else

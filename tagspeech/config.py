@@ -189,7 +189,9 @@ class TrainConfig:
 
     seed: Count = 1
     max_duration: Positive = 80.0  # seconds of audio in a batch
-    max_positions: Count = 0  # ... of the LLM, in encoders' trainings frames; 0: as many as come
+    # ... of the LLM, in encoders' trainings frames; 0: as many as come; -1: of the LLM as many as
+    # take 40 GB of activations (9,000 for 7 B weights), of frames as many as come
+    max_positions: OrMinus1 = -1
     accumulate: Natural = 1  # batches of each process in one step of the optimiser
     shortest: NonNegative = 0.5  # seconds; utterance groups outside are left out of training
     longest: Positive = 30.0
@@ -201,6 +203,8 @@ class TrainConfig:
     )  # steps whose batches are read meanwhile; -1: 2 where processors are free
     simple_steps: Count = 0  # the first batches hold groups of one segment only
     max_steps: Count = 10000
+    max_epochs: Count = 0  # length instead of max_steps, which it then sets; 0: not used
+    max_hours: NonNegative = 0.0  # ... in hours of audio that all processes together read
     lr: NonNegative = 1e-3
     schedule: str = "eden"  # eden | cosine
     warmup_steps: Count = 500

@@ -52,7 +52,7 @@ SOME_REJECTED = {
 def write_silence(path: Path, seconds: float, channels: int) -> None:
     """A sparse WAV file of 16 bit: a header and a hole."""
     size = int(seconds * RATE) * 2 * channels
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         file.write(struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE"))
         rates = (RATE, RATE * 2 * channels, 2 * channels, 16)

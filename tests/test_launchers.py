@@ -5,12 +5,26 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+# A job has a process group of its own, and no lock of run.sh (descriptors 8 and 9): it outlives the
+# process that waits for it, as on a cluster.
+SBATCH = """set -m
+echo "$1" >"$FAKE/sbatch.log"
+echo Submitted batch job 7
+export SLURM_JOB_ID=7 SLURM_JOB_NODELIST="n[1-2]"
+bash "$2" >"$(sed -n 's/^#SBATCH.* --output=//p' "$2")" 2>&1 8>&- 9>&- &
+echo "$!" >"$FAKE/job"
+wait "$!"
+"""
+AT_WORK = '[[ -f "$FAKE/job" ]] && kill -0 "$(<"$FAKE/job")" 2>/dev/null'
 FAKES = {
-    "sbatch": 'echo "$1" >"$FAKE/sbatch.log"\nSLURM_JOB_ID=7 SLURM_JOB_NODELIST="n[1-2]" bash "$2"',
+    "sbatch": SBATCH,
+    "squeue": f"if {AT_WORK}; then echo 7; fi",
+    "scancel": f'echo "$@" >>"$FAKE/scancel.log"\n{AT_WORK} && kill -KILL -- "-$(<"$FAKE/job")"',
     "scontrol": '[[ "$*" == "show hostnames n[1-2]" ]] && printf "n1\\nn2\\n"',
     "srun": 'pwd >"$FAKE/srun.log"\nprintf "%s\\n" "$@" >>"$FAKE/srun.log"',
 }
@@ -41,11 +55,47 @@ def test_slurm_job_calls_torchrun_on_every_machine(
     (script,) = (tmp_path / "log").glob("job-*.sh")
     for word in ("--nodes=2 --ntasks-per-node=1", "--cpus-per-task=15", "--time=1:00:00"):
         assert word in script.read_text()
+    assert "gpus-per-node" not in script.read_text()
     folder, *called = (tmp_path / "srun.log").read_text().splitlines()
     assert folder == str(root)
     found = ("--rdzv-id", "7", "--rdzv-backend", "c10d", "--rdzv-endpoint", "n1:29400")
     torchrun = ("torchrun", "--nnodes", "2", "--nproc-per-node", "3", *found)
     assert called == [*torchrun, "-m", "tagspeech", *verb]
+
+
+def test_stopped_and_killed_jobs_are_cancelled(
+    root: Path, slurm: dict[str, str], tmp_path: Path
+) -> None:
+    """A signal reaches the job; a job that a kill left behind ends before the next one begins."""
+    (tmp_path / "srun").write_text('#!/usr/bin/env bash\necho begun >"$FAKE/begun"\nsleep 60\n')
+    command = [str(root / "utils/slurm.sh"), "--gpus", "2", "--log", str(tmp_path / "log")]
+
+    def start() -> subprocess.Popen[str]:
+        (tmp_path / "begun").unlink(missing_ok=True)
+        process = subprocess.Popen(
+            [*command, "--", "config"], env=slurm, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return process
+
+    first = start()
+    first.kill()
+    first.wait()
+    second = start()
+    second.terminate()
+    said = second.communicate(timeout=30)[1]
+    assert second.returncode == 143
+    assert "is at work, of a run that was killed: cancelling it" in said
+    assert "is cancelled; the same command resumes it" in said
+    user, name = (tmp_path / "scancel.log").read_text().split()[1:4:2]
+    assert (tmp_path / "scancel.log").read_text() == f"--user {user} --name {name}\n" * 2
+    script = next((tmp_path / "log").glob("job-*.sh")).read_text()
+    assert f"--job-name={name} " in script
+    assert "#SBATCH --gpus-per-node=2" in script
+    assert "--nproc-per-node 2" in script
 
 
 def test_local_launcher_runs_a_verb(root: Path, tiny_yaml: Path) -> None:

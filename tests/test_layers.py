@@ -18,7 +18,7 @@ LAYERS = (
     | {"default_model", "errors", "files", "options", "ranges"},
     {"serialize", "pairing", "formats", "grammar"},
     {"scoring", "audio"},
-    {"weights", "packages", "corpus", "simulation"},
+    {"weights", "packages", "parallel", "corpus", "simulation"},
     {"data"},
     {"encoders", "llm"},
     {"model"},

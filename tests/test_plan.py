@@ -26,10 +26,20 @@ def test_training_at_the_papers_size(paper: Config) -> None:
     """A step of 80 s has 2,900 positions, 75 tera-operations of the LLM and takes 0.2 s."""
     training = of_ami(paper, 1)[6]
     assert training.hours * 3600 / 15000 == pytest.approx(0.22, abs=0.02)
-    assert 62e9 < training.memory < 78e9
+    boundless = replace(paper, train=replace(paper.train, max_positions=0))
+    assert 62e9 < of_ami(boundless, 1)[6].memory < 78e9
+    assert 50e9 < training.memory < 62e9
     bounded = replace(paper, train=replace(paper.train, max_positions=4000))
     assert of_ami(bounded, 1)[6].memory < 40e9
     assert of_ami(paper, 0)[6].hours > 24 * 100  # on a core of a CPU
+
+
+def test_a_length_in_epochs_or_hours_takes_less_time_on_more_gpus(paper: Config) -> None:
+    in_epochs = replace(paper, train=replace(paper.train, max_epochs=5))
+    assert of_ami(in_epochs, 8)[6].hours == pytest.approx(of_ami(in_epochs, 1)[6].hours / 8)
+    in_hours = replace(paper, train=replace(paper.train, max_hours=330.0))
+    assert of_ami(in_hours, 1)[6].hours == pytest.approx(of_ami(in_epochs, 1)[6].hours)
+    assert of_ami(paper, 8)[6].hours == of_ami(paper, 1)[6].hours
 
 
 def test_what_takes_the_place_of_a_stage(paper: Config) -> None:
@@ -40,7 +50,9 @@ def test_what_takes_the_place_of_a_stage(paper: Config) -> None:
     embedding = of_ami(stored, 8)[5]
     assert embedding.disk == pytest.approx(20e9, rel=0.05)
     assert embedding.hours == pytest.approx(of_ami(stored, 1)[5].hours / 8)
-    assert stages[7].others == "idle"
+    for number in (7, 10):
+        assert stages[number].others == "share the work"
+        assert stages[number].hours == pytest.approx(of_ami(stored, 1)[number].hours / 8)
     assert stages[6].others == "train together: 8 x 80 s of audio a step"
 
 

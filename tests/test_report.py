@@ -127,6 +127,17 @@ def test_the_table_as_the_authors_score_stands_beside_ours() -> None:
     assert titles == ["speakers by LLM, all groups", "speakers by LLM, as the authors score"]
 
 
+def test_the_papers_protocol_has_a_third_table_as_the_authors_score() -> None:
+    """Where outputs are known to be malformed or not, without a UEM; ours come first."""
+    scores = {"test": score(REF, REF[:3], malformed=["s2"], protocol="paper")}
+    content = results(scores, "ami", "abc", {})
+    assert (content["test"]["sessions"], content["test_as_authors"]["sessions"]) == (2, 1)
+    titles = re.findall("^speakers by .*?(?=  )", render_table(content, scores), re.M)
+    assert titles == ["speakers by LLM", "speakers by LLM, as the authors score"]
+    assert "as_authors" not in score(REF, REF[:3], protocol="paper")
+    assert "as_authors" not in score(REF, REF[:3], malformed=["s1", "s2"], protocol="paper")
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_table_names_the_normaliser_of_every_language(language: str) -> None:
     scores = {"test": score(REF, REF, language=language)}

@@ -203,6 +203,11 @@ def test_scored_as_the_authors_do_beside_ours(tmp_path: Path) -> None:
     der = authors["der"]
     assert (der["scored"], der["missed"], der["false_alarm"]) == (4, 0.5, 0.5)
     assert ours["der"]["false_alarm"] == 2.5
+    tagspeech(*call, "--protocol", "paper")
+    three = json.loads(output.read_text())
+    assert [three[key]["sessions"] for key in ("overall", "all", "as_authors")] == [3, 4, 1]
+    folded = {"folded": False}
+    assert {**three["as_authors"], **folded} == {**authors, "uem": None}
     tagspeech(*call)
     plain = json.loads(output.read_text())["overall"]
     assert {**plain, "folded": False} == {**ours, **{key: plain[key] for key in ("uem", "folded")}}

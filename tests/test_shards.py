@@ -22,11 +22,6 @@ def test_what_is_no_shard(text: str) -> None:
         Shard.parse(text)
 
 
-def test_ranks_of_torchrun_are_shards() -> None:
-    assert Shard.of_torchrun({"RANK": "1", "WORLD_SIZE": "4"}) == Shard(2, 4)
-    assert Shard.of_torchrun({}) is None
-
-
 def merge(groups: Path, output: Path, *folders: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tagspeech", "merge-decoded", "--groups", str(groups)]
     command += ["--output", str(output), *map(str, folders)]
@@ -47,7 +42,7 @@ def test_shards_become_one(tiny_groups: Path, tmp_path: Path) -> None:
         shard = Shard(number, 2)
         rows = [
             json.dumps({"session": cut.id, **told, "speakers_by_voice": ["1"]}) + "\n"
-            for cut in shard.take(groups)
+            for cut in shard.take(groups, 20.0)
         ]
         journals.append(folder / shard.journal("test"))
         journals[-1].write_text("".join(rows))

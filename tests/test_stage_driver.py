@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from test_launchers import FAKES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -341,6 +342,39 @@ def test_device_and_processes(house: House) -> None:
     assert house.calls() == []
     house.run("--processes", "3", "--device", "cpu")
     assert house.calls() == ["decode", "score", "score", "meetings"]  # the report stays
+
+
+def test_stages_are_jobs_of_a_cluster(house: House) -> None:
+    """Their marks stay here, and a killed run resumes. Slurm's programs are stand-ins."""
+    fakes = {**FAKES, "srun": 'while [[ $1 != tagspeech ]]; do shift; done\nexec "$@"'}
+    for name, body in fakes.items():
+        (house.folder / "bin" / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (house.folder / "bin" / name).chmod(0o755)
+    cluster = ("--launcher", "slurm", "--nodes", "2", "--gpus", "4", "--time", "1:00:00")
+    cluster += ("--processes", "auto")
+    fake = {"FAKE": str(house.folder)}
+    said = house.start(*cluster, "--dry-run", **fake).communicate(timeout=60)[0]
+    assert "$ utils/slurm.sh --nodes 2 --gpus 4 --processes 4 --job-name tagspeech-" in said
+    assert said.count("--cpus 4 --time 1:00:00 -- ") == 7
+    assert house.calls() == []
+    run = house.start(*cluster, STAND_IN_HANG="train-semantic", **fake)
+    pid = int(house.wait_for(f"{EXP}/semantic/pid").read_text())
+    run.kill()
+    run.wait()
+    assert is_alive(pid)
+    messages = house.run(*cluster, **fake)
+    assert (
+        "of a run that was killed: cancelling it"
+        in (house.folder / EXP / "log/03-semantic-encoder.log").read_text()
+    )
+    assert not is_alive(pid)
+    assert "stages 3 to 7 and 10 are jobs of 2 nodes with 4 GPUs and 4 processes each" in messages
+    assert house.marks() == list(range(11))
+    mark = json.loads((house.folder / EXP / ".stages/06-tagspeech.done").read_text())
+    assert mark["options"] == "processes=8"
+    scripts = [path.read_text() for path in (house.folder / EXP / "log/slurm").glob("job-*.sh")]
+    assert sum("--gpus-per-node=4" in script for script in scripts) == len(scripts) == 8
+    assert "cannot be divided" in house.run(*cluster[:-1], "3", code=2, **fake)
 
 
 def test_stage_6_that_hears_audio_needs_no_stage_5(house: House) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import re
 import resource
@@ -65,6 +66,40 @@ def losses(output: Path) -> list[float]:
 
 def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
     return ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("length", ["train.max_epochs=2", "train.max_hours=0.0625"])
+def test_a_length_in_audio_is_the_same_whatever_the_batch(
+    train: Train,
+    tiny_base: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    length: str,
+) -> None:
+    """Twice as many batches in a step, half as many steps; the log says what a step holds."""
+    caplog.set_level(logging.INFO, "tagspeech")
+    groups = read_groups(tiny_base / "embeddings/train.jsonl.gz")
+    hours = sum(cut.duration for cut in groups) / 3600
+    last = {}
+    for count in (1, 2):
+        output = tmp_path / str(count)
+        options = ("train.max_steps=5000", f"train.accumulate={count}", "train.valid_every=1000")
+        train(output, *options, length)
+        last[count] = json.loads((output / "curve.jsonl").read_text().splitlines()[-1])["step"]
+        said = next(line for line in caplog.messages if line.startswith("a step: "))
+        assert f"of at most 15 s x 1 processes x accumulate {count}; " in said
+        assert f" h; {last[count]} steps: " in said
+        caplog.clear()
+    expected = 2.0 if "epochs" in length else 0.0625 / hours
+    assert f"{expected:.1f} epochs" in said
+    assert last[1] == pytest.approx(2 * last[2], abs=2)
+
+
+def test_two_lengths_are_refused(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="max_hours: only one"):
+        train(tmp_path, "train.max_epochs=1", "train.max_hours=1")
+    with pytest.raises(InputError, match="0 trains nothing"):
+        train(tmp_path, "train.max_epochs=1", "train.max_steps=0")
 
 
 def test_two_processes_of_torchrun_are_one_with_twice_the_batches(

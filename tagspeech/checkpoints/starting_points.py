@@ -239,8 +239,12 @@ def _try_encoder(
     }
     if entry != {key: value for key, value in before.items() if key != "shape"}:
         beside = Path(path).parent / "config.json"
-        tree = read_json(beside) if "config.json" in entry["files"] else {}
-        entry["shape"] = _load(Path(path), tree, str(beside), units, name, stream)
+        from tagspeech.checkpoints.icefall import shape_of_training
+
+        tree, where = shape_of_training(Path(path)), path
+        if "config.json" in entry["files"]:
+            tree, where = read_json(beside), str(beside)
+        entry["shape"] = _load(Path(path), tree, where, units, name, stream)
     else:
         entry["shape"] = before["shape"]
     shape: Entry = entry["shape"]

@@ -1,14 +1,58 @@
-"""Verbs about the machine: its GPUs, and what a recipe would take on it."""
+"""The machine: where processes compute; verbs about its GPUs and what a recipe would take on it."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import math
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tagspeech.cli.arguments import ConfigOptions, verb
 from tagspeech.options import option
 from tagspeech.ranges import Count, NonNegative
+
+if TYPE_CHECKING:
+    from tagspeech.llm.place import Place
+
+log = logging.getLogger(__name__)
+
+JOBS = "processes that share the work on a CPU; on GPUs, one for each"
+
+
+def sharing_processes(device: str, jobs: int) -> int:
+    """In how many processes the work of a stage is shared, unless torchrun says it; logs it.
+
+    Args:
+        device: auto or cuda: a process for each GPU of the machine, if it has any; cpu: `jobs`.
+            Another device is used by one process.
+        jobs: Processes on a CPU.
+    """
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        return 1
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        log.info("computing in the %s processes of torchrun", os.environ["WORLD_SIZE"])
+        return 1
+    processes, places = jobs, "processes of the CPU"
+    if training_place(device).device.type == "cuda":
+        processes, places = torch.cuda.device_count(), "GPUs; --jobs counts processes on a CPU"
+    if processes > 1:
+        log.info("sharing the work: %d %s", processes, places)
+    return processes
+
+
+def training_place(device: str) -> Place:
+    """Where the first process computes; --device cpu hides the GPUs from all processes."""
+    import torch
+
+    from tagspeech.llm.place import Place, find_device
+
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read by this process's first use of CUDA
+    return Place(find_device(device), torch.float32, device != "auto")
 
 
 @verb("gpus")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from tagspeech.cli.arguments import (
     verb,
 )
 from tagspeech.cli.corpus import COMMANDS
+from tagspeech.cli.machine import JOBS, sharing_processes
 from tagspeech.options import TranscribeOptions, argument, like, option
-from tagspeech.ranges import Count, Natural, NonNegative
+from tagspeech.ranges import Count, Natural, NonNegative, Processes
 
 GROUPS = "SPLIT.jsonl.gz, the utterance groups"
 SEGMENTS = "segments: a file, or a folder of files"
@@ -35,21 +37,31 @@ class Decode(ConfigOptions, DeviceOptions):
     shard: str | None = option(
         "decode only part K of N; merge-decoded merges the parts",
         None,
-        shown="the part of torchrun's process, otherwise all",
+        shown="all",
         metavar="K/N",
     )
+    jobs: Processes = option(JOBS, 1)
 
     def run(self) -> None:
         from tagspeech.inference.decode import Shard, decode
-        from tagspeech.llm.place import find_place
+        from tagspeech.parallel import launch
 
         log_progress()
         config = self.load().decode
         if self.grammar is not None:
             config = replace(config, grammar=self.grammar)
-        shard = Shard.parse(self.shard) if self.shard else Shard.of_torchrun(os.environ)
-        place = find_place(self.device, self.dtype)
-        decode(self.model, self.groups, self.output, config, shard=shard, place=place)
+        shard = Shard.parse(self.shard) if self.shard else None
+        processes = 1 if shard else sharing_processes(self.device, self.jobs)
+        work = partial(decode, shard=shard)
+        paths = (self.model, self.groups, self.output)
+        launch(processes, _at_place, work, self.device, self.dtype, *paths, config)
+
+
+def _at_place(work: Callable[..., None], device: str, dtype: str, *inputs: Any) -> None:
+    """Calls `work` with the place of this process."""
+    from tagspeech.llm.place import find_place
+
+    work(*inputs, place=find_place(device, dtype))
 
 
 @verb("merge-decoded", "tagspeech.inference.decode.merge_decoded")
@@ -194,17 +206,19 @@ class EvaluateMeetings(ConfigOptions, DeviceOptions):
     speakers: str = like(TranscribeOptions, "speakers", "voice")
     vad: str = like(TranscribeOptions, "vad", "silero")
     allow_commands: bool = option(COMMANDS, False)
+    jobs: Processes = option(JOBS, 1)
 
     def run(self) -> None:
-        from tagspeech.llm.place import find_place
+        from tagspeech.parallel import launch
         from tagspeech.report.meetings import evaluate_meetings
 
-        options = TranscribeOptions(speakers=self.speakers, vad=self.vad)
         log_progress()
-        evaluate_meetings(
-            *(self.model, self.manifests, self.output, self.load()),
+        work = partial(
+            evaluate_meetings,
             max_pause=self.max_pause,
-            options=options,
+            options=TranscribeOptions(speakers=self.speakers, vad=self.vad),
             allow_commands=self.allow_commands,
-            place=find_place(self.device, self.dtype),
         )
+        processes = sharing_processes(self.device, self.jobs)
+        inputs = (self.model, self.manifests, self.output, self.load())
+        launch(processes, _at_place, work, self.device, self.dtype, *inputs)

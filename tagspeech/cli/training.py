@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from tagspeech.cli.arguments import (
     log_progress,
     verb,
 )
+from tagspeech.cli.machine import JOBS, sharing_processes, training_place
 from tagspeech.config import Config, PartsConfig
 from tagspeech.config_file import load_config, to_tree
 from tagspeech.dependencies import NOT_READ, of_stage
@@ -25,7 +25,7 @@ from tagspeech.options import argument, option
 from tagspeech.ranges import Processes
 
 if TYPE_CHECKING:
-    from tagspeech.llm.place import Place
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -147,9 +147,9 @@ class Train(StartOptions, ConfigOptions, ProcessorOptions):
 
     def run(self) -> None:
         from tagspeech.checkpoints.native import check_size
+        from tagspeech.parallel import launch
         from tagspeech.training.boards import mirror_to_wandb
         from tagspeech.training.encoders import train_semantic, train_voice
-        from tagspeech.training.parallel import launch
         from tagspeech.training.tagspeech import train_tagspeech
 
         for name in ("init", "init_units", "semantic", "voice", "init_from"):
@@ -158,7 +158,7 @@ class Train(StartOptions, ConfigOptions, ProcessorOptions):
                 raise InputError(f"{flag}: has no effect on train {self.part}; leave it out")
         log_progress()
         config, groups, output = self.load(), self.groups, self.output
-        place = _training_place(self.device)
+        place = training_place(self.device)
         if self.wandb:
             mirror_to_wandb(self.wandb, output)
         if self.part == "tagspeech":
@@ -176,17 +176,6 @@ class Train(StartOptions, ConfigOptions, ProcessorOptions):
             launch(self.processes, train_voice, config, groups, output, self.init)
 
 
-def _training_place(device: str) -> Place:
-    """Where the first process computes; --device cpu hides the GPUs from all processes."""
-    import torch
-
-    from tagspeech.llm.place import Place, find_device
-
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read by this process's first use of CUDA
-    return Place(find_device(device), torch.float32, device != "auto")
-
-
 @verb("embed")
 class Embed(StartOptions, ConfigOptions, ProcessorOptions):
     """Stores encoder frames and speaker vectors of utterance groups."""
@@ -194,24 +183,14 @@ class Embed(StartOptions, ConfigOptions, ProcessorOptions):
     groups: Path = option("folder of utterance groups")
     output: Path = option("folder for SPLIT.jsonl.gz and the arrays")
     splits: tuple[str, ...] = option("names of splits", ("train", "dev"))
-    jobs: Processes = option("processes that share the work on a CPU; on GPUs, one for each", 1)
+    jobs: Processes = option(JOBS, 1)
 
     def run(self) -> None:
-        import torch
-
+        from tagspeech.parallel import launch
         from tagspeech.training.embed import embed
-        from tagspeech.training.parallel import launch
 
         log_progress()
-        processes = self.jobs
-        if _training_place(self.device).device.type == "cuda":
-            processes = torch.cuda.device_count()
-        log.info(
-            "embedding on %s",
-            f"{processes} processes of the CPU"
-            if not torch.cuda.is_available()
-            else f"{processes} GPUs; --jobs counts processes on a CPU",
-        )
+        processes = sharing_processes(self.device, self.jobs)
         inputs = (self.load(), self.groups, self.semantic, self.voice)
         launch(processes, embed, *inputs, self.output, self.splits, self.start())
 
@@ -225,11 +204,11 @@ class NewLLM(ConfigOptions, ProcessorOptions):
     processes: Processes = option("processes that train together", 1)
 
     def run(self) -> None:
-        from tagspeech.training.parallel import launch
+        from tagspeech.parallel import launch
         from tagspeech.training.text import new_llm
 
         log_progress()
-        _training_place(self.device)
+        training_place(self.device)
         launch(self.processes, new_llm, self.load(), self.groups, self.output)
 
 
@@ -255,6 +234,14 @@ class ExportParts:
     voice: Path = option("final.pt of the voice encoder")
     llm: Path = option("folder of the LLM")
     output: Path = option("folder for the parts and their SHA256SUMS")
+
+
+@verb("export icefall", "tagspeech.checkpoints.icefall.export_icefall")
+class ExportIcefall:
+    """Writes the semantic encoder for icefall's Zipformer scripts, and prints their options."""
+
+    semantic: Path = option("folder of stage 3, such as exp/semantic")
+    output: Path = option("folder for pretrained.pt, bpe.model, tokens.txt, options.txt")
 
 
 @verb("export released", "tagspeech.api.export_released")

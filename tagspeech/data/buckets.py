@@ -38,7 +38,7 @@ def _sampler(
 ) -> SimpleCutSampler:
     """Returns Lhotse's sampler of one bucket, with our limits."""
     sampler = SimpleCutSampler(*groups, **options)
-    if train.max_positions:
+    if train.max_positions > 0:
         sampler.time_constraint = _Limits(train, positions)
     return sampler
 

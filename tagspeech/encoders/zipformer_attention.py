@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+WHOLE, PIECE = 4096, 1024  # frames; 4096 are 82 s at 50 Hz
 MASKED = -1000.0  # a score whose softmax is exactly 0; finite, for items without frames
 
 
@@ -44,16 +45,17 @@ def relative_positions(num_frames: int, dim: int, like: Tensor) -> Tensor:
 
 
 def window_of_offsets(x_BHTR: Tensor) -> Tensor:
-    """The view (B, H, T, T) of relative offsets, in which row t has offsets -t .. T-1-t.
+    """The view (B, H, T, T') of relative offsets, T' = R + 1 - T, in which the last of the T rows
+    has the first T' offsets: with R = 2T - 1, row t has offsets -t .. T-1-t.
 
     It is a window of the last axis that moves one place to the left from row to row.
     """
-    num_frames = x_BHTR.shape[2]
+    num_rows = x_BHTR.shape[2]
     batch, head, row, column = x_BHTR.stride()
     return x_BHTR.as_strided(
-        (*x_BHTR.shape[:3], num_frames),
+        (*x_BHTR.shape[:3], x_BHTR.shape[3] + 1 - num_rows),
         (batch, head, row - column, column),
-        x_BHTR.storage_offset() + (num_frames - 1) * column,
+        x_BHTR.storage_offset() + (num_rows - 1) * column,
     )
 
 
@@ -69,7 +71,7 @@ class _Weights(torch.autograd.Function):
     def forward(
         ctx: Any, query_BHTK: Tensor, key_BHTK: Tensor, where_BHTK: Tensor, offsets_HRK: Tensor
     ) -> tuple[Tensor, Tensor]:
-        score_BHTT = window_of_offsets(where_BHTK @ offsets_HRK.transpose(1, 2)).contiguous()
+        score_BHTT = _offset_scores(where_BHTK, offsets_HRK)
         score_BHTT.flatten(0, 1).baddbmm_(
             query_BHTK.flatten(0, 1), key_BHTK.flatten(0, 1).transpose(1, 2)
         )
@@ -90,6 +92,24 @@ class _Weights(torch.autograd.Function):
             position_BHTR @ offsets_HRK,
             (position_BHTR.transpose(2, 3) @ where_BHTK).sum(dim=0),
         )
+
+
+def _offset_scores(where_BHTK: Tensor, offsets_HRK: Tensor) -> Tensor:
+    """Scores (B, H, T, T) of relative offsets.
+
+    The products of all rows with all offsets take twice the memory of the scores. Of more than
+    `WHOLE` frames, they are computed for `PIECE` rows at a time, with the offsets that these have.
+    """
+    batch, heads, num_frames, _ = where_BHTK.shape
+    if num_frames <= WHOLE:
+        return window_of_offsets(where_BHTK @ offsets_HRK.transpose(1, 2)).contiguous()
+    score_BHTT = where_BHTK.new_empty(batch, heads, num_frames, num_frames)
+    for start in range(0, num_frames, PIECE):
+        end = min(start + PIECE, num_frames)
+        own_HRK = offsets_HRK[:, num_frames - end : 2 * num_frames - 1 - start]
+        products_BHTR = where_BHTK[:, :, start:end] @ own_HRK.transpose(1, 2)
+        score_BHTT[:, :, start:end] = window_of_offsets(products_BHTR)
+    return score_BHTT
 
 
 def _softmax_grad(grad: Tensor, output: Tensor) -> Tensor:

@@ -1,15 +1,15 @@
 """Decodes the utterance groups of one split, or a shard of them; a killed run resumes.
 
-Shards are decoded on several devices or hosts; `merge_decoded` makes one output of their journals.
+Processes that `parallel.launch` started share the groups, and the first one writes what a single
+process would. Shards are decoded by calls of their own, such as on hosts that share no folder;
+`merge_decoded` makes one output of their journals.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,53 +21,33 @@ from tagspeech.checkpoints.native import load_on
 from tagspeech.config import DecodeConfig
 from tagspeech.corpus.groups import group_segments
 from tagspeech.data.batches import batches_by_duration, read_groups
-from tagspeech.errors import InputError
 from tagspeech.files import journal, read_journal, write_json, write_text
 from tagspeech.formats import write
 from tagspeech.inference.clustering import cluster_voices, with_speakers
-from tagspeech.inference.origin import check_origin, common_origin, origin_of, write_origin
+from tagspeech.inference.origin import (
+    check_origin,
+    common_origin,
+    origin_of,
+    write_origin,
+)
 from tagspeech.inference.recognizer import Recognizer
+from tagspeech.inference.shards import (
+    PART,
+    Shard,
+    find_shards,
+    join_parts,
+    parts_of,
+    places_file,
+    rows_of,
+    to_line,
+)
 from tagspeech.llm.place import Place, find_place, note_place, read_places
 from tagspeech.model.tagspeech import TagSpeechModel
+from tagspeech.parallel import gather, rank, world_size
 from tagspeech.segments import Segment
 from tagspeech.serialize import parse_target
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part `number`, from 1 to `count`, of the utterance groups of a split."""
-
-    number: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """The shard that an option K/N names.
-
-        Raises:
-            InputError: The text is not K/N with K from 1 to N.
-        """
-        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-        if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise InputError(f"--shard {text}: must be K/N with K from 1 to N, such as 2/4")
-        return cls(int(match[1]), int(match[2]))
-
-    @classmethod
-    def of_torchrun(cls, environment: Mapping[str, str]) -> Shard | None:
-        """The shard of a process that torchrun started; None if it is the only one."""
-        count = int(environment.get("WORLD_SIZE", "1"))
-        return cls(int(environment["RANK"]) + 1, count) if count > 1 else None
-
-    def journal(self, split: str) -> str:
-        """The file name of the shard's journal."""
-        return f"{split}.{self.number}-of-{self.count}.raw.jsonl"
-
-    def take(self, groups: CutSet) -> CutSet:
-        """The groups of the shard, dealt out from the longest on: shards take about equal time."""
-        ordered = sorted(groups, key=lambda cut: (-cut.duration, cut.id))
-        return CutSet.from_cuts(ordered[self.number - 1 :: self.count])
 
 
 def decode_groups(
@@ -135,26 +115,40 @@ def decode(
     """
     groups = read_groups(groups_path)
     split = groups_path.name.partition(".")[0]
-    own = groups if shard is None else shard.take(groups)
-    raw = output / (f"{split}.raw.jsonl" if shard is None else shard.journal(split))
+    share = shard or (Shard(rank() + 1, world_size()) if world_size() > 1 else None)
+    own = groups if share is None else share.take(groups, config.max_duration)
+    whole = output / f"{split}.raw.jsonl"
+    if shard:
+        raw, journals = output / shard.journal(split), [output / shard.journal(split)]
+    else:  # a killed run may have had another number of processes
+        raw = whole if share is None else output / share.journal(f"{split}{PART}")
+        journals = list(dict.fromkeys([whole, *parts_of(output, split), raw]))
     place = place or find_place()
     origin = origin_of(model_dir, groups_path, decode=asdict(config), dtype=str(place.dtype))
-    check_origin(raw, origin)
-    done = {row["session"] for row in read_journal(raw)}
+    for path in journals:
+        check_origin(path, origin)
+    done = {row["session"]: row for path in journals for row in read_journal(path)}
+    gather(None)  # all have read, before any writes
     left = sum(cut.id not in done for cut in own)
-    if done:
+    if left < len(own):
         log.info("%d of %d groups are already decoded", len(own) - left, len(own))
     write_origin(raw, origin)
     with journal(raw) as add:  # an empty shard has a journal too
         if left:
             model = load_on(TagSpeechModel, model_dir, place)
-            note_place(_places(raw), place)
+            note_place(places_file(raw), place)
             model.config = replace(model.config, decode=config)
             outputs = decode_groups(Recognizer(model), own, done)
-            for row in tqdm(outputs, f"decode {split}", left, unit=" groups"):
+            bar = tqdm(outputs, f"decode {split}", left, unit=" groups", disable=rank() > 0)
+            for row in bar:
                 add(row)
-    if shard is None:
-        rows = {row["session"]: row for row in read_journal(raw)}
+                done[row["session"]] = row
+    if shard:
+        return
+    shares = gather([done[cut.id] for cut in own])
+    if rank() == 0:
+        rows = {row["session"]: row for row in chain.from_iterable(shares)}
+        join_parts(whole, rows, groups, origin, config.max_duration)
         _write_segments(groups, [rows[cut.id] for cut in groups], output, split)
 
 
@@ -168,24 +162,19 @@ def merge_decoded(groups_path: Path, folders: Sequence[Path], output: Path) -> N
     groups = read_groups(groups_path)
     split = groups_path.name.partition(".")[0]
     found = find_shards(split, folders or [output])
-    rows, origin = _rows(groups, found), common_origin(list(found.values()))
+    rows, origin = rows_of(groups, found), common_origin(list(found.values()))
     lists = [
         read_places(path)
         for folder in folders or [output]
         for path in sorted(folder.glob(f"{split}.*-of-*.places.json"))
     ]
     write_json(output / f"{split}.places.json", list(dict.fromkeys(chain.from_iterable(lists))))
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    lines = map(to_line, rows)
     raw = output / f"{split}.raw.jsonl"
     if origin:
         write_origin(raw, origin)
     write_text(raw, "".join(lines))
     _write_segments(groups, rows, output, split)
-
-
-def _places(raw: Path) -> Path:
-    """The file beside a journal that says where its rows were computed."""
-    return raw.with_name(raw.name.replace(".raw.jsonl", ".places.json"))
 
 
 def _write_segments(
@@ -213,60 +202,3 @@ def _write_segments(
     log.info(
         "%d tokens by %d forward passes of a row: %d passes saved", tokens, passes, tokens - passes
     )
-
-
-def find_shards(split: str, folders: Sequence[Path]) -> dict[Shard, Path]:
-    """The journals of all shards in `folders`.
-
-    Raises:
-        InputError: There are no shards, or shards of several divisions, or a shard is missing or
-            present twice.
-    """
-    found: dict[Shard, Path] = {}
-    for folder in folders:
-        for path in sorted(folder.glob(f"{split}.*-of-*.raw.jsonl")):
-            match = re.fullmatch(r"(\d+)-of-(\d+)\.raw\.jsonl", path.name[len(split) + 1 :])
-            if not match:
-                continue
-            shard = Shard(int(match[1]), int(match[2]))
-            if shard in found:
-                raise InputError(f"{path}: {found[shard]} is the same shard; name only one of them")
-            found[shard] = path
-    counts = sorted({shard.count for shard in found})
-    where = ", ".join(map(str, folders))
-    if len(counts) != 1:
-        kinds = " and ".join(map(str, counts)) or "no"
-        raise InputError(f"{where}: holds {kinds} shards of {split}; they must be of one division")
-    for number in range(1, counts[0] + 1):
-        if Shard(number, counts[0]) not in found:
-            raise InputError(
-                f"{where}: lacks shard {number}/{counts[0]} of {split}; decode it with "
-                f"--shard {number}/{counts[0]}"
-            )
-    return found
-
-
-def _rows(groups: CutSet, found: Mapping[Shard, Path]) -> list[dict[str, Any]]:
-    """The rows of all shards' journals, in the order of the groups.
-
-    Raises:
-        InputError: A session is missing, present twice, or not among the groups.
-    """
-    rows: dict[str, dict[str, Any]] = {}
-    wanted = set(groups.ids)
-    for path in found.values():
-        for row in read_journal(path):
-            session = row["session"]
-            if session in rows:
-                raise InputError(f"{path}: session {session} is decoded twice; remove one of them")
-            if session not in wanted:
-                raise InputError(f"{path}: session {session} is not among the groups")
-            rows[session] = row
-    for shard, path in found.items():
-        missing = [cut.id for cut in shard.take(groups) if cut.id not in rows]
-        if missing:
-            raise InputError(
-                f"{path}: lacks {len(missing)} sessions, {missing[0]} the first; continue with "
-                f"--shard {shard.number}/{shard.count}"
-            )
-    return [rows[cut.id] for cut in groups]

@@ -48,7 +48,7 @@ def check_origin(journal: Path, origin: Origin) -> None:
     """
     if not journal.exists() or not journal.stat().st_size:
         return
-    if not _file(journal).exists():
+    if not origin_file(journal).exists():
         log.warning(
             "%s: does not say which model, groups and options it was made with; it is continued "
             "unchecked",
@@ -62,7 +62,7 @@ def check_origin(journal: Path, origin: Origin) -> None:
 
 def write_origin(journal: Path, origin: Origin) -> None:
     """Writes what a journal is made from."""
-    write_json(_file(journal), origin)
+    write_json(origin_file(journal), origin)
 
 
 def common_origin(journals: Sequence[Path]) -> Origin | None:
@@ -71,7 +71,7 @@ def common_origin(journals: Sequence[Path]) -> Origin | None:
     Raises:
         InputError: They were made from different things.
     """
-    known = [journal for journal in journals if _file(journal).exists()]
+    known = [journal for journal in journals if origin_file(journal).exists()]
     origins = [_read(journal) for journal in known]
     for journal, origin in zip(known, origins, strict=True):
         if differing := _difference(origins[0], origin):
@@ -82,14 +82,15 @@ def common_origin(journals: Sequence[Path]) -> Origin | None:
     return origins[0] if origins else None
 
 
-def _file(journal: Path) -> Path:
+def origin_file(journal: Path) -> Path:
+    """The file beside a journal."""
     return journal.with_name(f"{journal.name.removesuffix('.jsonl')}.origin.json")
 
 
 def _read(journal: Path) -> Origin:
-    origin = read_json(_file(journal))
+    origin = read_json(origin_file(journal))
     if not isinstance(origin, dict):
-        raise InputError(f"{_file(journal)}: must be an object; delete it and {journal.name}")
+        raise InputError(f"{origin_file(journal)}: must be an object; delete it and {journal.name}")
     return origin
 
 

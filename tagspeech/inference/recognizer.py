@@ -210,9 +210,9 @@ class Recognizer:
         result = WindowResult(span.start, span.end, moved, vectors_NV)
         return WindowResult.from_row(result.to_row())
 
-    def _encode(self, features_BTF: Tensor, lens_B: Tensor) -> Any:
+    def _encode(self, features_BTF: Tensor, lens_B: Tensor, names: Sequence[str] = ()) -> Any:
         with torch.inference_mode():
-            return self.model.encode(features_BTF, lens_B)
+            return self.model.encode(features_BTF, lens_B, names=names)
 
     def _hypotheses(
         self,
@@ -222,7 +222,7 @@ class Recognizer:
         durations: Sequence[float],
     ) -> list[Hypothesis]:
         """Encodes and decodes a batch; `durations` in seconds bound the times of an output."""
-        frames = self._encode(features_BTF, lens_B)
+        frames = self._encode(features_BTF, lens_B, names)
         constrained = durations if self.options.grammar else None
         limit = self.model.config.decode.max_new_tokens
         hypotheses = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,19 +91,27 @@ def find_place(device: str | torch.device = "auto", dtype: str = "auto") -> Plac
 
 
 def note_place(path: Path, place: Place) -> list[str]:
-    """Adds a place to the list in a JSON file, and returns the list.
+    """`note_places` of one place."""
+    return note_places(path, [str(place)])
+
+
+def note_places(path: Path, names: Sequence[str]) -> list[str]:
+    """Adds the names of places to the list in a JSON file, and returns the list.
 
     A run that goes on elsewhere than it began gets a warning: the last bits of sums differ.
     """
     before = read_places(path)
-    if str(place) in before:
+    new = [name for name in dict.fromkeys(names) if name not in before]
+    if not new:
         return before
     if before:
-        log.warning("%s: began on %s, continues on %s", path, " and ".join(before), place)
-    write_json(path, [*before, str(place)])
-    return [*before, str(place)]
+        log.warning(
+            "%s: began on %s, continues on %s", path, " and ".join(before), " and ".join(new)
+        )
+    write_json(path, [*before, *new])
+    return [*before, *new]
 
 
 def read_places(path: Path) -> list[str]:
-    """The list that `note_place` wrote; [] where there is none."""
+    """The list that `note_places` wrote; [] where there is none."""
     return list(read_json(path)) if path.exists() else []

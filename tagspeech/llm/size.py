@@ -53,3 +53,13 @@ def llm_weights(shape: Mapping[str, Any]) -> int | None:
     tables = 1 if shape.get("tie_word_embeddings") else 2
     layer = 2 * width * heads * head + 2 * width * narrow + 3 * width * inner
     return int(tables * words * width + layers * layer)
+
+
+ACTIVATION = 44  # bytes that training keeps for a position, layer and channel of the LLM
+ACTIVATIONS = 40e9  # bytes that a batch keeps at most, unless train.max_positions says otherwise
+
+
+def default_positions(layers: int, width: int) -> int:
+    """Positions of a batch whose activations take `ACTIVATIONS`: 9,000 for a 7 B LLM, which leaves
+    room for its weights and those of the encoders on a GPU of 80 GB."""
+    return int(ACTIVATIONS / (ACTIVATION * layers * width))

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tagspeech.config import Config, StreamConfig
 from tagspeech.data.transfer import int_tensors, on_its_way
 from tagspeech.encoders.build import build_encoder, split_features
+from tagspeech.encoders.halving import encode
 from tagspeech.errors import InputError
 from tagspeech.llm.packing import checkpoint_layers, run_layers
 from tagspeech.llm.prompt import build_prompt, encode_text
@@ -120,22 +121,32 @@ class TagSpeechModel(nn.Module):
             checkpoint_layers(self.llm, mode)
         return self
 
-    def encode(self, features_BTF: Tensor, feature_lens_B: Tensor, *, voice: bool = True) -> Frames:
+    def encode(
+        self,
+        features_BTF: Tensor,
+        feature_lens_B: Tensor,
+        *,
+        voice: bool = True,
+        names: Sequence[str] = (),
+    ) -> Frames:
         """Runs the encoders on features (B, T, F), 100 frames a second, from any device.
 
-        Without `voice`, the voice frames are empty. Lengths stay on the CPU.
+        Without `voice`, the voice frames are empty. Lengths stay on the CPU. `names` are those of
+        the items, for errors.
         """
-        learn = torch.is_grad_enabled()
         feature_lens_B = feature_lens_B.cpu()
         features_BTF = on_its_way(features_BTF, self.device)
         semantic_BTF, voice_BTF = split_features(self.config, features_BTF)
-        with torch.set_grad_enabled(learn and self.config.semantic.tune_lr > 0):
-            semantic_BTD, semantic_lens_B = self.semantic_encoder(semantic_BTF, feature_lens_B)
-        voice_BTD = voice_BTF.new_zeros(len(voice_BTF), 0, self.config.voice.output_dim)
+        semantic, voices = self.config.semantic, self.config.voice
+        semantic_BTD, semantic_lens_B = encode(
+            *(self.semantic_encoder, semantic_BTF, feature_lens_B, names), semantic.tune_lr > 0
+        )
+        voice_BTD = voice_BTF.new_zeros(len(voice_BTF), 0, voices.output_dim)
         voice_lens_B = torch.zeros_like(feature_lens_B)
         if voice:
-            with torch.set_grad_enabled(learn and self.config.voice.tune_lr > 0):
-                voice_BTD, voice_lens_B = self.voice_encoder(voice_BTF, feature_lens_B)
+            voice_BTD, voice_lens_B = encode(
+                *(self.voice_encoder, voice_BTF, feature_lens_B, names), voices.tune_lr > 0
+            )
         return Frames(semantic_BTD, semantic_lens_B, voice_BTD, voice_lens_B)
 
     def project(self, frames: Frames) -> Projected:

@@ -13,6 +13,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,10 @@ from tagspeech.inference.meeting import cut_windows
 from tagspeech.inference.recognizer import Recognizer
 from tagspeech.inference.resumable import Meeting, recognize_meetings
 from tagspeech.inference.stitching import join, mend
-from tagspeech.llm.place import Place, find_place, note_place
+from tagspeech.llm.place import Place, find_place, note_places
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.options import TranscribeOptions
+from tagspeech.parallel import gather, rank, wait_for_all, world_size
 from tagspeech.report.examples import columns, percent
 from tagspeech.report.page import write_page
 from tagspeech.report.table import TIME_RATES, TITLES, WORD_RATES, rates_of
@@ -69,7 +71,8 @@ def evaluate_meetings(
 
     Writes `ref`, `hyp` and `scores` of each row (suffix `-groups`, `-linked`, none for whole
     meetings), `results.json` and `report.html`. Journals in `output/heard` make a killed run
-    resumable. The model receives the mean of the channels that the groups of a recording have.
+    resumable. Processes that `parallel.launch` started share the recordings; the first one writes.
+    The model receives the mean of the channels that the groups of a recording have.
 
     Args:
         model_dir: A trained model.
@@ -84,21 +87,28 @@ def evaluate_meetings(
     Raises:
         InputError: The manifests have no recording, or no usable supervision.
     """
-    groups = _groups(manifests, output, max_pause, config.language, allow_commands)
+    if rank() == 0:
+        _make_groups(manifests, output, max_pause, config.language, allow_commands)
+    wait_for_all()
+    groups = _groups(manifests, output)
     place = place or find_place()
-    model = load_on(TagSpeechModel, model_dir, place)
-    places = note_place(output / "places.json", place)
-    model.config = replace(model.config, decode=config.decode)
-    longest = options.max_window or config.decode.max_window
-    options = replace(
-        options,
-        batch_size=max(1, int(config.decode.max_duration / longest)),
-        max_duration=config.decode.max_duration,  # a group may be longer than a window
-    )
-    recognizer = Recognizer(model, options)
+    order = sorted(range(len(groups)), key=lambda n: (-groups[n][0].recording.duration, n))
+    own = order[rank() :: world_size()]
+    heard: dict[int, dict[str, _Sides]] = {}
+    computing = [name for name in gather(str(place) if own else "") if name]
+    places = note_places(output / "places.json", computing) if rank() == 0 else []
+    if own:
+        recognizer = _recognizer(model_dir, config, options, place)
+        for number in tqdm(own, "whole meetings", unit=" meetings", disable=rank() > 0):
+            heard[number] = _evaluate(recognizer, groups[number], output / "heard")
+    shares = gather(heard)
+    if rank() > 0:
+        return
     rows = {name: _Sides() for name in ROWS}
-    for cuts in tqdm(groups, "whole meetings", unit=" meetings"):
-        _evaluate(recognizer, cuts, output / "heard", rows)
+    for _, sides in sorted(chain.from_iterable(share.items() for share in shares)):
+        for name in ROWS:
+            rows[name].ref += sides[name].ref
+            rows[name].hyp += sides[name].hyp
     scores = {}
     for name, row in rows.items():
         suffix = "" if name == "whole" else f"-{name}"
@@ -119,10 +129,25 @@ def evaluate_meetings(
     print(_table(results))
 
 
-def _groups(
+def _recognizer(
+    model_dir: Path, config: Config, options: TranscribeOptions, place: Place
+) -> Recognizer:
+    """The model on its device, with batches of windows as long as those of stage 7."""
+    model = load_on(TagSpeechModel, model_dir, place)
+    model.config = replace(model.config, decode=config.decode)
+    longest = options.max_window or config.decode.max_window
+    options = replace(
+        options,
+        batch_size=max(1, int(config.decode.max_duration / longest)),
+        max_duration=config.decode.max_duration,  # a group may be longer than a window
+    )
+    return Recognizer(model, options)
+
+
+def _make_groups(
     manifests: Path, output: Path, max_pause: float, language: str, allow_commands: bool
-) -> list[list[Any]]:
-    """The oracle groups (cuts) of each recording, in order."""
+) -> None:
+    """Writes the oracle groups, and a warning for each recording without any."""
     split = manifests.name
     recordings = manifests.with_name(f"{split}_recordings.jsonl.gz")
     found = read_manifest(recordings, allow_commands=allow_commands)
@@ -138,12 +163,17 @@ def _groups(
         max_rejected=1.0,  # already checked in stage 2
         allow_commands=allow_commands,
     )
-    by_recording: dict[str, list[Any]] = defaultdict(list)
-    for cut in read_groups(output / "groups" / f"{split}.jsonl.gz"):
-        by_recording[cut.recording_id].append(cut)
+    usable = {cut.recording_id for cut in read_groups(output / "groups" / f"{split}.jsonl.gz")}
     for name in names:
-        if name not in by_recording:
+        if name not in usable:
             log.warning("%s: has no usable speech and is not scored", name)
+
+
+def _groups(manifests: Path, output: Path) -> list[list[Any]]:
+    """The oracle groups (cuts) of each recording, in order."""
+    by_recording: dict[str, list[Any]] = defaultdict(list)
+    for cut in read_groups(output / "groups" / f"{manifests.name}.jsonl.gz"):
+        by_recording[cut.recording_id].append(cut)
     return [sorted(cuts, key=lambda cut: cut.start) for cuts in by_recording.values()]
 
 
@@ -168,10 +198,9 @@ def _audio(groups: Sequence[Any]) -> RecordingAudio:
     return RecordingAudio(replace(recording, duration=end, num_samples=samples), _channels(groups))
 
 
-def _evaluate(
-    recognizer: Recognizer, groups: Sequence[Any], journals: Path, rows: dict[str, _Sides]
-) -> None:
-    """Adds a meeting to all rows."""
+def _evaluate(recognizer: Recognizer, groups: Sequence[Any], journals: Path) -> dict[str, _Sides]:
+    """What a meeting adds to each row."""
+    rows = {name: _Sides() for name in ROWS}
     name, audio, options = groups[0].recording_id, _audio(groups), recognizer.options
     voices = Voices(recognizer.model.config.decode.link_threshold)
     cuts = {round(cut.start, 3): cut for cut in groups}
@@ -200,6 +229,7 @@ def _evaluate(
         rows["groups"].ref += segments
         for row in (rows["linked"], rows["whole"]):
             row.ref += [replace(segment.moved(cut.start), session=name) for segment in segments]
+    return rows
 
 
 def _table(results: dict[str, dict[str, Any]]) -> str:

@@ -6,6 +6,7 @@ core, and the formulas are those that docs/plan.md explains.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any
 
 import torch
 
-from tagspeech.config import Config, StreamConfig, ZipformerConfig
+from tagspeech.config import Config, StreamConfig, TrainConfig, ZipformerConfig
 from tagspeech.data.batches import read_groups
 from tagspeech.encoders.build import build_encoder
 from tagspeech.errors import InputError
-from tagspeech.llm.size import llm_shape, llm_weights
+from tagspeech.llm.size import ACTIVATION, default_positions, llm_shape, llm_weights
 from tagspeech.report.examples import columns
 
 GPU_LLM, GPU_ENCODER, CPU = 375e12, 50e12, 50e9  # useful operations a second; CPU: of a core
@@ -27,7 +28,6 @@ STORE = 0.001  # seconds of a process to store the frames of a second of audio
 DOWNLOAD = 2e6  # bytes a second
 ANCHOR, TARGET = 6, 14.4  # tokens of an anchor; of the target text of a second of audio
 SHORT = 141  # LLM positions of a second of audio in a batch of the shortest groups
-ACTIVATION = 44  # bytes that training keeps for a position, layer and channel of the LLM
 HEARD = 0.05e9  # bytes that the training of an encoder keeps for a second of audio
 RECORDED, SPLIT, GROUP = 1.25, 0.11, 8.6  # recordings to groups; dev or test to train; seconds
 PUBLISHED_ENCODER = (153e6, 768, 25.0)  # weights, channels, frames a second
@@ -102,8 +102,7 @@ def plan(
         config: The configuration of the recipe.
         gpus: GPUs of the machine; 0: a CPU, of which a core is used.
         hours: Hours of the groups in train.
-        dev_hours: The same of dev; None: as test.
-        test_hours: The same of test.
+        dev_hours, test_hours: The same of dev (None: as test) and test.
     """
     sizes = sizes_of(config)
     dev = test_hours if dev_hours is None else dev_hours
@@ -115,10 +114,10 @@ def plan(
         StagePlan(0, "download", hours=audio / DOWNLOAD / 3600, disk=audio, others=rest),
         StagePlan(1, "manifests", hours=recorded / 1200, disk=1e8, memory=1e9, others=rest),
         StagePlan(2, "groups", hours=recorded / 1200, disk=1e8, memory=1e9, others=rest),
-        _encoder_stage(config, gpus, "semantic", sizes),
-        _encoder_stage(config, gpus, "voice", sizes),
+        _encoder_stage(config, gpus, hours, "semantic", sizes),
+        _encoder_stage(config, gpus, hours, "voice", sizes),
         _embed_stage(config, gpus, hours + dev, sizes),
-        _train_stage(config, gpus, sizes),
+        _train_stage(config, gpus, hours, sizes),
         _decode_stage(7, "decode", config, sizes, gpus, test_hours, decode.max_duration / GROUP),
         StagePlan(8, "score", hours=0.1, memory=1e9, others=rest),
         StagePlan(9, "report", hours=0.02, memory=1e9, others=rest),
@@ -175,11 +174,10 @@ def _encoder_size(config: Config, name: str) -> tuple[float, int, float]:
     return weights, stream.output_dim, stream.frames_per_second
 
 
-def _encoder_stage(config: Config, gpus: int, name: str, sizes: Sizes) -> StagePlan:
+def _encoder_stage(config: Config, gpus: int, hours: float, name: str, sizes: Sizes) -> StagePlan:
     number = 3 if name == "semantic" else 4
     stage = StagePlan(number, f"{name} encoder", _device(gpus))
-    part = getattr(config.parts, f"{name}_encoder").name
-    if part:
+    if part := getattr(config.parts, f"{name}_encoder").name:
         return replace(stage, skipped=f"{part} takes its place")
     train = getattr(config, name).train
     weights = sizes.encoders[number - 3][0]
@@ -187,7 +185,7 @@ def _encoder_stage(config: Config, gpus: int, name: str, sizes: Sizes) -> StageP
     step = max(step, FILTER_BANK * train.max_duration / 8)
     return replace(
         stage,
-        hours=train.max_steps * train.accumulate * step / 3600,
+        hours=_steps(train, gpus, hours) * step / 3600,
         disk=train.average * 12 * weights,
         memory=16 * weights + HEARD * train.max_duration,
         others=_together(gpus, train.max_duration * train.accumulate),
@@ -218,10 +216,17 @@ def _positions(config: Config) -> float:
     )
 
 
-def _train_stage(config: Config, gpus: int, sizes: Sizes) -> StagePlan:
-    train = config.train
-    positions = _positions(config) * train.max_duration
-    largest = min(SHORT * train.max_duration, train.max_positions or float("inf"))
+def _steps(train: TrainConfig, gpus: int, hours: float) -> float:
+    """Batches that a GPU computes one after the other, of groups of `hours` in all."""
+    length = (train.max_hours or train.max_epochs * hours) * 3600 / train.max_duration
+    return length / max(gpus, 1) or train.max_steps * train.accumulate
+
+
+def _train_stage(config: Config, gpus: int, hours: float, sizes: Sizes) -> StagePlan:
+    train, positions = config.train, _positions(config) * config.train.max_duration
+    bound: float = default_positions(sizes.layers, sizes.width)
+    bound = bound if train.max_positions < 0 else train.max_positions or math.inf
+    largest = min(SHORT * train.max_duration, bound)
     learns = config.llm.trainable == "full"
     speeds = (GPU_LLM, GPU_ENCODER) if gpus else (CPU, CPU)
     step = (6 if learns else 4) * (sizes.llm - sizes.tables) * positions / speeds[0]
@@ -235,15 +240,12 @@ def _train_stage(config: Config, gpus: int, sizes: Sizes) -> StagePlan:
         )
     )
     trained = projectors + (sizes.llm if learns else 0)
-    kept = sizes.llm * (2 if gpus and not learns else 4)
+    memory = sizes.llm * (2 if gpus and not learns else 4) + 4 * encoders + 12 * trained
     return StagePlan(
         *(6, "TagSpeech", _device(gpus)),
-        hours=train.max_steps * train.accumulate * step / 3600,
+        hours=_steps(train, gpus, hours) * step / 3600,
         disk=train.average * 12 * trained + 2 * sizes.llm,
-        memory=kept
-        + 4 * encoders
-        + 12 * trained
-        + ACTIVATION * sizes.layers * sizes.width * largest,
+        memory=memory + ACTIVATION * sizes.layers * sizes.width * largest,
         others=_together(gpus, train.max_duration * train.accumulate),
     )
 
@@ -255,13 +257,13 @@ def _decode_stage(
     tokens = hours * 3600 * TARGET
     seconds = PASS * sizes.layers / 28 / rows if gpus else 2 * sizes.llm / CPU
     return StagePlan(
-        *(number, title, "1 GPU" if gpus else "CPU"),
-        hours=tokens * seconds / 3600,
+        *(number, title, _device(gpus)),
+        hours=tokens * seconds / 3600 / max(gpus, 1),
         disk=1e8,
         memory=sizes.llm * (2 if gpus else 4)
         + 4 * sum(weights for weights, _, _ in sizes.encoders)
         + sizes.cache * _positions(config) * config.decode.max_duration,
-        others="idle" if gpus > 1 else "",
+        others="share the work" if gpus > 1 else "",
     )
 
 
@@ -274,10 +276,8 @@ def _together(gpus: int, seconds: float) -> str:
 
 
 def _hours(hours: float) -> str:
-    if hours >= 48:
-        return f"{hours / 24:.1f} d"
     if hours >= 1:
-        return f"{hours:.1f} h"
+        return f"{hours / 24:.1f} d" if hours >= 48 else f"{hours:.1f} h"
     return f"{hours * 60:.0f} min" if hours >= 1 / 60 else "<1 min"
 
 
@@ -290,8 +290,8 @@ def render(stages: list[StagePlan], gpus: int, is_markdown: bool = False) -> str
     """The table, with the sum of the hours."""
     rows: list[tuple[str, ...]] = [("stage", "device", "time", "disk", "memory", "the other GPUs")]
     rows += [stage.cells() for stage in stages]
-    hours = sum(stage.hours for stage in stages if not stage.skipped)
-    disk = sum(stage.disk for stage in stages if not stage.skipped)
+    done = [stage for stage in stages if not stage.skipped]
+    hours, disk = (sum(getattr(stage, name) for stage in done) for name in ("hours", "disk"))
     rows.append(("all", _device(gpus), _hours(hours), _size(disk), "", ""))
     if is_markdown:
         lines = ["| " + " | ".join(row) + " |" for row in rows]

@@ -52,7 +52,8 @@ def results(
     """The content of results.json: rates as fractions and the seconds of each stage.
 
     `scores` has the key "test" and optionally "test_voice" (speakers by voice). Both keys have the
-    rates of all groups; those of a protocol are added as "test_protocol", "test_voice_protocol".
+    rates of all groups; those of a protocol are added as "test_protocol", "test_voice_protocol",
+    and those by the authors' rules as "test_as_authors", "test_voice_as_authors".
     """
     return {
         "recipe": recipe,
@@ -72,6 +73,11 @@ def _parts(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, Mapp
             parts[f"{key}_protocol"] = (f"{TITLES[key]}, {within}", part["overall"])
         else:
             parts[key] = (TITLES[key], part["overall"])
+        if "as_authors" in part:
+            parts[f"{key}_as_authors"] = (
+                f"{TITLES[key]}, {WITHIN['as-authors']}",
+                part["as_authors"],
+            )
     return parts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
@@ -17,6 +18,8 @@ from tagspeech.scoring.overlap import errors_by_overlap
 from tagspeech.scoring.protocols import as_authors, check_protocol, left_out, of_the_paper
 from tagspeech.scoring.words import quiet_meeteval, word_error_rates
 from tagspeech.segments import Segment, composed
+
+log = logging.getLogger(__name__)
 
 
 def score(
@@ -44,7 +47,8 @@ def score(
         seconds: Durations of sessions; by default the end of the last reference segment.
         protocol: One of `PROTOCOLS`. With "paper", "overall" has the sessions of `PROTOCOL`
             seconds; with "as-authors" it is scored by `protocols.as_authors`. Both add "left_out"
-            to "overall", and "all" with the metrics of all sessions if these differ.
+            to "overall", and "all" with the metrics of all sessions if these differ. "paper" also
+            adds "as_authors", where `malformed` is known and there is no `uem`.
         language: For `normalise` and `scoring_units`.
         normaliser: One of `tagspeech.scoring.normalisers.NORMALISERS`, named in the scores.
         collar: Of tcpWER and tcORC-WER, in seconds.
@@ -99,6 +103,8 @@ def score(
         scores["overall"]["left_out"] = left_out(within, everything)
     if protocol == "as-authors" or len(within) < len(everything):
         scores["all"] = {"protocol": "all", **summary(everything)}
+    if protocol == "paper" and malformed is not None and uem is None:
+        scores |= _as_authors_too(results, ref_by, hyp_by, summary)
     lengths = [duration_range(start) for start in DURATIONS]
     numbers = [str(number) for number in sorted({result.ref_speakers for result in within})]
     return {
@@ -107,6 +113,23 @@ def score(
         "by_speakers": _split(within, lambda r: str(r.ref_speakers), numbers, summary),
         "sessions": {name: metrics([result], collar, False) for name, result in results.items()},
     }
+
+
+def _as_authors_too(
+    results: Mapping[str, SessionCounts],
+    ref: Mapping[str, list[Segment]],
+    hyp: Mapping[str, list[Segment]],
+    summary: Callable[[Sequence[SessionCounts]], dict[str, Any]],
+) -> dict[str, dict[str, Any]]:
+    """The third set of scores of the protocol "paper"; none, with a warning, without an output."""
+    try:
+        within = as_authors(results, ref, hyp)
+    except InputError as error:
+        log.warning("not scored as the authors score: %s", error)
+        return {}
+    left = left_out(within, list(results.values()))
+    scores = {"protocol": "as-authors", "uem": None, **summary(within), "left_out": left}
+    return {"as_authors": scores}
 
 
 def _check(collar: float, names: Sequence[str], given: Set[str]) -> None:

@@ -31,12 +31,13 @@ from tagspeech.data.batches import FeatureReader, batches_by_duration, read_grou
 from tagspeech.data.pooling import clean_regions
 from tagspeech.dependencies import of_stage
 from tagspeech.encoders.build import build_encoder, split_features
+from tagspeech.encoders.halving import encode
 from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.errors import InputError
 from tagspeech.files import journal, read_journal, sha256_inside, write_json
 from tagspeech.inference.origin import fingerprint
+from tagspeech.parallel import device, gather, on_device, rank, world_size
 from tagspeech.scoring.verification import equal_error_rate
-from tagspeech.training.parallel import device, gather, on_device, rank, world_size
 
 log = logging.getLogger(__name__)
 
@@ -225,8 +226,9 @@ def _embed_batch(
 ) -> list[Cut]:
     features_BTF, feature_lens_B = on_device(features(batch))
     semantic_BTF, voice_BTF = split_features(config, features_BTF)
-    semantic_BTD, semantic_lens_B = semantic(semantic_BTF, feature_lens_B)
-    voice_BTD, voice_lens_B = voice(voice_BTF, feature_lens_B)
+    names = [cut.id for cut in batch]
+    semantic_BTD, semantic_lens_B = encode(semantic, semantic_BTF, feature_lens_B, names)
+    voice_BTD, voice_lens_B = encode(voice, voice_BTF, feature_lens_B, names)
     regions = clean_regions(batch, config.voice.frames_per_second)
     vectors_NV = voice.vectors(voice_BTD, voice_lens_B, regions).half().cpu().numpy()
     cuts = list(batch)

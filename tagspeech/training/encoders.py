@@ -28,11 +28,11 @@ from tagspeech.encoders.transducer import TransducerModel, check_loss
 from tagspeech.encoders.voice import GENDER_CLASSES, VoiceModel
 from tagspeech.encoders.zipformer import Zipformer, load_zipformer
 from tagspeech.errors import InputError
+from tagspeech.parallel import on_device, rank, wait_for_all
 from tagspeech.scoring.verification import equal_error_rate
 from tagspeech.training.checkpoint import save, seed_everything
 from tagspeech.training.embed import MAX_EER_SEGMENTS
 from tagspeech.training.loop import fit
-from tagspeech.training.parallel import on_device, rank, wait_for_all
 from tagspeech.training.prefetch import Batch
 from tagspeech.training.sot_scores import SotScores
 

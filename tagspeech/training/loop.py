@@ -22,6 +22,14 @@ from tagspeech.dependencies import of_stage
 from tagspeech.errors import InputError
 from tagspeech.files import read_journal, write_text
 from tagspeech.llm.sharding import is_sharded
+from tagspeech.parallel import (
+    broadcast_weights,
+    device,
+    gather,
+    rank,
+    sum_gradients,
+    world_size,
+)
 from tagspeech.training.checkpoint import (
     CheckpointFolder,
     damaged,
@@ -32,15 +40,8 @@ from tagspeech.training.checkpoint import (
     set_rng_state,
     trainable_state,
 )
+from tagspeech.training.length import with_length
 from tagspeech.training.memory import check_memory, explain_out_of_memory, try_largest
-from tagspeech.training.parallel import (
-    broadcast_weights,
-    device,
-    gather,
-    rank,
-    sum_gradients,
-    world_size,
-)
 from tagspeech.training.precision import MixedPrecision, product_type
 from tagspeech.training.prefetch import Prefetcher, steps_ahead
 from tagspeech.training.reading import epoch_batches, reading_jobs
@@ -52,7 +53,7 @@ BEST = "best.pt"  # weights of the validation with the lowest first figure
 
 
 def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | None = None) -> None:
-    """Trains `task.model` for `train.max_steps` steps and loads the final weights into it.
+    """Trains `task.model` for as long as `train` says and loads the final weights into it.
 
     All processes of a training (`parallel.launch`) call this function. Each reads its own batches;
     only the first loads the final weights. Training resumes from the last checkpoint in `output`
@@ -70,8 +71,9 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
         InputError: If an option is invalid, `output` holds a run with another configuration, memory
             does not suffice, or a loss is not finite.
     """
-    train, model = task.train, task.model
-    _check_options(train)
+    _check_options(task.train)
+    train = task.train = with_length(task)
+    model = task.model
 
     # 1. Run folder, device, seeds
     is_first = rank() == 0

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from tagspeech.errors import InputError, is_out_of_memory
+from tagspeech.parallel import sum_gradients, world_size
 from tagspeech.training.checkpoint import rng_state, set_rng_state
-from tagspeech.training.parallel import sum_gradients, world_size
 from tagspeech.training.precision import MixedPrecision
 from tagspeech.training.steps import Task
 

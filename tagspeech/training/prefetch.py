@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tagspeech.config import TrainConfig
 from tagspeech.errors import InputError
-from tagspeech.training.parallel import device, world_size
+from tagspeech.parallel import device, world_size
 
 STEPS_AHEAD = 2  # of each reading process; batches are small beside a model: some 10 MB
 T = TypeVar("T")

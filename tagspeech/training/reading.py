@@ -9,7 +9,7 @@ from lhotse import CutSet
 
 from tagspeech.data.augment import Augment
 from tagspeech.data.buckets import training_batches
-from tagspeech.training.parallel import rank, world_size
+from tagspeech.parallel import rank, world_size
 from tagspeech.training.prefetch import Batch, Job, batch_rng
 from tagspeech.training.steps import Task
 

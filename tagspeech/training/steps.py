@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from tagspeech.config import TrainConfig
 from tagspeech.errors import InputError
-from tagspeech.training.parallel import gather, sum_over_processes
+from tagspeech.parallel import gather, sum_over_processes
 from tagspeech.training.prefetch import Batch
 
 
 class Task(Protocol):
     """A model, its training groups, its loss and its validation."""
 
+    train: TrainConfig
+
     @property
     def model(self) -> nn.Module: ...
-    @property
-    def train(self) -> TrainConfig: ...
     @property
     def groups(self) -> CutSet: ...
     @property

@@ -7,6 +7,7 @@ import logging
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,17 +32,18 @@ from tagspeech.inference.generate import generate_texts
 from tagspeech.llm.load import load_llm
 from tagspeech.llm.lora import add_lora
 from tagspeech.llm.sharding import check_sharding, shard_llm, whole_state
+from tagspeech.llm.size import default_positions
 from tagspeech.model.frames import Frames
 from tagspeech.model.loss import IGNORED
 from tagspeech.model.speaker_heads import SpeakerHeads, token_at
 from tagspeech.model.tagspeech import TagSpeechModel
+from tagspeech.parallel import device, on_device, rank, world_size
 from tagspeech.scoring import score
 from tagspeech.serialize import parse_target, to_target
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.dropped_streams import StreamDrops
 from tagspeech.training.embed import NO_ENCODERS
 from tagspeech.training.loop import fit
-from tagspeech.training.parallel import device, on_device, rank, world_size
 from tagspeech.training.perturbed_targets import perturbed_target, scored_text, unpredictable_spans
 from tagspeech.training.precision import llm_type
 from tagspeech.training.prefetch import Batch
@@ -68,6 +70,10 @@ class TagSpeechTask:
         heads: SpeakerHeads | None = None,
     ) -> None:
         self.config, self.train, self.model = config, config.train, model
+        if self.train.max_positions < 0:
+            llm = model.llm.config
+            most = default_positions(llm.num_hidden_layers, llm.hidden_size)
+            self.train = replace(config.train, max_positions=most)
         self.groups, self.dev = groups, dev
         self.word_tokens = functools.cache(self._word_tokens)
         self.drops, self.heads = StreamDrops(config.drop), heads

@@ -29,10 +29,10 @@ from tagspeech.llm.new import make_llm
 from tagspeech.llm.packing import run_layers
 from tagspeech.llm.prompt import build_prompt, encode_text
 from tagspeech.model.loss import target_cross_entropy
+from tagspeech.parallel import rank, wait_for_all
 from tagspeech.serialize import SPEAKER_BLOCK, to_target
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.loop import fit
-from tagspeech.training.parallel import rank, wait_for_all
 from tagspeech.training.prefetch import Batch
 
 log = logging.getLogger(__name__)

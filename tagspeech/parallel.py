@@ -1,6 +1,7 @@
-"""Data-parallel training: each process has its own batches, gradients are summed.
+"""Processes that train together, or that share the work of a stage.
 
-On a CPU the operations of a small model are too small for several threads; processes use all cores.
+In data-parallel training each process has its own batches, and gradients are summed. On a CPU the
+operations of a small model are too small for several threads; processes use all cores.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +38,7 @@ def launch(processes: int, function: Callable[..., None], *args: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             dist.init_process_group(_backend(), timeout=TIMEOUT)
+            device()
         elif processes > 1:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
             rendezvous = Path(folder) / "store"
@@ -52,9 +55,7 @@ def launch(processes: int, function: Callable[..., None], *args: Any) -> None:
             for other in others:
                 other.join(timeout=10)
             if any(other.exitcode for other in others):
-                raise InputError(
-                    "another training process failed; see its message above"
-                ) from error
+                raise InputError("another process failed; see its message above") from error
             raise
         finally:
             if dist.is_initialized():
@@ -77,14 +78,25 @@ def _worker(
     function: Callable[..., None],
     args: tuple[Any, ...],
 ) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    os.environ["LOCAL_RANK"] = str(rank)  # the number of its GPU, as under torchrun
     _join(rank, processes, rendezvous)
     try:
+        device()
         function(*args)
     except InputError as error:
         print(f"process {rank}: {error}", file=sys.stderr)
         sys.exit(2)
     dist.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the first one was killed: a new run must find nobody at work."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
 
 
 def device() -> torch.device:
@@ -99,7 +111,7 @@ def device() -> torch.device:
     if number >= gpus:
         raise InputError(
             f"process {number + 1} has no GPU: this machine has {gpus}; start as many processes, "
-            "or hide the GPUs (CUDA_VISIBLE_DEVICES=) to train on the CPU"
+            "or hide the GPUs (CUDA_VISIBLE_DEVICES=) to compute on the CPU"
         )
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
@@ -117,15 +129,18 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """Returns the number of processes that train together."""
+    """Returns the number of processes that work together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def broadcast_weights(model: nn.Module) -> None:
-    """Copies the weights of the first process to all others."""
+    """Copies the weights that are trained from the first process to all others.
+
+    Frozen ones come from the same files everywhere; sharded ones differ between processes.
+    """
     if world_size() > 1:
         for weight in model.parameters():
-            if not isinstance(weight, DTensor):  # sharded weights differ between processes
+            if weight.requires_grad and not isinstance(weight, DTensor):
                 dist.broadcast(weight.data, 0)
 
 
