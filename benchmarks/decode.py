@@ -1,13 +1,16 @@
-"""Cost of decoding: sixteen groups of 2-30 s, a random Qwen2 of 45 M, one CPU thread.
+"""Cost of decoding: sixteen groups of 2-30 s, one CPU thread.
 
-    python benchmarks/decode.py
+    python benchmarks/decode.py [--llm FOLDER] [--dtype bfloat16]
 
 measures, each in a separate process, (a) `generate` of `transformers` on padded prompts, as the
-released system decodes, and (b) ours, constrained to the output format. Both start from frames, end
-with token ids and have the same weights. A random LLM would write no target text, so the tokens
-that it chooses are replaced by given target texts of 68 to 402 tokens. The last line is JSON: CPU
-seconds, forward passes, tokens and peak memory above the loaded model, each the median of three
-runs, and the ratios (b) / (a) as `time_ratio` and `memory_ratio`. Needs Linux: /proc has the peak.
+released system decodes, (b) ours, constrained to the output format, and (c) vLLM without a grammar,
+where an environment has it. All have the same prompts and weights: a random Qwen2 of 45 M, or those
+of `--llm`. (a) and (b) start from frames and end with token ids. Such an LLM would write no target
+text, so the tokens that it chooses are replaced by given target texts of 68 to 402 tokens; (c)
+writes as many tokens of its own. The last line is JSON: the processor, CPU seconds, forward passes,
+tokens and peak memory above the loaded model, each the median of three runs, and the ratios (b) /
+(a) as `time_ratio` and `memory_ratio`, of seconds (b) / (c) as `vllm_ratio`. Needs Linux: /proc has
+the peak.
 
     python benchmarks/decode.py --model egs/mini/exp/tagspeech/pretrained --set target.time_grid=0.1
 
@@ -27,10 +30,12 @@ import time
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from train_step import GIB, VOCABULARY, WORDS, make_model, memory
 
+ROOT = Path(__file__).resolve().parent.parent
 SECONDS = [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 23, 26, 30]
 FEWEST, MOST = 74, 404  # tokens of the shortest and of the longest output
 
@@ -60,12 +65,20 @@ def make_target(model: Any, seconds: float, tokens: int, rng: random.Random) -> 
 
 
 def load(args: argparse.Namespace) -> Any:
-    if not args.model:
-        return make_model(args.vocabulary, args.set).eval()
     from tagspeech.checkpoints.native import load_pretrained
+    from tagspeech.config_file import load_config
+    from tagspeech.llm.load import DTYPES, load_llm
     from tagspeech.model.tagspeech import TagSpeechModel
 
-    return load_pretrained(TagSpeechModel, args.model).eval()
+    if args.model:
+        model = load_pretrained(TagSpeechModel, args.model)
+    elif args.llm:
+        config = load_config(os.devnull, [*args.set, f"llm.name={args.llm}"])
+        model = TagSpeechModel(config, *load_llm(config.llm))
+    else:
+        model = make_model(args.vocabulary, args.set)
+    model.llm.to(DTYPES[args.dtype])
+    return model.eval()
 
 
 def make_batch(model: Any) -> tuple[Any, list[list[int]]]:
@@ -132,12 +145,11 @@ def ours(model: Any, frames: Any, wanted: list[list[int]]) -> tuple[list[list[in
     from tagspeech.inference import generate as generating
 
     passes, choose, step = 0, generating._Writer.choose, generating._step
-    left = iter(wanted)
-    rows: dict[int, list[int]] = {}
+    texts: dict[int, list[int]] = {}
 
     def forced(writer: Any, token: int, log_prob: float) -> None:
         """Replaces the token that the LLM chose."""
-        ids = rows[id(writer)] if id(writer) in rows else rows.setdefault(id(writer), next(left))
+        ids = texts.setdefault(id(writer), wanted[writer.row])  # rows move when others end
         choose(writer, ids[len(writer.output.ids)], log_prob)
 
     def counted(*args: Any) -> Any:
@@ -148,7 +160,7 @@ def ours(model: Any, frames: Any, wanted: list[list[int]]) -> tuple[list[list[in
     with (
         patch.object(generating._Writer, "choose", forced),
         # The likeliest token of a trained LLM is nearly always valid, that of a random LLM never.
-        patch.object(generating.Vocabulary, "best", lambda _, state, log_probs_V, likely: likely),
+        patch.object(generating.Constraint, "fits", lambda _, token: True),
         patch.object(generating, "_step", counted),
     ):
         seconds = [float(length) for length in SECONDS[: len(wanted)]]
@@ -184,25 +196,52 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def compare(args: argparse.Namespace) -> dict[str, float]:
-    """Measures both sides in turn; returns the median of each figure, and their ratios."""
+def vllm_prompts(args: argparse.Namespace, folder: Path) -> None:
+    """Writes what (c) reads: the LLM, the prompts and the lengths of the outputs."""
+    import torch
+
+    model = load(args)
+    frames, wanted = make_batch(model)
+    with torch.inference_mode():
+        prompts = model.prompts(model.add_anchors(model.project(frames)))
+    model.llm.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    torch.save({"prompts": prompts, "lengths": list(map(len, wanted))}, folder / "prompts.pt")
+
+
+def processor() -> str:
+    """The name of the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    amx = "amx_bf16" in next(line for line in lines if line.startswith("flags")).split()
+    return next(names, "unknown") + (" with AMX" if amx else "")
+
+
+def compare(args: argparse.Namespace) -> dict[str, Any]:
+    """Measures the sides in turn; returns the median of each figure, and their ratios."""
     measured: dict[str, list[float]] = defaultdict(list)
-    for side in ("plain", "ours") * args.repeats:
-        command = [sys.executable, __file__, "--side", side, "--vocabulary", str(args.vocabulary)]
-        command += ["--model", str(args.model)] if args.model else []
-        for assignment in args.set:
-            command += ["--set", assignment]
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-        result = json.loads(done.stdout.splitlines()[-1])
-        print(f"{side}: {result}", flush=True)
-        for name, value in result.items():
-            measured[f"{side}_{name}"].append(value)
+    own = [sys.executable, __file__, *sys.argv[1:], "--side"]
+    commands = {"plain": [*own, "plain"], "ours": [*own, "ours"]}
+    with TemporaryDirectory() as folder:
+        if args.vllm.exists():
+            vllm_prompts(args, Path(folder))
+            script = Path(__file__).with_name("decode_vllm.py")
+            commands["vllm"] = [str(args.vllm), str(script), folder, args.dtype]
+        else:
+            print(f"vllm: not installed: there is no {args.vllm}", flush=True)
+        for side, command in list(commands.items()) * args.repeats:
+            env = {**os.environ, "OMP_NUM_THREADS": "1"}
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=env)
+            result = json.loads(done.stdout.splitlines()[-1])
+            print(f"{side}: {result}", flush=True)
+            for name, value in result.items():
+                measured[f"{side}_{name}"].append(value)
     figures = {name: median(values) for name, values in measured.items()}
     figures["time_ratio"] = round(figures["ours_seconds"] / figures["plain_seconds"], 3)
     figures["memory_ratio"] = round(figures["ours_gib"] / figures["plain_gib"], 3)
-    return figures
+    if "vllm" in commands:
+        figures["vllm_ratio"] = round(figures["ours_seconds"] / figures["vllm_seconds"], 3)
+    return {"processor": processor(), "dtype": args.dtype, **figures}
 
 
 def main() -> None:
@@ -213,6 +252,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
     parser.add_argument("--model", type=Path, help="folder of a trained model")
+    parser.add_argument("--llm", type=Path, help="folder of an LLM, with new projectors")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--vllm", type=Path, default=ROOT / ".venv-vllm/bin/python", help="a Python with vLLM"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
     print(json.dumps(compare(args) if args.side == "both" else measure(args)))

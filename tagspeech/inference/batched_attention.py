@@ -26,7 +26,7 @@ from transformers import AttentionInterface
 from tagspeech.data.transfer import int_tensors
 
 _NAME = "tagspeech_rows"
-_SPARE = 64  # positions by which rows grow beyond what they need
+_SPARE = 16  # positions by which rows grow beyond what they need
 
 
 class KeysAndValues:

@@ -261,7 +261,8 @@ def _likeliest(head: Any, writers: list[_Writer]) -> Tensor:
     logits_RV = (head.weight @ rows_RH.T).T[: len(hidden_RH)].contiguous()
     if getattr(head, "bias", None) is not None:
         logits_RV = logits_RV + head.bias
-    log_probs_RV = logits_RV.float().log_softmax(-1)
+    log_probs_RV = logits_RV.float()
+    torch.log_softmax(log_probs_RV, -1, out=log_probs_RV)  # in place: they are large
     tokens_R = log_probs_RV.argmax(-1)
     held = [writer.constraint for writer in writers if writer.constraint is not None]
     if held:
