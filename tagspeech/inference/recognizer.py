@@ -65,9 +65,12 @@ class WindowResult:
         """The result that `to_row` wrote."""
         segments = []
         for fields in row["segments"]:
-            confidences = fields["word_confidences"]
-            known = None if confidences is None else tuple(confidences)
-            segments.append(Segment(**{**fields, "word_confidences": known}))
+            known = {}
+            if (confidences := fields["word_confidences"]) is not None:
+                known["word_confidences"] = tuple(confidences)
+            if (spans := fields.get("word_spans")) is not None:
+                known["word_spans"] = tuple(map(tuple, spans))
+            segments.append(Segment(**{**fields, **known}))
         vectors_NV = np.array(row["vectors"], dtype=np.float32)
         vectors_NV = vectors_NV.reshape(len(segments), -1 if segments else 1)
         return cls(row["start"], row["end"], tuple(segments), vectors_NV)
