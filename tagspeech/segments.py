@@ -111,6 +111,17 @@ def word_times(segment: Segment) -> list[tuple[float, float]]:
     return [(segment.start + each * a, segment.start + each * b) for a, b in pairwise(edges)]
 
 
+def with_word_lists(
+    segment: Segment,
+    confidences: Sequence[float] | None,
+    spans: Sequence[Sequence[float]] | None,
+) -> Segment:
+    """The segment with what a JSON list says of its words; None: it says nothing."""
+    pairs = None if spans is None else tuple((start, end) for start, end in spans)
+    sure = None if confidences is None else tuple(confidences)
+    return replace(segment, word_confidences=sure, word_spans=pairs)
+
+
 def clipped(
     spans: Sequence[tuple[float, float]], start: float, end: float
 ) -> tuple[tuple[float, float], ...]:

@@ -29,7 +29,7 @@ from tagspeech.inference.origin import check_origin, common_origin, origin_of, w
 from tagspeech.inference.recognizer import Recognizer
 from tagspeech.llm.place import Place, find_place, note_place, read_places
 from tagspeech.model.tagspeech import TagSpeechModel
-from tagspeech.segments import Segment
+from tagspeech.segments import Segment, with_word_lists
 from tagspeech.serialize import parse_target
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,8 @@ def decode_groups(
     Yields:
         The journal row of each group: session; text, what the LLM wrote; malformed and problems,
         whether and why it does not parse whole; tokens and passes, the numbers of tokens and of
-        forward passes; speakers_by_voice and word_confidences, of each parsed segment in order.
+        forward passes; speakers_by_voice, word_confidences and word_spans, of each parsed segment
+        in order.
     """
     config = recognizer.model.config.decode
     encoder = recognizer.model.voice_encoder
@@ -103,6 +104,7 @@ def decode_groups(
                     segments, hypothesis.voice_TD, encoder, config.speaker_threshold
                 ),
                 "word_confidences": [segment.word_confidences for segment in segments],
+                "word_spans": [segment.word_spans for segment in segments],
             }
 
 
@@ -196,11 +198,12 @@ def _write_segments(
     hyp_voice: list[Segment] = []
     for row in rows:
         segments = parse_target(row["text"], row["session"]).segments
-        if "word_confidences" in row:  # older journals have none
-            segments = [
-                replace(segment, word_confidences=None if sure is None else tuple(sure))
-                for segment, sure in zip(segments, row["word_confidences"], strict=True)
-            ]
+        unknown = [None] * len(segments)  # older journals say nothing of words
+        lists = (row.get(key, unknown) for key in ("word_confidences", "word_spans"))
+        segments = [
+            with_word_lists(segment, *of_words)
+            for segment, *of_words in zip(segments, *lists, strict=True)
+        ]
         hyp += segments
         hyp_voice += with_speakers(segments, row["speakers_by_voice"])
     ref = [segment for cut in groups for segment in group_segments(cut)]

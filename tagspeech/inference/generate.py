@@ -23,6 +23,7 @@ from tagspeech.errors import InputError, is_out_of_memory
 from tagspeech.grammar import begin
 from tagspeech.inference.batched_attention import KeysAndValues, forward
 from tagspeech.inference.constraint import Constraint, Vocabulary
+from tagspeech.inference.hotwords import Hotwords
 from tagspeech.model.frames import Frames
 from tagspeech.model.tagspeech import TagSpeechModel
 
@@ -49,14 +50,22 @@ class Output:
     passes: int = 0
 
 
-_Start = tuple[Tensor, int, Constraint | None]  # prompt, most tokens, what may be written
+# Prompt, most tokens, what may be written, what is favoured
+_Start = tuple[Tensor, int, Constraint | None, Hotwords | None]
 
 
 class _Writer:
     """One row of a batch: its output, keys and values."""
 
-    def __init__(self, prompt_LH: Tensor, limit: int, constraint: Constraint | None) -> None:
+    def __init__(
+        self,
+        prompt_LH: Tensor,
+        limit: int,
+        constraint: Constraint | None,
+        hotwords: Hotwords | None,
+    ) -> None:
         self.limit = limit
+        self.bias = hotwords.follow() if hotwords else None
         self.constraint = copy(constraint)  # a batch that runs out of memory starts again
         self.prompt: Tensor | None = prompt_LH  # until the LLM has read it
         self.read = 0  # tokens of the output that the LLM has read
@@ -91,6 +100,8 @@ class _Writer:
     def _add(self, ids: Sequence[int], log_prob: float = 0.0) -> None:
         self.output.ids += ids
         self.output.log_probs += [log_prob] * len(ids)
+        if self.bias is not None:
+            self.bias.add(ids)
         if self.constraint is None:
             self.done = len(self.output.ids) >= self.limit
         else:
@@ -104,6 +115,7 @@ def generate(
     frames: Frames,
     max_new_tokens: int,
     durations: Sequence[float] | None = None,
+    hotwords: Hotwords | None = None,
 ) -> list[Output]:
     """What the LLM writes for each item of a batch.
 
@@ -115,6 +127,7 @@ def generate(
         max_new_tokens: The largest number of tokens of an output.
         durations: Seconds of audio of each item; its output is constrained to target texts of
             that length (`tagspeech.grammar`). None: no constraint.
+        hotwords: What is favoured inside words.
 
     Returns:
         The output of each item, in order.
@@ -124,7 +137,8 @@ def generate(
     """
     prompts = model.prompts(model.add_anchors(model.project(frames)))
     if durations is None:
-        return _run_or_halve(model, [(prompt_LH, max_new_tokens, None) for prompt_LH in prompts])
+        free = [(prompt_LH, max_new_tokens, None, hotwords) for prompt_LH in prompts]
+        return _run_or_halve(model, free)
     vocabulary = _vocabulary(model)
     least = vocabulary.length(begin(0.0).shortest())
     if max_new_tokens < least:
@@ -138,6 +152,7 @@ def generate(
             prompt_LH,
             min(max_new_tokens, few + math.ceil(each * seconds)),
             Constraint(vocabulary, begin(seconds, model.config.target.time_grid)),
+            hotwords,
         )
         for prompt_LH, seconds in zip(prompts, durations, strict=True)
     ]
@@ -219,9 +234,10 @@ def _choose(model: TagSpeechModel, writers: list[_Writer]) -> None:
     for some in _evenly(in_words, ROWS):
         hidden_RH = torch.stack([writer.hidden for writer in some])
         for writer, log_probs_V in zip(some, _log_probs(head, hidden_RH), strict=True):
-            token = int(log_probs_V.argmax())
+            scores_V = log_probs_V if writer.bias is None else writer.bias.biased(log_probs_V)
+            token = int(scores_V.argmax())
             if writer.constraint is not None:
-                token = writer.constraint.best(log_probs_V, token)
+                token = writer.constraint.best(scores_V, token)
             elif token == end:
                 writer.done = True
                 continue

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import Config, StreamConfig
+from tagspeech.encoders.aligner import WordAligner
 from tagspeech.encoders.build import build_encoder, split_features
 from tagspeech.errors import InputError
 from tagspeech.llm.packing import checkpoint_layers, run_layers
@@ -61,6 +62,7 @@ class TagSpeechModel(nn.Module):
         self.voice_anchors = self._anchors(config.voice, hidden_size)
         self.llm = llm
         self.ctc = EmbeddingCtc(llm, tokenizer, self.prompt)
+        self.aligner: WordAligner | None = None  # not trained here, and on the CPU: no module
         self.freeze()
         self.train(False)
 

@@ -230,7 +230,8 @@ def train_semantic(
         )
     if train.max_steps:
         fit(task, config, output)
-    del task.model.alignment_output  # used in training only
+    if not config.semantic.sot.alignment:
+        del task.model.alignment_output  # untrained
     if rank() == 0:
         save(output / "final.pt", {"model": task.model.state_dict()})
 
