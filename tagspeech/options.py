@@ -86,6 +86,13 @@ def check(options: Any) -> None:
             raise InputError(f"{item.name}: {problem}")
 
 
+def _terms(text: str) -> tuple[str, ...]:
+    try:
+        return read_terms(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 @dataclass(frozen=True)
 class TranscribeOptions:
     """How recordings are transcribed. None means: as the model's configuration says.
@@ -117,7 +124,7 @@ class TranscribeOptions:
         None,
         shown="decode.hotwords of the configuration",
         metavar="FILE|A,B,...",
-        parse=read_terms,
+        parse=_terms,
     )
     hotword_strength: NonNegative | None = option(
         "how much their log-probability is raised at each token",

@@ -117,20 +117,22 @@ class Bias:
     def add(self, ids: Sequence[int]) -> None:
         """Follows tokens that were written."""
         for token in ids:
-            nodes = self._nodes()
+            nodes = [*self.begun, self._first]
             self.begun = [node.children[token] for node in nodes if token in node.children]
             self.at_line = token in self.hotwords.ends_mark
 
     def biased(self, log_probs_V: Tensor) -> Tensor:
-        """Log-probabilities with the bonus; the argument stays as it is."""
-        followings = [node.following(log_probs_V.device) for node in self._nodes()]
-        ids = torch.cat(followings).unique()
+        """Log-probabilities with the bonus; the argument stays as it is.
+
+        A term that is begun is favoured alone: a token such as a space may begin all terms.
+        """
+        nodes = [node for node in self.begun if node.children] or [self._first]
+        followings = [node.following(log_probs_V.device) for node in nodes]
         bonus_V = torch.zeros_like(log_probs_V)
-        bonus_V[ids] = self.hotwords.strength
+        bonus_V[torch.cat(followings)] = self.hotwords.strength
         return log_probs_V + bonus_V
 
-    def _nodes(self) -> list[_Node]:
-        first = [self.hotwords.anywhere]
-        if self.at_line:
-            first.append(self.hotwords.at_line)
-        return [*self.begun, *first]
+    @property
+    def _first(self) -> _Node:
+        """The tokens that begin a term here."""
+        return self.hotwords.at_line if self.at_line else self.hotwords.anywhere
