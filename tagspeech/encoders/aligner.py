@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from tagspeech.segments import Segment, clipped
 from tagspeech.weights import read_model, read_safetensors
 
 BLANK, UNKNOWN = 0, 1
+LEAD = 0.04  # seconds from the start of a word to its first frame in CTC; chosen on mini
+TAIL = 0.6  # the most seconds that a word lasts after its last frame in CTC
 OUTPUTS = {"frames": "alignment_output", "ctc": "ctc_output.1"}  # in the weights of an encoder
 WEIGHTS, UNITS = "aligner.safetensors", "units.model"  # files of a saved aligner
 _GIVEN_UNITS = (UNITS, "bpe.model", "data/lang_bpe_500/bpe.model")  # beside an encoder's weights
@@ -143,17 +146,22 @@ class WordAligner:
     ) -> NDArray[np.float32]:
         """Log-probabilities (T, V) of the units of `item`'s speaker in its range.
 
-        Of two speakers at a time, the one who began first comes first.
+        Of two speakers at a time, the one who began first comes first. The ranges are not exact, so
+        that where others talk, a unit may be either speaker's.
         """
         place_T = np.zeros(last - first, dtype=int)
-        if logs_TKV.shape[1] > 1:
-            for other in segments:
-                if other is not item and (other.start, other.end) < (item.start, item.end):
-                    edges = [
-                        round(t * self.frames_per_second) - first for t in (other.start, other.end)
-                    ]
-                    place_T[max(0, edges[0]) : max(0, edges[1])] = 1
-        return logs_TKV[np.arange(first, last), place_T]
+        if logs_TKV.shape[1] == 1:
+            return logs_TKV[first:last, 0]
+        beside_T = np.zeros(last - first, dtype=bool)
+        for other in segments:
+            if other is not item:
+                start, end = (max(0, self._frame(t) - first) for t in (other.start, other.end))
+                beside_T[start:end] = True
+                if (other.start, other.end) < (item.start, item.end):
+                    place_T[start:end] = 1
+        heard_TV = logs_TKV[np.arange(first, last), place_T]
+        heard_TV[beside_T, 1:] = logs_TKV[first:last][beside_T].max(1)[:, 1:]
+        return heard_TV
 
     def _states(self, spoken: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The units of a path and the word of each, -1 between words.
@@ -173,12 +181,20 @@ class WordAligner:
         return np.array(states), np.array(word_of)
 
     def _spans(self, words_T: NDArray[np.int64], count: int, first: int) -> Spans:
-        """Seconds of each word on a path that starts at frame `first`."""
+        """Seconds of each word on a path that starts at frame `first`.
+
+        A unit of CTC has a single frame, soon after the unit begins; its word lasts until the next.
+        """
         rate = self.frames_per_second
         places = [np.flatnonzero(words_T == word) for word in range(count)]
-        return [
-            (round((first + p[0]) / rate, 3), round((first + p[-1] + 1) / rate, 3)) for p in places
-        ]
+        starts = [(first + int(place[0])) / rate for place in places]
+        ends = [(first + int(place[-1]) + 1) / rate for place in places]
+        if self.kind == "ctc":
+            starts = [start - LEAD for start in starts]
+            ends = [
+                min(end + TAIL, after) for end, after in zip(ends, [*starts[1:], inf], strict=True)
+            ]
+        return [(round(start, 3), round(end, 3)) for start, end in zip(starts, ends, strict=True)]
 
 
 def _scores(logs_TV: NDArray[np.float32], states: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,0 +1,164 @@
+"""Errors of word times: aligned by the semantic encoder, and estimated from segments.
+
+    python benchmarks/word_times.py --config egs/mini/conf/tagspeech.yaml \
+        --semantic egs/mini/exp/semantic/final.pt --groups egs/mini/data/groups/test.jsonl.gz
+
+aligns the reference words of each group within their segments, whose times are rounded to
+`--grid` seconds as the LLM writes them, and compares starts and ends with the word times of the
+corpus. With `--hyp decoded/test.hyp.seglst.json`, the words that were recognized right are compared
+instead, with the word times in that file.
+
+A word counts as overlapped where another speaker talks during it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import kaldialign
+import numpy as np
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+
+from tagspeech import formats
+from tagspeech.config_file import load_config
+from tagspeech.corpus.groups import group_segments
+from tagspeech.data.batches import FeatureReader
+from tagspeech.encoders.aligner import WordAligner
+from tagspeech.encoders.build import build_encoder
+from tagspeech.pairing import nearest_pairs
+from tagspeech.segments import Segment, word_times
+
+GAP = ""
+
+
+class Error(NamedTuple):
+    """Seconds by which the start and the end of a word are off."""
+
+    start: float
+    end: float
+    is_overlapped: bool
+
+
+def exact_spans(cut: Cut) -> dict[tuple[float, str], list[tuple[float, float]]]:
+    """The word times of each segment, by its rounded start and its speaker."""
+    return {
+        (max(0.0, round(item.start, 3)), item.speaker): [
+            (word.start, word.end) for word in (item.alignment or {}).get("word", [])
+        ]
+        for item in cut.supervisions
+    }
+
+
+def errors_of(
+    ref: Segment, exact: list[tuple[float, float]], hyp: Segment, others: list[Segment]
+) -> Iterator[Error]:
+    """The errors of the words that `hyp` has in common with `ref`."""
+    found = word_times(hyp)
+    pairs = kaldialign.align(ref.words.split(), hyp.words.split(), GAP)
+    place = [0, 0]
+    for word, other in pairs:
+        if word == other:
+            (start, end), (a, b) = exact[place[0]], found[place[1]]
+            overlapped = any(item.start < end and start < item.end for item in others)
+            yield Error(a - start, b - end, overlapped)
+        place[0] += word != GAP
+        place[1] += other != GAP
+
+
+def on_grid(segment: Segment, grid: float) -> Segment:
+    start = round(round(segment.start / grid) * grid, 3)
+    return replace(
+        segment, start=start, end=max(start + grid, round(round(segment.end / grid) * grid, 3))
+    )
+
+
+def show(name: str, errors: list[Error]) -> None:
+    for kind, chosen in (
+        ("all", errors),
+        ("alone", [error for error in errors if not error.is_overlapped]),
+        ("overlapped", [error for error in errors if error.is_overlapped]),
+    ):
+        if not chosen:
+            continue
+        starts = 1000 * np.abs([error.start for error in chosen])
+        ends = 1000 * np.abs([error.end for error in chosen])
+        bias = [1000 * float(np.median([e[n] for e in chosen])) for n in (0, 1)]
+        print(
+            f"{name:9} {kind:10} {len(chosen):6} words; start: median {np.median(starts):4.0f} ms, "
+            f"90 % under {np.quantile(starts, 0.9):4.0f} ms, bias {bias[0]:+4.0f}; "
+            f"end: median {np.median(ends):4.0f} ms, 90 % under {np.quantile(ends, 0.9):4.0f} ms, "
+            f"bias {bias[1]:+4.0f}"
+        )
+
+
+def by_reference(args: argparse.Namespace, groups: CutSet) -> None:
+    config = load_config(args.config, args.overrides)
+    encoder = build_encoder(config, "semantic")
+    encoder.load_weights(args.semantic)
+    aligner = WordAligner.of_encoder(args.semantic, config.semantic.frames_per_second)
+    if aligner is None:
+        raise SystemExit(f"{args.semantic}: has no output over units, or no units beside it")
+    if args.output:
+        aligner.kind = args.output
+    reader = FeatureReader.of_encoder(config.features, config.semantic.encoder_config)
+    errors: dict[str, list[Error]] = defaultdict(list)
+    for cut in groups:
+        with torch.inference_mode():
+            frames_BTD, lens_B = encoder.eval()(*reader(CutSet.from_cuts([cut])))
+        refs, exact = group_segments(cut), exact_spans(cut)
+        heard = [on_grid(item, args.grid) for item in refs]
+        for ref, estimated, aligned in zip(
+            refs, heard, aligner.align(frames_BTD[0, : int(lens_B[0])], heard), strict=True
+        ):
+            others = [item for item in refs if item.speaker != ref.speaker]
+            spans = exact[ref.start, ref.speaker]
+            errors["estimated"] += errors_of(ref, spans, estimated, others)
+            errors[aligner.kind] += errors_of(ref, spans, aligned, others)
+    for name, values in errors.items():
+        show(name, values)
+
+
+def by_hypothesis(args: argparse.Namespace, groups: CutSet) -> None:
+    hyps = defaultdict(list)
+    for segment in formats.read(args.hyp):
+        hyps[segment.session].append(segment)
+    errors: dict[str, list[Error]] = defaultdict(list)
+    for cut in groups:
+        refs, exact, found = group_segments(cut), exact_spans(cut), hyps[cut.id]
+        times = [[(item.start, item.end) for item in side] for side in (refs, found)]
+        for r, h in nearest_pairs(*times, 0.5):
+            ref, hyp = refs[r], found[h]
+            others = [item for item in refs if item.speaker != ref.speaker]
+            spans = exact[ref.start, ref.speaker]
+            errors["estimated"] += errors_of(ref, spans, replace(hyp, word_spans=None), others)
+            errors["aligned"] += errors_of(ref, spans, hyp, others)
+    for name, values in errors.items():
+        show(name, values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--groups", type=Path, required=True)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--semantic", type=Path, help="final.pt of the semantic encoder")
+    parser.add_argument("--hyp", type=Path, help="decoded SegLST with word_spans")
+    parser.add_argument("--output", choices=("frames", "ctc"), help="which output aligns")
+    parser.add_argument("--grid", type=float, default=0.1, help="seconds")
+    parser.add_argument("--first", type=int, default=0, help="groups; 0: all")
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    args = parser.parse_args()
+    groups = CutSet.from_file(args.groups)
+    if args.first:
+        groups = groups.subset(first=args.first)
+    (by_hypothesis if args.hyp else by_reference)(args, groups)
+
+
+if __name__ == "__main__":
+    main()
