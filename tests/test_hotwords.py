@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tagspeech.checkpoints.native import load_pretrained
+from tagspeech.config import DecodeConfig
 from tagspeech.errors import InputError
 from tagspeech.files import read_terms
+from tagspeech.inference.decode import decode
 from tagspeech.inference.generate import generate, spell
 from tagspeech.inference.hotwords import Hotwords
 from tagspeech.llm.prompt import encode_text
@@ -109,6 +112,18 @@ def test_lists_and_files_of_terms(tmp_path: Path) -> None:
             read_terms(missing)
     with pytest.raises(InputError, match="has no term"):
         read_terms(" , ")
+
+
+def test_decoding_with_hotwords_resumes(
+    tiny_model_folder: Path, tiny_groups: Path, tmp_path: Path
+) -> None:
+    """The journal is that of the same hotwords, and refuses others."""
+    groups = tiny_groups / "test.jsonl.gz"
+    config = DecodeConfig(max_new_tokens=60, hotwords=("zoltan",))
+    for _ in range(2):
+        decode(tiny_model_folder, groups, tmp_path, config)
+    with pytest.raises(InputError, match="hotwords"):
+        decode(tiny_model_folder, groups, tmp_path, replace(config, hotwords=("anna",)))
 
 
 def test_command_line(tiny_model_folder: Path, tmp_path: Path) -> None:

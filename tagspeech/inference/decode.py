@@ -9,7 +9,7 @@ import json
 import logging
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from tagspeech.checkpoints.native import load_on
 from tagspeech.config import DecodeConfig
+from tagspeech.config_file import to_tree
 from tagspeech.corpus.groups import group_segments
 from tagspeech.data.batches import batches_by_duration, read_groups
 from tagspeech.errors import InputError
@@ -140,7 +141,7 @@ def decode(
     own = groups if shard is None else shard.take(groups)
     raw = output / (f"{split}.raw.jsonl" if shard is None else shard.journal(split))
     place = place or find_place()
-    origin = origin_of(model_dir, groups_path, decode=asdict(config), dtype=str(place.dtype))
+    origin = origin_of(model_dir, groups_path, decode=to_tree(config), dtype=str(place.dtype))
     check_origin(raw, origin)
     done = {row["session"] for row in read_journal(raw)}
     left = sum(cut.id not in done for cut in own)
