@@ -19,14 +19,20 @@ import torch
 
 from tagspeech.checkpoints.native import load_pretrained, save_pretrained
 from tagspeech.config import SotConfig
+from tagspeech.config_file import load_config
 from tagspeech.data.units import SPEAKER_CHANGE, Units, train_units
 from tagspeech.encoders.aligner import WordAligner, best_path
+from tagspeech.encoders.voice import VoiceModel
 from tagspeech.errors import InputError
 from tagspeech.formats import read, render
 from tagspeech.inference.recognizer import WindowResult
 from tagspeech.inference.stitching import join, mend
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.segments import Segment, word_times
+from tagspeech.training.checkpoint import load, save
+from tagspeech.training.embed import embed
+from tagspeech.training.encoders import train_semantic
+from tagspeech.training.tagspeech import train_tagspeech
 
 RATE = 25.0
 MEASURED = [
@@ -190,6 +196,37 @@ def test_seams_cut_measured_words() -> None:
     assert whole.words == "one two three"
     assert whole.word_spans is not None
     assert [round(start, 2) for start, _ in whole.word_spans] == [0.1, 3.1, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("alignment", "tune_lr", "kind"),
+    [(1.0, 0.0, "frames"), (0.0, 0.0, "ctc"), (1.0, 1e-4, None)],
+)
+def test_trained_model_keeps_the_outputs_of_its_encoder(
+    tiny_groups: Path,
+    tiny_base: Path,
+    tiny_yaml: Path,
+    tmp_path: Path,
+    alignment: float,
+    tune_lr: float,
+    kind: str | None,
+) -> None:
+    """Outputs that were never trained are not kept, nor those of an encoder that moves away."""
+    sets = [f"llm.name={tiny_base / 'llm'}", "semantic.train.max_steps=2", "train.max_steps=2"]
+    sets += [f"semantic.sot.alignment={alignment}", f"semantic.tune_lr={tune_lr}"]
+    config = load_config(tiny_yaml, sets)
+    train_semantic(config, tiny_groups, tmp_path / "semantic")
+    semantic, voice = tmp_path / "semantic" / "final.pt", tmp_path / "voice.pt"
+    state = load(semantic)["model"]
+    assert ("alignment_output.weight" in state) == bool(alignment)
+    save(voice, {"model": VoiceModel(config.voice, 3).state_dict()})
+    groups = tiny_groups
+    if not tune_lr:
+        groups = tmp_path / "embeddings"
+        embed(config, tiny_groups, semantic, voice, groups, ("train", "dev"))
+    train_tagspeech(config, groups, semantic, voice, tmp_path / "run")
+    aligner = load_pretrained(TagSpeechModel, tmp_path / "run" / "pretrained").aligner
+    assert (aligner and aligner.kind) == kind
 
 
 def run(*args: object) -> subprocess.CompletedProcess[str]:
