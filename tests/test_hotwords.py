@@ -29,6 +29,7 @@ from tagspeech.inference.hotwords import Hotwords
 from tagspeech.llm.prompt import encode_text
 from tagspeech.model.frames import Frames
 from tagspeech.model.tagspeech import TagSpeechModel
+from tagspeech.options import TranscribeOptions
 from tagspeech.serialize import parse_target
 
 SECONDS = [2.0, 1.5]
@@ -103,6 +104,7 @@ def test_what_the_tokenizer_cannot_write_is_said(caplog: pytest.LogCaptureFixtur
 
 
 def test_lists_and_files_of_terms(tmp_path: Path) -> None:
+    assert TranscribeOptions(hotwords="anna,ben").hotwords == ("anna", "ben")  # type: ignore[arg-type]
     path = tmp_path / "names"
     path.write_text("Anna Maria\n\nben \nBen\n")
     assert read_terms(str(path)) == ("Anna Maria", "ben", "Ben")
