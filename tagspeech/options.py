@@ -164,8 +164,9 @@ class TranscribeOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel", str(self.channel))
-        if isinstance(self.hotwords, str):  # from Python, as on the command line
-            object.__setattr__(self, "hotwords", read_terms(self.hotwords))
+        hotwords: object = self.hotwords
+        if isinstance(hotwords, str):  # from Python, as on the command line
+            object.__setattr__(self, "hotwords", read_terms(hotwords))
         if not (self.channel in ("auto", "mix", "each") or self.channel.isdecimal()):
             raise InputError(
                 f"channel: must be auto, mix, each or a number from 0, got {self.channel!r}"
