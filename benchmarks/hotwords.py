@@ -15,8 +15,8 @@ Each set is decoded with
     wrong   six names that nobody says
     many    the six names that are said, and 100 that are not
 
-Recall is the share of the names said that are written, false the number of hotwords written that
-were not said, and WER that of all words that are in none of the lists.
+Recall is the share of the names said that are written, false the number of names and hotwords
+written where they were not said, and WER that of all other words.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def figures(refs: list[str], hyps: list[str], names: tuple[str, ...], listed: se
         wanted, got = Counter(ref.split()), Counter(hyp.split())
         said += sum(wanted[name] for name in names)
         hit += sum(min(wanted[name], got[name]) for name in names)
-        false += sum(max(0, got[name] - wanted[name]) for name in listed)
+        false += sum(max(0, got[name] - wanted[name]) for name in apart)
         rest = [[word for word in text.split() if word not in apart] for text in (ref, hyp)]
         errors += kaldialign.edit_distance(*rest)["total"]
         words += len(rest[0])
@@ -193,7 +193,7 @@ def figures(refs: list[str], hyps: list[str], names: tuple[str, ...], listed: se
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--groups", type=Path, required=True)
+    parser.add_argument("--groups", type=Path, help="absent: only rare names")
     parser.add_argument("--count", type=int, default=100, help="groups, and sentences")
     parser.add_argument("--teach", type=int, default=0, help="batches with rare names")
     parser.add_argument("--strengths", default="2")
@@ -202,10 +202,9 @@ def main() -> None:
     reader = FeatureReader(model.config.features, model.config.extra_features)
     if args.teach:
         teach(model, reader, args.teach)
-    sets = (
-        ("groups", KNOWN, of_groups(model, reader, args.groups, args.count)),
-        ("rare", RARE, of_sentences(model, reader, args.count)),
-    )
+    sets = [("rare", RARE, of_sentences(model, reader, args.count))]
+    if args.groups:
+        sets.append(("groups", KNOWN, of_groups(model, reader, args.groups, args.count)))
     for kind, names, batches in sets:
         refs = [text for batch in batches for text in batch.texts]
         lists = {"none": (), "right": names, "wrong": WRONG, "many": (*names, *OTHERS)}
