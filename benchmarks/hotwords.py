@@ -202,7 +202,9 @@ def main() -> None:
     reader = FeatureReader(model.config.features, model.config.extra_features)
     if args.teach:
         teach(model, reader, args.teach)
-    sets = [("rare", RARE, of_sentences(model, reader, args.count))]
+    sets: list[tuple[str, tuple[str, ...], list[Heard]]] = [
+        ("rare", RARE, of_sentences(model, reader, args.count))
+    ]
     if args.groups:
         sets.append(("groups", KNOWN, of_groups(model, reader, args.groups, args.count)))
     for kind, names, batches in sets:

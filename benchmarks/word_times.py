@@ -214,8 +214,8 @@ def by_hypothesis(args: argparse.Namespace, groups: CutSet) -> None:
     errors: dict[str, list[Error]] = defaultdict(list)
     for cut in groups:
         refs, exact, found = group_segments(cut), exact_spans(cut), hyps[cut.id]
-        times = [[(item.start, item.end) for item in side] for side in (refs, found)]
-        for r, h in nearest_pairs(*times, 0.5):
+        ours, theirs = ([(item.start, item.end) for item in side] for side in (refs, found))
+        for r, h in nearest_pairs(ours, theirs, 0.5):
             ref, hyp = refs[r], found[h]
             others = [item for item in refs if item.speaker != ref.speaker]
             spans = exact[ref.start, ref.speaker]

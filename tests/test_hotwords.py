@@ -136,7 +136,7 @@ def test_command_line(tiny_model_folder: Path, tmp_path: Path) -> None:
 
     def transcribe(*options: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tagspeech", "transcribe", "--format", "stm"]
-        command += ["--model", tiny_model_folder, *map(str, options), wav]
+        command += map(str, ["--model", tiny_model_folder, *options, wav])
         return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
 
     found = transcribe("--hotwords", names, "--hotword-strength", 1000)
