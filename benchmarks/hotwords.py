@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--groups", type=Path, help="absent: only rare names")
     parser.add_argument("--count", type=int, default=100, help="groups, and sentences")
     parser.add_argument("--teach", type=int, default=0, help="batches with rare names")
-    parser.add_argument("--strengths", default="2")
+    parser.add_argument("--strengths", default="1")
     args = parser.parse_args()
     model = load_pretrained(TagSpeechModel, args.model)
     reader = FeatureReader(model.config.features, model.config.extra_features)

@@ -456,7 +456,7 @@ class DecodeConfig:
     # its characters | auto: aligned if the model has such an output
     word_times: Annotated[str, OneOf(("auto", "aligned", "estimated"))] = "auto"
     hotwords: tuple[str, ...] | None = None  # names and terms that the LLM favours ...
-    hotword_strength: NonNegative = 2.0  # ... by this much more log-probability of their tokens
+    hotword_strength: NonNegative = 1.0  # ... by this much more log-probability of their tokens
 
 
 @dataclass(frozen=True)
