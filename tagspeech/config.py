@@ -460,6 +460,11 @@ class DecodeConfig:
     )
     link_threshold: NonNegative = 0.5  # the same for voices of different windows of a recording
     max_window: Positive = 80.0  # seconds that are heard at once of a longer recording
+    # aligned: measured by outputs of the semantic encoder | estimated: a segment's time spread over
+    # its characters | auto: aligned if the model has such an output
+    word_times: Annotated[str, OneOf(("auto", "aligned", "estimated"))] = "auto"
+    hotwords: tuple[str, ...] | None = None  # names and terms that the LLM favours ...
+    hotword_strength: NonNegative = 1.0  # ... by this much more log-probability of their tokens
 
 
 @dataclass(frozen=True)

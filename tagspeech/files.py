@@ -151,6 +151,22 @@ def read_text(path: str | Path) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
+def read_terms(text: str) -> tuple[str, ...]:
+    """The terms of a file, one a line, or those in `text` itself, between commas.
+
+    Blank lines are left out, and so are repetitions.
+
+    Raises:
+        InputError: `text` looks like the name of a file that cannot be read, or has no term.
+    """
+    is_file = Path(text).is_file() or "/" in text or text.endswith(".txt")
+    parts = read_text(text).split("\n") if is_file else text.split(",")
+    terms = dict.fromkeys(" ".join(part.split()) for part in parts)
+    if not any(terms):
+        raise InputError(f"{text or 'the list of terms'}: has no term; write one a line")
+    return tuple(term for term in terms if term)
+
+
 def _utf16_without_mark(data: bytes) -> str | None:
     """Detects UTF-16 without a mark, in which each ASCII character has a zero byte."""
     shares = {}

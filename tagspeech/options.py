@@ -11,9 +11,21 @@ from typing import Annotated, Any, get_type_hints
 
 from tagspeech.config import DecodeConfig
 from tagspeech.errors import InputError
-from tagspeech.ranges import Count, Natural, NonNegative, Positive, Range, Share, fault
+from tagspeech.files import read_terms
+from tagspeech.ranges import (
+    Count,
+    Limits,
+    Natural,
+    NonNegative,
+    Positive,
+    Range,
+    Share,
+    check_overlap,
+    fault,
+)
 
 VADS = ("auto", "silero", "energy", "none")
+WORD_TIMES = ("auto", "aligned", "estimated")
 OVERLAP = 2.0  # seconds that windows share by default
 LEAST_WINDOW = 1.0  # seconds; a shorter window hardly holds a word
 
@@ -74,44 +86,11 @@ def check(options: Any) -> None:
             raise InputError(f"{item.name}: {problem}")
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The number of speakers of a recording.
-
-    Attributes:
-        number: The number, if it is known; it replaces the other two.
-        minimum: The least number.
-        maximum: The largest number; None: no limit.
-    """
-
-    number: int | None = None
-    minimum: int = 1
-    maximum: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.least < 1 or (self.most is not None and self.most < self.least):
-            raise InputError(
-                f"number of speakers: must be 1 or more, got {self.least} to {self.most}"
-            )
-
-    @property
-    def least(self) -> int:
-        """The least number."""
-        return self.number or self.minimum
-
-    @property
-    def most(self) -> int | None:
-        """The largest number; None: no limit."""
-        return self.number or self.maximum
-
-
-def check_overlap(overlap: float, longest: float) -> None:
-    """Raises `InputError` if windows of `longest` seconds cannot share `overlap` seconds."""
-    if not 0 <= overlap <= longest / 2:
-        raise InputError(
-            f"window overlap: must be from 0 to half of the longest window, {longest / 2:g} s, "
-            f"got {overlap:g}"
-        )
+def _terms(text: str) -> tuple[str, ...]:
+    try:
+        return read_terms(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -131,6 +110,26 @@ class TranscribeOptions:
         "constrain the LLM to the output format, so that no output is malformed",
         None,
         shown="decode.grammar of the configuration",
+    )
+    word_times: str | None = option(
+        "aligned: measure the start and end of each word, with an output that the semantic encoder "
+        "was trained with; estimated: spread a segment's time over its characters; auto: aligned "
+        "if the model has such an output",
+        None,
+        choices=WORD_TIMES,
+        shown="decode.word_times of the configuration",
+    )
+    hotwords: tuple[str, ...] | None = option(
+        "names and terms that the LLM favours: a file with one a line, or a list at commas",
+        None,
+        shown="decode.hotwords of the configuration",
+        metavar="FILE|A,B,...",
+        parse=_terms,
+    )
+    hotword_strength: NonNegative | None = option(
+        "how much their log-probability is raised at each token",
+        None,
+        shown="decode.hotword_strength of the configuration",
     )
     batch_size: Natural = option("windows decoded together", 1)
     max_duration: Annotated[float, Range(0, is_infinite=True)] = option(
@@ -165,6 +164,9 @@ class TranscribeOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel", str(self.channel))
+        hotwords: object = self.hotwords
+        if isinstance(hotwords, str):  # from Python, as on the command line
+            object.__setattr__(self, "hotwords", read_terms(hotwords))
         if not (self.channel in ("auto", "mix", "each") or self.channel.isdecimal()):
             raise InputError(
                 f"channel: must be auto, mix, each or a number from 0, got {self.channel!r}"
@@ -181,6 +183,11 @@ class TranscribeOptions:
         return replace(
             self,
             grammar=decode.grammar if self.grammar is None else self.grammar,
+            word_times=self.word_times or decode.word_times,
+            hotwords=decode.hotwords if self.hotwords is None else self.hotwords,
+            hotword_strength=decode.hotword_strength
+            if self.hotword_strength is None
+            else self.hotword_strength,
             max_window=longest,
             window_overlap=min(OVERLAP, longest / 2) if overlap is None else overlap,
         )

@@ -8,6 +8,8 @@ import typing
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from tagspeech.errors import InputError
+
 
 @dataclass(frozen=True)
 class Range:
@@ -89,3 +91,43 @@ def _required(hint: Any) -> Any:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return next(kind for kind in typing.get_args(hint) if kind is not type(None))
     return hint
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The number of speakers of a recording.
+
+    Attributes:
+        number: The number, if it is known; it replaces the other two.
+        minimum: The least number.
+        maximum: The largest number; None: no limit.
+    """
+
+    number: int | None = None
+    minimum: int = 1
+    maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.least < 1 or (self.most is not None and self.most < self.least):
+            raise InputError(
+                f"number of speakers: must be 1 or more, got {self.least} to {self.most}"
+            )
+
+    @property
+    def least(self) -> int:
+        """The least number."""
+        return self.number or self.minimum
+
+    @property
+    def most(self) -> int | None:
+        """The largest number; None: no limit."""
+        return self.number or self.maximum
+
+
+def check_overlap(overlap: float, longest: float) -> None:
+    """Raises `InputError` if windows of `longest` seconds cannot share `overlap` seconds."""
+    if not 0 <= overlap <= longest / 2:
+        raise InputError(
+            f"window overlap: must be from 0 to half of the longest window, {longest / 2:g} s, "
+            f"got {overlap:g}"
+        )

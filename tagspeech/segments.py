@@ -24,6 +24,8 @@ class Segment:
         words: White space collapsed, no newline; may be empty.
         gender: "m", "f" or "u" (unknown).
         word_confidences: One per word, from 0 to 1; None if unknown. Ignored by ==.
+        word_spans: Measured (start, end) of each word in seconds, in order and within the segment;
+            None if they were not measured (`word_times` then estimates them). Ignored by ==.
     """
 
     session: str
@@ -33,6 +35,7 @@ class Segment:
     words: str
     gender: str = "u"
     word_confidences: tuple[float, ...] | None = field(default=None, compare=False)
+    word_spans: tuple[tuple[float, float], ...] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         where = f"segment {self.start}-{self.end} of session {self.session!r}"
@@ -44,13 +47,19 @@ class Segment:
             raise ValueError(f"{where}: white space in words is not collapsed: {self.words!r}")
         if self.gender not in GENDERS:
             raise ValueError(f"{where}: gender must be one of {GENDERS}, got {self.gender!r}")
-        values = self.word_confidences
-        if values is None:
-            return
-        if len(values) != len(self.words.split()) or not all(0 <= value <= 1 for value in values):
+        values, spans = self.word_confidences, self.word_spans
+        count = len(self.words.split())
+        if values is not None and not (len(values) == count and all(0 <= v <= 1 for v in values)):
             raise ValueError(
                 f"{where}: must have a confidence from 0 to 1 for each word, got {values!r}"
             )
+        if spans is not None:
+            edges = [self.start, *(edge for span in spans for edge in span), self.end]
+            if len(spans) != count or any(a > b for a, b in pairwise(edges)):
+                raise ValueError(
+                    f"{where}: must have a start and an end for each word, in order and within the "
+                    f"segment, got {spans!r}"
+                )
 
     @property
     def duration(self) -> float:
@@ -60,7 +69,10 @@ class Segment:
     def moved(self, seconds: float) -> Segment:
         """The segment shifted by `seconds`, times rounded to milliseconds."""
         start, end = round(self.start + seconds, 3), round(self.end + seconds, 3)
-        return replace(self, start=start, end=end)
+        spans = self.word_spans
+        if spans is not None:
+            spans = tuple((round(a + seconds, 3), round(b + seconds, 3)) for a, b in spans)
+        return replace(self, start=start, end=end, word_spans=spans)
 
     @property
     def confidence(self) -> float | None:
@@ -91,10 +103,30 @@ def unused_names(segments: Sequence[Segment], names: Mapping[str, str]) -> list[
 
 
 def word_times(segment: Segment) -> list[tuple[float, float]]:
-    """Estimated (start, end) of each word: the segment's time is spread over its characters."""
+    """(start, end) of each word: measured, or the segment's time spread over its characters."""
+    if segment.word_spans is not None:
+        return list(segment.word_spans)
     edges = list(accumulate(map(len, segment.words.split()), initial=0))
     each = segment.duration / max(1, edges[-1])
     return [(segment.start + each * a, segment.start + each * b) for a, b in pairwise(edges)]
+
+
+def with_word_lists(
+    segment: Segment,
+    confidences: Sequence[float] | None,
+    spans: Sequence[Sequence[float]] | None,
+) -> Segment:
+    """The segment with what a JSON list says of its words; None: it says nothing."""
+    pairs = None if spans is None else tuple((start, end) for start, end in spans)
+    sure = None if confidences is None else tuple(confidences)
+    return replace(segment, word_confidences=sure, word_spans=pairs)
+
+
+def clipped(
+    spans: Sequence[tuple[float, float]], start: float, end: float
+) -> tuple[tuple[float, float], ...]:
+    """Word spans that do not reach beyond `start` and `end`."""
+    return tuple((min(max(a, start), end), min(max(b, start), end)) for a, b in spans)
 
 
 def by_time(segments: list[Segment]) -> list[Segment]:

@@ -28,7 +28,8 @@ from tagspeech.inference.linking import Voices
 from tagspeech.inference.live import Cutter
 from tagspeech.inference.live_speakers import Identities
 from tagspeech.inference.recognizer import WindowResult
-from tagspeech.options import Limits, TranscribeOptions
+from tagspeech.options import TranscribeOptions
+from tagspeech.ranges import Limits
 from tagspeech.segments import Segment
 
 RATE = 16000

@@ -32,7 +32,7 @@ WORDS = st.one_of(
 # Any string at all, white space of every kind at its edges, and names that clash as tiers.
 NAMES = st.one_of(
     st.sampled_from(
-        ["A", "A (2)", "A (2) (2)", " ", "a  b", " a ", "John Smith", ";x", "\n", "\r"]
+        ["A", "A (2)", "A (2) (2)", "A (words)", " ", "a  b", " a ", "John Smith", ";x", "\n", "\r"]
     ),
     st.sampled_from(NASTY),
     st.text(min_size=1, max_size=6),

@@ -47,7 +47,7 @@ def test_the_texts(tmp_path: Path) -> None:
         "01:01:01.500 --> 01:01:02.000\n<v 1>\n"
     )
     assert render(TWO[:1], "ctm").split("\n")[:3] == [
-        ";; word times are estimates: each segment's time spread over its characters",
+        ";; word_times: estimated (each segment's time spread over its characters)",
         "talk 1 2.900 0.153 r",
         "talk 1 3.053 0.154 &",
     ]

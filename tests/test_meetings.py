@@ -25,7 +25,8 @@ from tagspeech.inference.meeting import transcribe
 from tagspeech.inference.recognizer import Recognizer, WindowResult
 from tagspeech.inference.stitching import join, mend
 from tagspeech.inference.windows import BLOCK, detector, speech_regions, windows
-from tagspeech.options import Limits, TranscribeOptions
+from tagspeech.options import TranscribeOptions
+from tagspeech.ranges import Limits
 from tagspeech.segments import Segment
 
 RATE = 16000

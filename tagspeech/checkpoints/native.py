@@ -27,6 +27,7 @@ from tagspeech.checkpoints.published import (
 from tagspeech.config import Config, LLMConfig, LoraConfig, PartsConfig
 from tagspeech.config_file import from_tree, to_tree
 from tagspeech.dependencies import NOT_OF_A_MODEL, copy_keys, of_model
+from tagspeech.encoders.aligner import WordAligner
 from tagspeech.encoders.build import build_encoder
 from tagspeech.encoders.stream import StreamEncoder
 from tagspeech.errors import InputError
@@ -56,6 +57,7 @@ def save_pretrained(
 ) -> None:
     """Writes what `load_pretrained` reads, in one step.
 
+    What places words in time goes to aligner.safetensors and units.model, if the model has it.
     A frozen LLM from the Hub or from a package is only named; any other is written to `llm/`.
     Adapters are written to `adapter/`, in peft's layout.
 
@@ -82,6 +84,8 @@ def save_pretrained(
         if llm.lora.r:
             base, state = model.llm.get_base_model(), base_state(model.llm)
             save_lora(model.llm, config.llm.name, temporary / ADAPTER)
+        if model.aligner is not None:
+            model.aligner.save(temporary)
         if not named:
             base.save_pretrained(temporary / "llm", state_dict=state)
             model.tokenizer.save_pretrained(temporary / "llm")
@@ -145,6 +149,7 @@ def _load(
     model = model_class(config, llm, tokenizer)
     weights = read_weights(folder, tree, config, offline)
     copy_weights(model, weights, folder / WEIGHTS, without=(LLM_PREFIX,))
+    model.aligner = WordAligner.load(folder, config.semantic.frames_per_second)
     return model.eval()
 
 

@@ -139,7 +139,7 @@ def _settings(item: Field[Any], kind: Any) -> dict[str, Any]:
         settings["action"] = "append"
     elif is_tuple and is_positional:
         settings["nargs"] = "+" if default is MISSING else "*"
-    elif is_tuple and item_kind is str:
+    elif is_tuple and item_kind is str and not given["parse"]:
         settings["type"] = _names
     if not given["choices"]:
         usual = item.name.upper() if is_positional else _METAVARS.get(item_kind, item.name.upper())

@@ -34,6 +34,9 @@ class Decode(ConfigOptions, DeviceOptions):
     groups: Path = option(GROUPS)
     output: Path = option("folder for SPLIT.raw.jsonl, SPLIT.{ref,hyp,hyp-voice}.seglst.json")
     grammar: bool | None = like(TranscribeOptions, "grammar", None)
+    word_times: str | None = like(TranscribeOptions, "word_times", None)
+    hotwords: tuple[str, ...] | None = like(TranscribeOptions, "hotwords", None)
+    hotword_strength: NonNegative | None = like(TranscribeOptions, "hotword_strength", None)
     shard: str | None = option(
         "decode only part K of N; merge-decoded merges the parts",
         None,
@@ -48,8 +51,9 @@ class Decode(ConfigOptions, DeviceOptions):
 
         log_progress()
         config = self.load().decode
-        if self.grammar is not None:
-            config = replace(config, grammar=self.grammar)
+        names = ("grammar", "word_times", "hotwords", "hotword_strength")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        config = replace(config, **given)
         shard = Shard.parse(self.shard) if self.shard else None
         processes = 1 if shard else sharing_processes(self.device, self.jobs)
         work = partial(decode, shard=shard)

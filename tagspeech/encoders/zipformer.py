@@ -36,8 +36,8 @@ _WITHOUT_EFFECT = {
 # Keys under which the config.json of a model of Auden describes its encoder.
 _ENCODER_CONFIGS = ("encoder_config", "speech_encoder_config", "audio_encoder_config")
 _ENCODER = ("encoder_embed.", "encoder.")  # prefixes of a Zipformer's weights
-# Prefixes of the decoders that icefall and Auden train with a Zipformer.
-_DECODERS = ("ctc_output.", "decoder.", "joiner.", "simple_am_proj.", "simple_lm_proj.")
+# Prefixes of the outputs that are trained with a Zipformer here, by icefall and by Auden.
+_DECODERS = ("ctc_output.", "alignment_output.", "decoder.", "joiner.", "simple_")
 _LAYER = re.compile(r"encoder\.encoders\.\d+\.(encoder\.)?layers\.\d+\.")
 _NEW_LAYER_SCALE = 0.1  # share of a new layer's output when it is added to trained ones
 _ONLY = {"model_type": "zipformer", "causal": False, "tag_audio_boundary": False}

@@ -18,7 +18,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from tagspeech.errors import InputError
 from tagspeech.formats.common import (
@@ -35,7 +35,9 @@ from tagspeech.serialize import UNKNOWN_SPEAKER
 
 log = logging.getLogger(__name__)
 
-CTM_COMMENT = ";; word times are estimates: each segment's time spread over its characters\n"
+CTM_ALIGNED = ";; word_times: aligned\n"
+CTM_COMMENT = ";; word_times: estimated (each segment's time spread over its characters)\n"
+CTM_MIXED = ";; word_times: aligned, but estimated for {} of {} segments\n"
 STM_IGNORED = "ignore_time_segment_in_scoring"
 STM_GAP = "inter_segment_gap"  # the speaker of pauses between segments
 
@@ -188,7 +190,7 @@ def _without_label(words: str, declared: set[str]) -> tuple[str, str]:
 def render_ctm(segments: list[Segment]) -> str:
     """Lines of `session 1 start duration word`, with the word's confidence if known.
 
-    Word times are estimates, as the comment in the first line says.
+    The comment in the first line says whether word times are measured ("aligned") or estimated.
     """
     words = []
     for item in by_session(segments):
@@ -198,15 +200,27 @@ def render_ctm(segments: list[Segment]) -> str:
         if item.word_confidences:
             values = zip(texts, item.word_confidences, strict=True)
             texts = [f"{word} {confidence:.3f}" for word, confidence in values]
-        total = sum(lengths) or 1
-        # Integer arithmetic in milliseconds makes the last edge the end.
-        edges = [start + (end - start) * n // total for n in accumulate(lengths, initial=0)]
+        if item.word_spans is not None:
+            spans = [(round(1000 * a), round(1000 * b)) for a, b in item.word_spans]
+        else:
+            total = sum(lengths) or 1
+            # Integer arithmetic in milliseconds makes the last edge the end.
+            edges = [start + (end - start) * n // total for n in accumulate(lengths, initial=0)]
+            spans = list(pairwise(edges))
         least = min(1, end - start)
-        for left, right, text in zip(edges[:-1], edges[1:], texts, strict=True):
+        for (left, right), text in zip(spans, texts, strict=True):
             words.append((_name(item.session, "ctm"), left, max(right - left, least), text))
     words.sort(key=lambda word: word[:2])
     lines = [f"{name} 1 {seconds(left)} {seconds(d)} {text}\n" for name, left, d, text in words]
-    return CTM_COMMENT + "".join(lines)
+    return _ctm_comment(segments) + "".join(lines)
+
+
+def _ctm_comment(segments: list[Segment]) -> str:
+    spoken = [item for item in segments if item.words]
+    estimated = sum(item.word_spans is None for item in spoken)
+    if estimated == len(spoken):
+        return CTM_COMMENT
+    return CTM_MIXED.format(estimated, len(spoken)) if estimated else CTM_ALIGNED
 
 
 def parse_ctm(text: str, file: str, session: str) -> list[Segment]:

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tagspeech.segments import Segment, by_start, word_times
+from tagspeech.segments import Segment, by_start, clipped, word_times
 
 log = logging.getLogger(__name__)
 
@@ -157,16 +157,19 @@ def _lines(units: Sequence[_Unit], room: int) -> tuple[str, ...]:
 
 def _piece(segment: Segment, units: Sequence[_Unit], start: float, end: float) -> Segment:
     """The part of a segment that a cue shows; a word in two cues has its confidence in both."""
-    confidences = segment.word_confidences
+    confidences, spans = segment.word_confidences, segment.word_spans
     text = _text(units)
-    if confidences is not None:
-        places = dict.fromkeys(unit.place for unit in units)
-        confidences = tuple(confidences[place] for place in places)
+    places = dict.fromkeys(unit.place for unit in units)
     begin = round(start, 3)
+    if confidences is not None:
+        confidences = tuple(confidences[place] for place in places)
+    if spans is not None:
+        spans = clipped([spans[place] for place in places], begin, max(begin, round(end, 3)))
     return replace(
         segment,
         words=text,
         word_confidences=confidences,
+        word_spans=spans,
         start=begin,
         end=max(begin, round(end, 3)),
     )

@@ -2,6 +2,7 @@
 
     gender                        "m", "f" or "u"
     confidence, word_confidences  of the segment and of each word, from 0 to 1, if known
+    word_times, word_spans        "aligned" and [start, end] of each word, if they were measured
 
 Also reads transcripts of other tools (WhisperX, VibeVoice, MOSS): objects with start, end, text and
 optionally speaker, as a list, as the `segments` of an object, or one per line (`.jsonl`).
@@ -57,13 +58,15 @@ def _row(item: Segment) -> dict[str, Any]:
     }
     if item.word_confidences is not None:
         row |= {"confidence": item.confidence, "word_confidences": item.word_confidences}
+    if item.word_spans is not None:
+        row |= {"word_times": "aligned", "word_spans": item.word_spans}
     return row
 
 
 def parse(text: str, file: str, session: str) -> list[Segment]:
     """Reads the segments; `session` is for entries that name none.
 
-    Unknown keys and `confidence`, which follows from `word_confidences`, are ignored. An entry
+    Unknown keys are ignored, and `confidence` and `word_times`, which follow from others. An entry
     without a speaker whose text is a tag such as [Silence] is dropped with a warning. If no entry
     has a speaker, texts may begin with one, as in subtitles.
     """
@@ -164,6 +167,10 @@ def _segment(row: dict[str, Any], values: dict[str, Any], where: str, session: s
         _words(values),
     )
     item = replace(item, gender=gender or "u")
+    return _with_spans(_with_confidences(item, row, where), row, where)
+
+
+def _with_confidences(item: Segment, row: dict[str, Any], where: str) -> Segment:
     confidences = row.get("word_confidences")
     if confidences is None:
         return item
@@ -177,6 +184,25 @@ def _segment(row: dict[str, Any], values: dict[str, Any], where: str, session: s
         return replace(item, word_confidences=tuple(map(float, confidences)))
     except (ValueError, OverflowError) as error:
         raise InputError(f"{where}: word_confidences: {error}; correct or remove them") from error
+
+
+def _with_spans(item: Segment, row: dict[str, Any], where: str) -> Segment:
+    spans = row.get("word_spans")
+    if spans is None:
+        return item
+    if not isinstance(spans, list) or not all(
+        isinstance(span, list)
+        and len(span) == 2
+        and all(isinstance(edge, (int, float)) for edge in span)
+        for span in spans
+    ):
+        raise InputError(
+            f"{where}: word_spans must be a list of [start, end] in seconds, got {spans!r}"
+        )
+    try:
+        return replace(item, word_spans=tuple((float(a), float(b)) for a, b in spans))
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{where}: word_spans: {error}; correct or remove them") from error
 
 
 def _words(values: dict[str, Any]) -> str:

@@ -2,7 +2,9 @@
 
     srt   cue text `speaker: words`, or `[speaker]: words` in all cues if a name could not be read
           back otherwise. Colons and brackets in names are escaped as %3A, %5B, %5D
-    vtt   cue text `<v speaker>words` with `&`, `<`, `>` escaped
+    vtt   cue text `<v speaker>words` with `&`, `<`, `>` escaped. Measured word times are written as
+          time stamps before words, `<00:00:01.200>word`, which players may highlight; a note says
+          so. They are not read back
 
 In both, white space in names is escaped as %XX, except for single inner spaces. When reading, the
 speaker is the voice (`<v Name>`) or, in a file without voices, a prefix (see
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape, unescape
 
 from tagspeech.errors import InputError
@@ -37,8 +40,10 @@ _TAG = re.compile(r"<[^>]*>")
 _KNOWN_TAG = re.compile(
     r"</?(?:i|b|u|s|c|v|em|strong|font|ruby|rt|lang|span|p|br)\b[^<>]*>|<[0-9]+:[0-9:.]+>", re.I
 )
+_STAMP = re.compile(r"<[0-9]+:[0-9:.]+>")
 _OVERRIDE = re.compile(r"\{\\[^{}]*\}")  # of Advanced SubStation, such as {\an8}
 _ENTITY = re.compile(r"&(?:#[0-9]+|#x[0-9a-f]+|[a-z][a-z0-9]*);", re.I)
+_WORD_TIMES = "NOTE word_times: aligned"
 _REMEDY = "; change this with --subtitle-speakers prefix or none"
 
 
@@ -65,11 +70,33 @@ def render_vtt(segments: list[Segment], readable: bool = False) -> str:
     """Cues with voices: as `render_srt`. Raises `InputError` for several sessions."""
     one_session(segments, "vtt")
     cues = ["WEBVTT\n"]
+    if any(item.word_spans for item in segments):
+        cues.append(f"{_WORD_TIMES}\n")
     for item, text in _cues(segments, readable, dict.fromkeys((s.speaker for s in segments), 0)):
         name = escape(encode_name(item.speaker, _UNSAFE_VTT), quote=False)
-        words = escape(text, quote=False).replace("{\\", "&#123;\\")
+        words = _stamped(item, text)
         cues.append(f"{_range(item, '.')}\n<v {name}>{words}\n")
     return "\n".join(cues)
+
+
+def _stamped(item: Segment, text: str) -> str:
+    """The escaped text of a cue, with a time stamp before each word but the first.
+
+    A stamp must lie within the cue and after the one before it; words without one follow at once.
+    """
+    spans = item.word_spans or ()
+    previous, last = milliseconds(item)
+    pieces = []
+    for place, piece in enumerate(re.findall(r"\s*\S+", text)):
+        word = piece.lstrip()
+        space = piece[: len(piece) - len(word)]
+        time = round(1000 * spans[place][0]) if place and place < len(spans) else previous
+        stamp = ""
+        if previous < time < last:
+            previous, stamp = time, f"<{_clock(time, '.')}>"
+        safe = escape(word, quote=False).replace("{\\", "&#123;\\")
+        pieces.append(f"{space}{stamp}{safe}")
+    return "".join(pieces)
 
 
 def parse_vtt(text: str, file: str, session: str, speakers: str = "auto") -> list[Segment]:
@@ -77,6 +104,8 @@ def parse_vtt(text: str, file: str, session: str, speakers: str = "auto") -> lis
     if not text.startswith("WEBVTT"):
         raise InputError(f"{file}, line 1: must begin with WEBVTT; is it another format?")
     cues = read_cues(text, file, is_vtt=True)
+    if f"\n{_WORD_TIMES}\n" in text:  # our own time stamps, not those of rolling captions
+        cues = [replace(cue, lines=[_STAMP.sub("", line) for line in cue.lines]) for cue in cues]
     return _segments(cues, _plain_vtt, _UNSAFE_VTT, file, session, speakers)
 
 

@@ -1,9 +1,12 @@
 """Praat's TextGrid: an interval tier for each speaker of one session, without gender.
 
+Where word times were measured, a tier `speaker (words)` follows with an interval for each word.
+When read, its intervals become the word times of the segments in the tier `speaker`.
+
 A segment without words has the label " ", since an empty label is silence in Praat. Overlapping
 segments of one speaker are written to further tiers, `speaker (2)`, `speaker (3)`; the parenthesis
-of a speaker's name that ends this way is escaped as %28. Writes the long text format; reads the
-long and the short one.
+of a speaker's name that ends like the name of such a tier is escaped as %28. Writes the long text
+format; reads the long and the short one.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from tagspeech.errors import InputError
 from tagspeech.formats.common import (
@@ -23,7 +28,10 @@ from tagspeech.formats.common import (
 )
 from tagspeech.segments import Segment, by_start
 
-_UNSAFE = r"[^\S ]|\((?=[0-9]+\)$)"
+log = logging.getLogger(__name__)
+
+_UNSAFE = r"[^\S ]|\((?=(?:[0-9]+|words)\)$)"
+_WORDS = " (words)"  # ends the name of a tier of words
 _FURTHER_TIER = re.compile(r"(.*) \([0-9]+\)")
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|!.*|([^\s"]+)')
 _NUMBER = re.compile(r"-?[0-9.]+(?:[eE][-+]?[0-9]+)?")
@@ -77,7 +85,7 @@ def parse(text: str, file: str, session: str) -> list[Segment]:
     if [tokens.text(), tokens.text()] != ["ooTextFile", "TextGrid"]:
         raise InputError(f"{file}, line 1: must be in the text format of Praat's TextGrid")
     tokens.skip_times()
-    found: list[tuple[str, str, float, float, str]] = []
+    found: list[_Found] = []
     names: set[str] = set()
     for _ in range(tokens.count()):
         kind, name = tokens.text(), tokens.text()
@@ -88,31 +96,81 @@ def parse(text: str, file: str, session: str) -> list[Segment]:
             end = tokens.number() if kind == "IntervalTier" else start
             label, where = tokens.text(), tokens.where
             if label and kind == "IntervalTier":
-                found.append((where, name, start, end, label))
+                found.append(_Found(where, name, start, end, label))
         if kind != "IntervalTier":
-            logging.warning("%s: skipped tier %r, which has points, not intervals", file, name)
+            log.warning("%s: skipped tier %r, which has points, not intervals", file, name)
     tokens.end()
-    return [
-        segment(where, session, _speaker(name, names), start, end, label)
-        for where, name, start, end, label in found
-    ]
+    of_words: dict[str, list[_Found]] = {
+        name + _WORDS: [] for name in names if name + _WORDS in names
+    }
+    for item in found:
+        if item.tier in of_words:
+            of_words[item.tier].append(item)
+    segments = []
+    for item in found:
+        if item.tier not in of_words:
+            speaker = _speaker(item.tier, names)
+            made = segment(item.where, session, speaker, item.start, item.end, item.label)
+            segments.append(_with_spans(made, of_words.get(item.tier + _WORDS, [])))
+    return segments
+
+
+class _Found(NamedTuple):
+    """A labelled interval: "FILE, line N", the name of its tier, seconds and label."""
+
+    where: str
+    tier: str
+    start: float
+    end: float
+    label: str
+
+
+def _with_spans(item: Segment, words: Sequence[_Found]) -> Segment:
+    """The segment with the times of the words that lie within it, if they are its own."""
+    inside = [word for word in words if item.start <= word.start and word.end <= item.end]
+    if not inside or " ".join(word.label for word in inside) != item.words:
+        return item
+    return replace(item, word_spans=tuple((word.start, word.end) for word in inside))
 
 
 def _tiers(segments: list[Segment]) -> dict[str, list[Interval]]:
     """Tiers without overlaps by name, in order of the speakers' first appearance."""
-    speakers: dict[str, list[list[Interval]]] = {}
+    speakers: dict[str, list[tuple[list[Interval], list[Interval]]]] = {}
     for item in by_start(segments):
         start, end = milliseconds(item)
         tiers = speakers.setdefault(item.speaker, [])
-        tier = next((tier for tier in tiers if tier[-1][1] <= start), None)
-        if tier is None:
-            tiers.append(tier := [])
-        tier.append((start, end, item.words or " "))
-    return {
-        encode_name(speaker, _UNSAFE) + (f" ({number})" if number > 1 else ""): tier
-        for speaker, tiers in speakers.items()
-        for number, tier in enumerate(tiers, 1)
-    }
+        pair = next((pair for pair in tiers if pair[0][-1][1] <= start), None)
+        if pair is None:
+            tiers.append(pair := ([], []))
+        pair[0].append((start, end, item.words or " "))
+        pair[1].extend(_word_intervals(item, start, end))
+    named = {}
+    for speaker, tiers in speakers.items():
+        for number, (tier, words) in enumerate(tiers, 1):
+            name = encode_name(speaker, _UNSAFE) + (f" ({number})" if number > 1 else "")
+            named[name] = tier
+            if words:
+                named[name + _WORDS] = words
+    return named
+
+
+def _word_intervals(item: Segment, start: int, end: int) -> list[Interval]:
+    """The measured words of a segment from `start` to `end`, each at least a millisecond long."""
+    if item.word_spans is None:
+        return []
+    intervals, now = [], start
+    for word, span in zip(item.words.split(), item.word_spans, strict=True):
+        left = max(now, round(1000 * span[0]))
+        now = max(left + 1, round(1000 * span[1]))
+        intervals.append((left, min(now, end), word))
+    if any(left >= right for left, right, _ in intervals):
+        log.warning(
+            "textgrid: the segment at %.2f s has no time left for some of its %d words; its words "
+            "have no intervals of their own",
+            *(item.start, len(intervals)),
+        )
+        return []
+    return intervals
 
 
 def _with_silence(tier: Sequence[Interval], last: int) -> list[Interval]:

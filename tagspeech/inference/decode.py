@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from tagspeech.checkpoints.native import load_on
 from tagspeech.config import DecodeConfig
+from tagspeech.config_file import to_tree
 from tagspeech.corpus.groups import group_segments
 from tagspeech.data.batches import batches_by_duration, read_groups
 from tagspeech.files import journal, read_journal, write_json, write_text
@@ -44,7 +45,7 @@ from tagspeech.inference.shards import (
 from tagspeech.llm.place import Place, find_place, note_place, read_places
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.parallel import gather, rank, world_size
-from tagspeech.segments import Segment
+from tagspeech.segments import Segment, with_word_lists
 from tagspeech.serialize import parse_target
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,8 @@ def decode_groups(
     Yields:
         The journal row of each group: session; text, what the LLM wrote; malformed and problems,
         whether and why it does not parse whole; tokens and passes, the numbers of tokens and of
-        forward passes; speakers_by_voice and word_confidences, of each parsed segment in order.
+        forward passes; speakers_by_voice, word_confidences and word_spans, of each parsed segment
+        in order.
     """
     config = recognizer.model.config.decode
     encoder = recognizer.model.voice_encoder
@@ -83,6 +85,7 @@ def decode_groups(
                     segments, hypothesis.voice_TD, encoder, config.speaker_threshold
                 ),
                 "word_confidences": [segment.word_confidences for segment in segments],
+                "word_spans": [segment.word_spans for segment in segments],
             }
 
 
@@ -124,7 +127,7 @@ def decode(
         raw = whole if share is None else output / share.journal(f"{split}{PART}")
         journals = list(dict.fromkeys([whole, *parts_of(output, split), raw]))
     place = place or find_place()
-    origin = origin_of(model_dir, groups_path, decode=asdict(config), dtype=str(place.dtype))
+    origin = origin_of(model_dir, groups_path, decode=to_tree(config), dtype=str(place.dtype))
     for path in journals:
         check_origin(path, origin)
     done = {row["session"]: row for path in journals for row in read_journal(path)}
@@ -185,11 +188,12 @@ def _write_segments(
     hyp_voice: list[Segment] = []
     for row in rows:
         segments = parse_target(row["text"], row["session"]).segments
-        if "word_confidences" in row:  # older journals have none
-            segments = [
-                replace(segment, word_confidences=None if sure is None else tuple(sure))
-                for segment, sure in zip(segments, row["word_confidences"], strict=True)
-            ]
+        unknown = [None] * len(segments)  # older journals say nothing of words
+        lists = (row.get(key, unknown) for key in ("word_confidences", "word_spans"))
+        segments = [
+            with_word_lists(segment, *of_words)
+            for segment, *of_words in zip(segments, *lists, strict=True)
+        ]
         hyp += segments
         hyp_voice += with_speakers(segments, row["speakers_by_voice"])
     ref = [segment for cut in groups for segment in group_segments(cut)]

@@ -26,6 +26,7 @@ from tagspeech.errors import InputError, is_out_of_memory
 from tagspeech.grammar import begin
 from tagspeech.inference.batched_attention import KeysAndValues, forward
 from tagspeech.inference.constraint import Constraint, Vocabulary
+from tagspeech.inference.hotwords import Hotwords
 from tagspeech.model.frames import Frames
 from tagspeech.model.tagspeech import TagSpeechModel
 
@@ -51,16 +52,23 @@ class Output:
     passes: int = 0
 
 
-_Start = tuple[Tensor, int, Constraint | None]  # prompt, most tokens, what may be written
+# Prompt, most tokens, what may be written, what is favoured
+_Start = tuple[Tensor, int, Constraint | None, Hotwords | None]
 
 
 class _Writer:
     """One row of a batch: its output, keys and values."""
 
     def __init__(
-        self, prompt_LH: Tensor, limit: int, constraint: Constraint | None, cache: KeysAndValues
+        self,
+        prompt_LH: Tensor,
+        limit: int,
+        constraint: Constraint | None,
+        hotwords: Hotwords | None,
+        cache: KeysAndValues,
     ) -> None:
         self.limit = limit
+        self.bias = hotwords.follow() if hotwords else None
         self.constraint = copy(constraint)  # a batch that runs out of memory starts again
         self.prompt: Tensor | None = prompt_LH  # until the LLM has read it
         self.read = 0  # tokens of the output that the LLM has read
@@ -94,6 +102,8 @@ class _Writer:
     def _add(self, ids: Sequence[int], log_prob: float = 0.0) -> None:
         self.output.ids += ids
         self.output.log_probs += [log_prob] * len(ids)
+        if self.bias is not None:
+            self.bias.add(ids)
         if self.constraint is None:
             self.done = len(self.output.ids) >= self.limit
         else:
@@ -107,6 +117,7 @@ def generate(
     frames: Frames,
     max_new_tokens: int,
     durations: Sequence[float] | None = None,
+    hotwords: Hotwords | None = None,
 ) -> list[Output]:
     """What the LLM writes for each item of a batch.
 
@@ -118,6 +129,7 @@ def generate(
         max_new_tokens: The largest number of tokens of an output.
         durations: Seconds of audio of each item; its output is constrained to target texts of
             that length (`tagspeech.grammar`). None: no constraint.
+        hotwords: What is favoured inside words.
 
     Returns:
         The output of each item, in order.
@@ -127,7 +139,8 @@ def generate(
     """
     prompts = model.prompts(model.add_anchors(model.project(frames)))
     if durations is None:
-        return _run_or_halve(model, [(prompt_LH, max_new_tokens, None) for prompt_LH in prompts])
+        free = [(prompt_LH, max_new_tokens, None, hotwords) for prompt_LH in prompts]
+        return _run_or_halve(model, free)
     vocabulary = _vocabulary(model)
     least = vocabulary.length(begin(0.0).shortest())
     if max_new_tokens < least:
@@ -141,6 +154,7 @@ def generate(
             prompt_LH,
             min(max_new_tokens, few + math.ceil(each * seconds)),
             Constraint(vocabulary, begin(seconds, model.config.target.time_grid)),
+            hotwords,
         )
         for prompt_LH, seconds in zip(prompts, durations, strict=True)
     ]
@@ -174,7 +188,7 @@ def _run_or_halve(model: TagSpeechModel, starts: Sequence[_Start]) -> list[Outpu
 def _run(model: TagSpeechModel, starts: Sequence[_Start]) -> list[Output]:
     """Writes all outputs; rows leave when they are done."""
     cache = KeysAndValues(len(starts))
-    cache.reserve(max(len(prompt_LH) for prompt_LH, _, _ in starts))
+    cache.reserve(max(len(prompt_LH) for prompt_LH, *_ in starts))
     writers = [_Writer(*start, cache) for start in starts]
     for row, writer in enumerate(writers):
         writer.row = row
@@ -214,7 +228,7 @@ def _step(model: TagSpeechModel, writers: list[_Writer]) -> None:
     counts = list(map(len, unread))
     if writers[0].prompt is not None:
         tokens = inputs_NH.split(counts)
-        prompts = [writer.prompt for writer in writers]
+        prompts = [writer.prompt for writer in writers if writer.prompt is not None]
         counts = [len(prompt) + count for prompt, count in zip(prompts, counts, strict=True)]
         inputs_NH = torch.cat(list(chain.from_iterable(zip(prompts, tokens, strict=True))))
     hidden_RH = forward(model.llm, writers[0].cache, writers[0].row, inputs_NH, counts)
@@ -263,7 +277,11 @@ def _likeliest(head: Any, writers: list[_Writer]) -> Tensor:
         logits_RV = logits_RV + head.bias
     log_probs_RV = logits_RV.float()
     torch.log_softmax(log_probs_RV, -1, out=log_probs_RV)  # in place: they are large
-    tokens_R = log_probs_RV.argmax(-1)
+    scores_RV = log_probs_RV
+    if any(writer.bias for writer in writers):
+        rows = zip(writers, log_probs_RV, strict=True)
+        scores_RV = torch.stack([w.bias.biased(row_V) if w.bias else row_V for w, row_V in rows])
+    tokens_R = scores_RV.argmax(-1)
     held = [writer.constraint for writer in writers if writer.constraint is not None]
     if held:
         wrong = list(range(len(held)))
@@ -275,7 +293,7 @@ def _likeliest(head: Any, writers: list[_Writer]) -> Tensor:
         if wrong:
             (rows_W,) = int_tensors(hidden_RH.device, wrong)
             ruled_out_WV = held[0].vocabulary.ruled_out([held[row].state for row in wrong], rows_W)
-            left_WV = log_probs_RV.index_select(0, rows_W).masked_fill_(ruled_out_WV, -torch.inf)
+            left_WV = scores_RV.index_select(0, rows_W).masked_fill_(ruled_out_WV, -torch.inf)
             tokens_R.index_copy_(0, rows_W, left_WV.argmax(-1))
     return _told(tokens_R, log_probs_RV.gather(1, tokens_R[:, None])[:, 0], log_probs_RV)
 

@@ -18,7 +18,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from tagspeech.inference.clustering import FARTHEST
 from tagspeech.inference.recognizer import WindowResult
-from tagspeech.options import Limits
+from tagspeech.ranges import Limits
 from tagspeech.segments import Segment, by_time
 
 FOUNDING = 1.5  # seconds of speech in a window that make a voice reliable enough to cluster

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -22,12 +22,15 @@ from torch.nn.functional import normalize
 from tagspeech.audio.sources import Audio, Span, is_audible
 from tagspeech.checkpoints.native import fingerprint
 from tagspeech.data.batches import FeatureReader
+from tagspeech.encoders.aligner import WordAligner
+from tagspeech.errors import InputError
 from tagspeech.inference.clustering import cluster_voices, voice_vectors, with_speakers
 from tagspeech.inference.confidence import parse_output
 from tagspeech.inference.generate import Output, generate
+from tagspeech.inference.hotwords import Hotwords
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.options import TranscribeOptions
-from tagspeech.segments import Segment
+from tagspeech.segments import Segment, with_word_lists
 from tagspeech.serialize import ParsedTarget
 
 log = logging.getLogger(__name__)
@@ -65,9 +68,9 @@ class WindowResult:
         """The result that `to_row` wrote."""
         segments = []
         for fields in row["segments"]:
-            confidences = fields["word_confidences"]
-            known = None if confidences is None else tuple(confidences)
-            segments.append(Segment(**{**fields, "word_confidences": known}))
+            lists = fields["word_confidences"], fields.get("word_spans")
+            plain = Segment(**{**fields, "word_confidences": None, "word_spans": None})
+            segments.append(with_word_lists(plain, *lists))
         vectors_NV = np.array(row["vectors"], dtype=np.float32)
         vectors_NV = vectors_NV.reshape(len(segments), -1 if segments else 1)
         return cls(row["start"], row["end"], tuple(segments), vectors_NV)
@@ -103,6 +106,8 @@ class Recognizer:
         config = model.config
         self.model = model
         self.options = (options or TranscribeOptions()).resolved(config.decode)
+        self.aligner = _aligner(model, self.options)
+        self.hotwords = _hotwords(model, self.options)
         self.reader = FeatureReader(config.features, config.extra_features)
 
     def recognize(self, windows: Iterable[Window]) -> Iterator[WindowResult]:
@@ -226,11 +231,42 @@ class Recognizer:
         constrained = durations if self.options.grammar else None
         limit = self.model.config.decode.max_new_tokens
         hypotheses = []
-        for item, output in enumerate(generate(self.model, frames, limit, constrained)):
+        outputs = generate(self.model, frames, limit, constrained, self.hotwords)
+        for item, output in enumerate(outputs):
             text, parsed = parse_output(self.model, output, names[item])
+            if self.aligner is not None:
+                heard_TD = frames.semantic[item, : frames.semantic_lens[item]]
+                parsed = replace(parsed, segments=self.aligner.align(heard_TD, parsed.segments))
             voice_TD = frames.voice[item, : frames.voice_lens[item]]
             hypotheses.append(Hypothesis(text, parsed, output, voice_TD))
         return hypotheses
+
+
+def _aligner(model: TagSpeechModel, options: TranscribeOptions) -> WordAligner | None:
+    """What places words in time, as `options.word_times` says.
+
+    Raises:
+        InputError: It must be there, and is not.
+    """
+    if options.word_times == "estimated":
+        return None
+    why = (
+        "the model has no output that places words in time (it keeps that of a semantic encoder "
+        "trained here, if semantic.tune_lr is 0)"
+    )
+    if model.aligner is None and options.word_times == "aligned":
+        raise InputError(f"--word-times aligned: {why}; take estimated or auto")
+    if model.aligner is None:
+        log.warning("word times are estimated: %s", why)
+    return model.aligner
+
+
+def _hotwords(model: TagSpeechModel, options: TranscribeOptions) -> Hotwords | None:
+    """What the LLM favours; None without hotwords, or if their strength is 0."""
+    if not options.hotwords or not options.hotword_strength:
+        return None
+    strength, language = options.hotword_strength, model.config.language
+    return Hotwords(options.hotwords, strength, model.tokenizer, language)
 
 
 def _nothing(span: Span) -> WindowResult:

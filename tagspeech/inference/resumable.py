@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from tagspeech.audio.sources import Audio, Span
+from tagspeech.config_file import to_tree
 from tagspeech.errors import InputError
 from tagspeech.files import journal, read_journal, sha256_of
 from tagspeech.inference.recognizer import Recognizer, Window, WindowResult
@@ -126,5 +127,5 @@ def _identity(recognizer: Recognizer, meeting: Meeting) -> dict[str, object]:
         "recording": [audio.name, *map(sha256_of, audio.files)],
         "model": recognizer.fingerprint,
         "options": repr((recognizer.options, audio.channels, meeting.cut_by)),
-        "decode": asdict(recognizer.model.config.decode),
+        "decode": to_tree(recognizer.model.config.decode),
     }

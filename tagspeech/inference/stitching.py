@@ -19,7 +19,7 @@ import kaldialign
 import numpy as np
 
 from tagspeech.inference.recognizer import WindowResult
-from tagspeech.segments import Segment, word_times
+from tagspeech.segments import Segment, clipped, word_times
 
 GAP = ""  # the partner of a word without a partner
 
@@ -33,8 +33,8 @@ class _Word(NamedTuple):
 def join(results: Sequence[WindowResult]) -> list[WindowResult]:
     """The results of a recording's windows, in order, without the words that two of them share.
 
-    Word times are estimated: the time of a segment is spread over its characters. A segment across
-    a seam is cut there; its parts meet at the same time, so that `mend` can join them.
+    A word belongs to the side of a seam on which its middle is (`word_times`). A segment across a
+    seam is cut there; its parts meet at the same time, so that `mend` can join them.
     """
     joined: list[WindowResult] = []
     for window in results:
@@ -67,8 +67,13 @@ def _joined(first: Segment, second: Segment) -> Segment:
     confidences = None
     if first.word_confidences is not None and second.word_confidences is not None:
         confidences = first.word_confidences + second.word_confidences
+    spans = None
+    if first.word_spans is not None and second.word_spans is not None:
+        spans = first.word_spans + second.word_spans
     words = f"{first.words} {second.words}".strip()
-    return replace(first, end=second.end, words=words, word_confidences=confidences)
+    return replace(
+        first, end=second.end, words=words, word_confidences=confidences, word_spans=spans
+    )
 
 
 def _seam(before: WindowResult, after: WindowResult) -> float:
@@ -114,8 +119,18 @@ def _part(window: WindowResult, start: float, end: float) -> WindowResult:
         confidences = segment.word_confidences
         if confidences is not None:
             confidences = tuple(compress(confidences, inside))
+        spans = segment.word_spans
+        if spans is not None:
+            spans = clipped(tuple(compress(spans, inside)), begins, ends)
         segments.append(
-            replace(segment, start=begins, end=ends, words=words, word_confidences=confidences)
+            replace(
+                segment,
+                start=begins,
+                end=ends,
+                words=words,
+                word_confidences=confidences,
+                word_spans=spans,
+            )
         )
         kept.append(number)
     vectors_ND = window.vectors[np.array(kept, dtype=int)]

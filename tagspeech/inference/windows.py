@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tagspeech.audio.sources import Span
 from tagspeech.errors import InputError
-from tagspeech.options import check_overlap
+from tagspeech.ranges import check_overlap
 
 SAMPLING_RATE = 16000  # of the audio in which speech is detected
 BLOCK = 512  # samples of one decision, as silero-vad takes them

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tagspeech.config import Config, StreamConfig
 from tagspeech.data.transfer import int_tensors, on_its_way
+from tagspeech.encoders.aligner import WordAligner
 from tagspeech.encoders.build import build_encoder, split_features
 from tagspeech.encoders.halving import encode
 from tagspeech.errors import InputError
@@ -62,6 +63,7 @@ class TagSpeechModel(nn.Module):
         self.voice_anchors = self._anchors(config.voice, hidden_size)
         self.llm = llm
         self.ctc = EmbeddingCtc(llm, tokenizer, self.prompt, config.loss.semantic_merges)
+        self.aligner: WordAligner | None = None  # not trained here, and on the CPU: no module
         self.freeze()
         self.train(False)
 

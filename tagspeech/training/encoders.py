@@ -16,14 +16,14 @@ from lhotse.cut import Cut
 from lhotse.dataset import SpecAugment
 from torch import Tensor
 
-from tagspeech.config import Config
+from tagspeech.config import Config, SemanticConfig
 from tagspeech.corpus.groups import group_segments
 from tagspeech.data.batches import FeatureReader, batches_by_duration, read_groups, training_groups
 from tagspeech.data.overlay import Overlay
 from tagspeech.data.pooling import clean_regions, frame_units
 from tagspeech.data.single_speaker import segments_alone
 from tagspeech.data.units import SPEAKER_CHANGE, Units, grow_units, train_units
-from tagspeech.encoders.sot import CtcEncoder, build_sot_model
+from tagspeech.encoders.sot import AlignedEncoder, CtcEncoder, build_sot_model
 from tagspeech.encoders.transducer import TransducerModel, check_loss
 from tagspeech.encoders.voice import GENDER_CLASSES, VoiceModel
 from tagspeech.encoders.zipformer import Zipformer, load_zipformer
@@ -232,9 +232,23 @@ def train_semantic(
         )
     if train.max_steps:
         fit(task, config, output)
-    del task.model.alignment_output  # used in training only
+    _leave_out_untrained(task.model, config.semantic, init_units is not None)
     if rank() == 0:
         save(output / "final.pt", {"model": task.model.state_dict()})
+
+
+def _leave_out_untrained(model: AlignedEncoder, config: SemanticConfig, given: bool) -> None:
+    """Removes outputs whose weights are random; the others can place words in time.
+
+    Args:
+        model: The encoder.
+        config: How it was trained.
+        given: Whether the weights that it began with had a CTC output for its units.
+    """
+    if not (config.sot.alignment and config.train.max_steps):
+        del model.alignment_output
+    if isinstance(model, CtcEncoder) and not (given or config.train.max_steps):
+        del model.ctc_output
 
 
 def _grow_units(given: Path, transcripts: Sequence[str], output: Path) -> None:

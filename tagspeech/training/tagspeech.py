@@ -27,6 +27,7 @@ from tagspeech.data.batches import (
     training_groups,
 )
 from tagspeech.data.pooling import frame_units
+from tagspeech.encoders.aligner import WordAligner
 from tagspeech.errors import InputError
 from tagspeech.inference.generate import generate_texts
 from tagspeech.llm.load import load_llm
@@ -276,6 +277,13 @@ def train_tagspeech(
         model = TagSpeechModel(config, llm, tokenizer)
         model.semantic_encoder.load_weights(semantic_path)
         model.voice_encoder.load_weights(voice_path)
+        model.aligner = WordAligner.of_encoder(semantic_path, config.semantic.frames_per_second)
+    if config.semantic.tune_lr and model.aligner:
+        log.warning(
+            "semantic.tune_lr: the encoder moves away from the output that places words in time; "
+            "the model is saved without it, and its word times are estimated"
+        )
+        model.aligner = None
     heads = None
     if config.loss.speaker_activity or config.loss.line_speaker:
         heads = SpeakerHeads(model.llm.config.hidden_size, config.voice.projected_frames_per_second)
