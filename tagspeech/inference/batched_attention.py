@@ -68,7 +68,8 @@ class KeysAndValues:
         for layer, kept_RC2GD in self.layers.items():
             if gaps:
                 to, of = int_tensors(kept_RC2GD.device, gaps, moved)
-                kept_RC2GD.index_copy_(0, to, kept_RC2GD.index_select(0, of))
+                used_RL2GD = kept_RC2GD[:, : max(self.lengths)]
+                used_RL2GD.index_copy_(0, to, used_RL2GD.index_select(0, of))
             self.layers[layer] = kept_RC2GD[:count]
         self.lengths = [self.lengths[row] for row in order]
         return order
