@@ -206,10 +206,12 @@ def _queries(spans: Sequence[range]) -> tuple[list[tuple[list[int], list[int], i
         position is among the results.
     """
     several = [row for row, span in enumerate(spans) if len(span) > 1]
-    parts = [([], list(spans))]
+    parts: list[tuple[list[int], list[range]]] = [([], list(spans))]
     if 0 < len(several) < len(spans):
         parts = [([], [span[-1:] for span in spans]), (several, [spans[n][:-1] for n in several])]
-    queries, found, offset = [], {}, 0
+    queries: list[tuple[list[int], list[int], int]] = []
+    found: dict[int, int] = {}
+    offset = 0
     for rows, of_rows in parts:
         most = max(map(len, of_rows))
         picks: list[int] = []
