@@ -11,7 +11,7 @@ Shape suffixes: N positions of all items, H hidden size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,9 +19,6 @@ from torch import Tensor
 from tagspeech.data.transfer import int_tensors
 from tagspeech.model.anchors import NumberedRows, join
 from tagspeech.model.frames import Projected
-
-if TYPE_CHECKING:
-    from tagspeech.model.tagspeech import TagSpeechModel
 
 # The projected streams of each item to those that the LLM reads, and which items get anchors
 Drops = Callable[[Sequence[tuple[Any, Any]]], tuple[Sequence[tuple[Any, Any]], Sequence[bool]]]
@@ -44,7 +41,7 @@ class Inputs(NamedTuple):
 
 
 def build_inputs(
-    model: TagSpeechModel,
+    model: Any,
     projected: Projected,
     ids: Sequence[Sequence[int]],
     drops: Drops | None = None,
@@ -52,7 +49,7 @@ def build_inputs(
     """Puts prompts and streams of a batch together.
 
     Args:
-        model: Has the prompt, the anchors and the embedding.
+        model: A `TagSpeechModel`: has the prompt, the anchors and the embedding.
         projected: Frames of both streams.
         ids: Tokens that follow the prompt of each item.
         drops: Empties streams, and says which items get anchors.
