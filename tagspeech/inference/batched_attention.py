@@ -68,7 +68,8 @@ class KeysAndValues:
         for layer, kept_RC2GD in self.layers.items():
             if gaps:
                 to, of = int_tensors(kept_RC2GD.device, gaps, moved)
-                kept_RC2GD.index_copy_(0, to, kept_RC2GD.index_select(0, of))
+                used_RL2GD = kept_RC2GD[:, : max(self.lengths)]
+                used_RL2GD.index_copy_(0, to, used_RL2GD.index_select(0, of))
             self.layers[layer] = kept_RC2GD[:count]
         self.lengths = [self.lengths[row] for row in order]
         return order
@@ -205,10 +206,12 @@ def _queries(spans: Sequence[range]) -> tuple[list[tuple[list[int], list[int], i
         position is among the results.
     """
     several = [row for row, span in enumerate(spans) if len(span) > 1]
-    parts = [([], list(spans))]
+    parts: list[tuple[list[int], list[range]]] = [([], list(spans))]
     if 0 < len(several) < len(spans):
         parts = [([], [span[-1:] for span in spans]), (several, [spans[n][:-1] for n in several])]
-    queries, found, offset = [], {}, 0
+    queries: list[tuple[list[int], list[int], int]] = []
+    found: dict[int, int] = {}
+    offset = 0
     for rows, of_rows in parts:
         most = max(map(len, of_rows))
         picks: list[int] = []

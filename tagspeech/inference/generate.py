@@ -226,9 +226,9 @@ def _step(model: TagSpeechModel, writers: list[_Writer]) -> None:
     unread = [writer.unread() for writer in writers]
     inputs_NH = model.embed(list(chain.from_iterable(unread)))
     counts = list(map(len, unread))
-    if writers[0].prompt is not None:
+    prompts = [writer.prompt for writer in writers if writer.prompt is not None]
+    if prompts:
         tokens = inputs_NH.split(counts)
-        prompts = [writer.prompt for writer in writers if writer.prompt is not None]
         counts = [len(prompt) + count for prompt, count in zip(prompts, counts, strict=True)]
         inputs_NH = torch.cat(list(chain.from_iterable(zip(prompts, tokens, strict=True))))
     hidden_RH = forward(model.llm, writers[0].cache, writers[0].row, inputs_NH, counts)

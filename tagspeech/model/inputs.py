@@ -49,7 +49,7 @@ def build_inputs(
     """Puts prompts and streams of a batch together.
 
     Args:
-        model: A `TagSpeechModel`; has the prompt, the anchors and the embedding.
+        model: A `TagSpeechModel`: has the prompt, the anchors and the embedding.
         projected: Frames of both streams.
         ids: Tokens that follow the prompt of each item.
         drops: Empties streams, and says which items get anchors.
