@@ -3,8 +3,7 @@
 Each forward pass extends every row by one chosen token and by all tokens that must follow it. Where
 only a few tokens may follow, only their logits are computed.
 
-Shape suffixes: L positions of a prompt, N new ones of all rows, R rows, W those whose likeliest
-token may not follow, A choices of a row, H hidden size, V vocabulary.
+Shape suffixes: L positions of a prompt, N new ones of all rows, R rows, H hidden size.
 """
 
 from __future__ import annotations
@@ -15,16 +14,15 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from tagspeech.data.transfer import int_tensors
 from tagspeech.errors import InputError, is_out_of_memory
 from tagspeech.grammar import begin
 from tagspeech.inference.batched_attention import KeysAndValues, forward
+from tagspeech.inference.choices import likeliest, likeliest_of_few
 from tagspeech.inference.constraint import Constraint, Vocabulary
 from tagspeech.inference.hotwords import Hotwords
 from tagspeech.model.frames import Frames
@@ -246,9 +244,9 @@ def _choose(model: TagSpeechModel, writers: list[_Writer]) -> None:
     others = [w for w in writers if not (w.constraint is None or w.constraint.in_words)]
     chosen = []
     if in_words:
-        chosen.append(_likeliest(head, in_words))
+        chosen.append(likeliest(head, in_words))
     if others:
-        chosen.append(_likeliest_of_few(head, others))
+        chosen.append(likeliest_of_few(head, others))
     rows = torch.cat(chosen, dim=1).T.tolist()  # waits for the device
     for writer, (token, log_prob, total) in zip([*in_words, *others], rows, strict=True):
         if not math.isfinite(total):
@@ -261,66 +259,6 @@ def _choose(model: TagSpeechModel, writers: list[_Writer]) -> None:
             writer.done = True
         else:
             writer.choose(int(token), log_prob)
-
-
-def _likeliest(head: Any, writers: list[_Writer]) -> Tensor:
-    """The likeliest token of each row among all that may follow, for rows in words or free ones.
-
-    Returns:
-        Token, its log-probability, and the highest one of all tokens, (3, R).
-    """
-    hidden_RH = torch.stack([writer.hidden for writer in writers])
-    # This order takes half the time of head(hidden_RH) on a CPU, and two rows that of one.
-    rows_RH = hidden_RH if len(hidden_RH) > 1 else hidden_RH.repeat(2, 1)
-    logits_RV = (head.weight @ rows_RH.T).T[: len(hidden_RH)].contiguous()
-    if getattr(head, "bias", None) is not None:
-        logits_RV = logits_RV + head.bias
-    log_probs_RV = logits_RV.float()
-    torch.log_softmax(log_probs_RV, -1, out=log_probs_RV)  # in place: they are large
-    scores_RV = log_probs_RV
-    if any(writer.bias for writer in writers):
-        rows = zip(writers, log_probs_RV, strict=True)
-        scores_RV = torch.stack([w.bias.biased(row_V) if w.bias else row_V for w, row_V in rows])
-    tokens_R = scores_RV.argmax(-1)
-    held = [writer.constraint for writer in writers if writer.constraint is not None]
-    if held:
-        wrong = list(range(len(held)))
-        if hidden_RH.device.type == "cpu":
-            # Nearly always the likeliest of all tokens may follow. To find that out takes a wait,
-            # which costs nothing here, while ruling out tokens takes as long as finding the best.
-            pairs = zip(held, tokens_R.tolist(), strict=True)
-            wrong = [row for row, (one, token) in enumerate(pairs) if not one.fits(token)]
-        if wrong:
-            (rows_W,) = int_tensors(hidden_RH.device, wrong)
-            ruled_out_WV = held[0].vocabulary.ruled_out([held[row].state for row in wrong], rows_W)
-            left_WV = scores_RV.index_select(0, rows_W).masked_fill_(ruled_out_WV, -torch.inf)
-            tokens_R.index_copy_(0, rows_W, left_WV.argmax(-1))
-    return _told(tokens_R, log_probs_RV.gather(1, tokens_R[:, None])[:, 0], log_probs_RV)
-
-
-def _likeliest_of_few(head: Any, writers: list[_Writer]) -> Tensor:
-    """The same for rows of which only few tokens may follow: only their logits are computed."""
-    choices = [writer.constraint.allowed() for writer in writers if writer.constraint]
-    most = max(map(len, choices))
-    hidden_RH = torch.stack([writer.hidden for writer in writers])
-    ids_RA, counts_R = int_tensors(
-        hidden_RH.device,
-        chain.from_iterable([*ids, *[ids[0]] * (most - len(ids))] for ids in choices),
-        map(len, choices),
-    )
-    ids_RA = ids_RA.view(-1, most)
-    logits_RA = torch.bmm(head.weight[ids_RA], hidden_RH[..., None])[..., 0]
-    if getattr(head, "bias", None) is not None:
-        logits_RA = logits_RA + head.bias[ids_RA]
-    no_choice_RA = torch.arange(most, device=ids_RA.device) >= counts_R[:, None]
-    log_probs_RA = logits_RA.float().masked_fill_(no_choice_RA, -torch.inf).log_softmax(-1)
-    best_R1 = log_probs_RA.argmax(-1, keepdim=True)
-    tokens_R1, log_probs_R1 = ids_RA.gather(1, best_R1), log_probs_RA.gather(1, best_R1)
-    return _told(tokens_R1[:, 0], log_probs_R1[:, 0], log_probs_RA)
-
-
-def _told(tokens_R: Tensor, log_probs_R: Tensor, all_RV: Tensor) -> Tensor:
-    return torch.stack([tokens_R.double(), log_probs_R.double(), all_RV.amax(-1).double()])
 
 
 def generate_texts(
