@@ -28,7 +28,7 @@ FROM python:3.12-slim-bookworm
 RUN useradd --create-home --uid 1000 tagspeech \
  && install --directory --owner tagspeech /data
 COPY --from=build /opt/tagspeech /opt/tagspeech
-ENV PATH=/opt/tagspeech/bin:$PATH HF_HOME=/data/.huggingface
+ENV PATH=/opt/tagspeech/bin:$PATH HF_HOME=/data/.huggingface TAGSPEECH_CACHE=/data/.tagspeech
 USER 1000
 WORKDIR /data
 EXPOSE 8000
