@@ -12,12 +12,12 @@
 #   --time LIMIT    time limit, as for sbatch (default: the cluster's)
 #   --partition P   partition (default: the cluster's)
 #   --log DIR       folder for the job's script and its log (default: exp/slurm)
-#   --job-name NAME name of the job; a job of this name that is at work is cancelled first (default: one that
-#                   stands for the command)
+#   --job-name NAME name of the job; a job of this name that is at work is cancelled first (default: made
+#                   from the command)
 #   --port N        port on which the nodes find each other (default: 29400)
 #
 # The repository and all paths must be visible on all nodes. If the cluster stops the job, the same command
-# resumes it. A signal that stops this script cancels the job. What the job says is printed when it has ended.
+# resumes it. A signal that stops this script cancels the job. The output of the job is printed when it has ended.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . utils/log.sh
@@ -78,7 +78,7 @@ script=$log/job-$$.sh
   printf ' %q' "${verb[@]}"
   echo
 } >"$script"
-log "job $job_name: $script; what it says: $log/job-$$.log"
+log "job $job_name: $script; its output: $log/job-$$.log"
 trap 'stop 129' HUP
 trap 'stop 130' INT
 trap 'stop 143' TERM
