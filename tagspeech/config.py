@@ -189,8 +189,8 @@ class TrainConfig:
 
     seed: Count = 1
     max_duration: Positive = 80.0  # seconds of audio in a batch
-    # ... of the LLM, in encoders' trainings frames; 0: as many as come; -1: of the LLM as many as
-    # take 40 GB of activations (9,000 for 7 B weights), of frames as many as come
+    # Positions of the LLM in a batch; for an encoder, its frames. 0: no limit; -1: as many as take
+    # 40 GB of activations (9,000 for an LLM of 7 B weights); for an encoder, no limit
     max_positions: OrMinus1 = -1
     accumulate: Natural = 1  # batches of each process in one step of the optimiser
     shortest: NonNegative = 0.5  # seconds; utterance groups outside are left out of training

@@ -159,7 +159,8 @@ def read_terms(text: str) -> tuple[str, ...]:
     Raises:
         InputError: `text` looks like the name of a file that cannot be read, or has no term.
     """
-    is_file = Path(text).is_file() or "/" in text or text.endswith(".txt")
+    # A long list is no name of a file, for which Path.is_file raises.
+    is_file = os.path.isfile(text) or "/" in text or text.endswith(".txt")
     parts = read_text(text).split("\n") if is_file else text.split(",")
     terms = dict.fromkeys(" ".join(part.split()) for part in parts)
     if not any(terms):

@@ -109,6 +109,8 @@ def test_lists_and_files_of_terms(tmp_path: Path) -> None:
     path.write_text("Anna Maria\n\nben \nBen\n")
     assert read_terms(str(path)) == ("Anna Maria", "ben", "Ben")
     assert read_terms("new  york, ben,,ben") == ("new york", "ben")
+    many = tuple(f"name {number}" for number in range(1000))
+    assert read_terms(",".join(many)) == many
     for missing in ("names.txt", "folder/names"):
         with pytest.raises(InputError, match=missing):
             read_terms(missing)

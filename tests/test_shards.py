@@ -22,6 +22,14 @@ def test_what_is_no_shard(text: str) -> None:
         Shard.parse(text)
 
 
+def test_a_shard_has_one_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tagspeech", "decode", "--shard", "1/2", "--jobs", "2"]
+    command += [f"--{name}={tmp_path}" for name in ("config", "model", "groups", "output")]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "--jobs: has no effect with --shard" in refused.stderr
+
+
 def merge(groups: Path, output: Path, *folders: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tagspeech", "merge-decoded", "--groups", str(groups)]
     command += ["--output", str(output), *map(str, folders)]

@@ -34,6 +34,7 @@ from tagspeech.training.checkpoint import load
 from tagspeech.training.loop import learning_rate
 from tagspeech.training.prefetch import Batch
 from tagspeech.training.tagspeech import TagSpeechTask, train_tagspeech
+from tagspeech.training.text import new_llm
 
 STEPS = 6
 SETS = [f"train.max_steps={STEPS}", "train.valid_every=2", "train.max_duration=15"]
@@ -100,6 +101,14 @@ def test_two_lengths_are_refused(train: Train, tmp_path: Path) -> None:
         train(tmp_path, "train.max_epochs=1", "train.max_hours=1")
     with pytest.raises(InputError, match="0 trains nothing"):
         train(tmp_path, "train.max_epochs=1", "train.max_steps=0")
+
+
+def test_a_new_llm_does_not_ignore_its_length(
+    tiny_groups: Path, tiny_yaml: Path, tmp_path: Path
+) -> None:
+    config = load_config(tiny_yaml, ["llm.new.train.max_epochs=1", "llm.new.train.max_steps=0"])
+    with pytest.raises(InputError, match="0 trains nothing"):
+        new_llm(config, tiny_groups, tmp_path)
 
 
 def test_two_processes_of_torchrun_are_one_with_twice_the_batches(

@@ -19,6 +19,7 @@ from tagspeech.cli.arguments import (
 )
 from tagspeech.cli.corpus import COMMANDS
 from tagspeech.cli.machine import JOBS, sharing_processes
+from tagspeech.errors import InputError
 from tagspeech.options import TranscribeOptions, argument, like, option
 from tagspeech.ranges import Count, Natural, NonNegative, Processes
 
@@ -50,11 +51,13 @@ class Decode(ConfigOptions, DeviceOptions):
         from tagspeech.parallel import launch
 
         log_progress()
+        shard = Shard.parse(self.shard) if self.shard else None
+        if shard and self.jobs > 1:
+            raise InputError("--jobs: has no effect with --shard; leave it out")
         config = self.load().decode
         names = ("grammar", "word_times", "hotwords", "hotword_strength")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         config = replace(config, **given)
-        shard = Shard.parse(self.shard) if self.shard else None
         processes = 1 if shard else sharing_processes(self.device, self.jobs)
         work = partial(decode, shard=shard)
         paths = (self.model, self.groups, self.output)

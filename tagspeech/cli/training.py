@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tagspeech.cli.arguments import (
     ConfigOptions,
@@ -23,11 +21,6 @@ from tagspeech.dependencies import NOT_READ, of_stage
 from tagspeech.errors import InputError
 from tagspeech.options import argument, option
 from tagspeech.ranges import Processes
-
-if TYPE_CHECKING:
-    pass
-
-log = logging.getLogger(__name__)
 
 
 @verb("parts")

@@ -54,8 +54,8 @@ def encode(
             seconds = FRAME * features_BTF.shape[1]
             raise InputError(
                 f"{names[0] if names else 'an item of the batch'}: {seconds:.0f} s at once take "
-                f"more memory than {features_BTF.device} has in an encoder; use a device with more "
-                "memory, or --device cpu"
+                f"more memory than {features_BTF.device} has for an encoder; use shorter windows "
+                "or groups, or a device with more memory"
             ) from error
     half = len(lens_B) // 2
     log.warning("out of memory encoding %d items at a time; continuing with %d", len(lens_B), half)

@@ -87,4 +87,5 @@ def likeliest_of_few(head: Any, rows: Sequence[Row]) -> Tensor:
 
 
 def _told(tokens_R: Tensor, log_probs_R: Tensor, all_RV: Tensor) -> Tensor:
-    return torch.stack([tokens_R.double(), log_probs_R.double(), all_RV.amax(-1).double()])
+    # float32 has all integers up to 16 million; MPS has no float64.
+    return torch.stack([tokens_R.float(), log_probs_R, all_RV.amax(-1)])

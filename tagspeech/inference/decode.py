@@ -22,6 +22,7 @@ from tagspeech.config import DecodeConfig
 from tagspeech.config_file import to_tree
 from tagspeech.corpus.groups import group_segments
 from tagspeech.data.batches import batches_by_duration, read_groups
+from tagspeech.errors import InputError
 from tagspeech.files import journal, read_journal, write_json, write_text
 from tagspeech.formats import write
 from tagspeech.inference.clustering import cluster_voices, with_speakers
@@ -114,8 +115,10 @@ def decode(
 
     Raises:
         InputError: The model or the groups cannot be read, or `output` has a journal that was made
-            from others, or with another configuration.
+            from others, or with another configuration; or a shard has several processes.
     """
+    if shard and world_size() > 1:
+        raise InputError("--shard: is decoded by a single process; start it without torchrun")
     groups = read_groups(groups_path)
     split = groups_path.name.partition(".")[0]
     share = shard or (Shard(rank() + 1, world_size()) if world_size() > 1 else None)
@@ -166,11 +169,7 @@ def merge_decoded(groups_path: Path, folders: Sequence[Path], output: Path) -> N
     split = groups_path.name.partition(".")[0]
     found = find_shards(split, folders or [output])
     rows, origin = rows_of(groups, found), common_origin(list(found.values()))
-    lists = [
-        read_places(path)
-        for folder in folders or [output]
-        for path in sorted(folder.glob(f"{split}.*-of-*.places.json"))
-    ]
+    lists = [read_places(places_file(path)) for path in found.values()]
     write_json(output / f"{split}.places.json", list(dict.fromkeys(chain.from_iterable(lists))))
     lines = map(to_line, rows)
     raw = output / f"{split}.raw.jsonl"

@@ -57,7 +57,7 @@ PART = ".part"  # after SPLIT in the journals of processes that share the groups
 
 
 def parts_of(output: Path, split: str) -> list[Path]:
-    """The journals of processes that share the groups, by number."""
+    """The journals of processes that share the groups."""
     return sorted(output.glob(f"{split}{PART}.*-of-*.raw.jsonl"))
 
 

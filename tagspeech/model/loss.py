@@ -14,6 +14,7 @@ V vocabulary.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
@@ -27,6 +28,8 @@ from tagspeech.config import LossConfig
 from tagspeech.data.transfer import on_its_way
 from tagspeech.llm.pieces import piece_encoder
 from tagspeech.llm.prompt import Prompt, encode_text
+
+log = logging.getLogger(__name__)
 
 IGNORED = -100  # the label of a token that is not scored
 
@@ -47,6 +50,17 @@ class LossOutput(NamedTuple):
     tokens: int
     terms: dict[str, Tensor]
     logits: Tensor | None
+
+
+def warn_of_no_effect(config: LossConfig) -> None:
+    """Logs a warning for each option that is set, but needs another one."""
+    ctc, steps = config.semantic_ctc, config.semantic_ctc_steps
+    if config.semantic_frames and not steps:
+        log.warning("loss.semantic_frames: has no effect without loss.semantic_ctc_steps")
+    if config.semantic_merges and not (ctc or steps):
+        log.warning(
+            "loss.semantic_merges: has no effect without loss.semantic_ctc or semantic_ctc_steps"
+        )
 
 
 def total_loss(

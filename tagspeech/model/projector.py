@@ -66,8 +66,8 @@ class StackProjector(Projector):
 class ConvProjector(Projector):
     """Stack frames, Linear, ReLU, convolution over the neighbours, ReLU, Linear.
 
-    A frame of few dozens of milliseconds may hold more words than one, where people talk fast or
-    at once; with its neighbours the projector can spread them.
+    Where people talk fast or at once, a frame of a few dozen milliseconds may hold more than one
+    word; the convolution can spread the words over its neighbours.
     """
 
     def __init__(self, config: StreamConfig, hidden_size: int) -> None:

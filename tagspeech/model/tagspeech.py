@@ -250,7 +250,6 @@ class TagSpeechModel(nn.Module):
         (docs/released-format.md). The vocabulary projection is applied at scored positions only,
         chunk by chunk.
 
-
         Args:
             frames: Output of the encoders.
             targets: Target text of each item.

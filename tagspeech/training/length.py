@@ -29,7 +29,7 @@ def with_length(task: Task) -> TrainConfig:
         raise InputError("train.max_epochs and train.max_hours: only one of them can be set")
     if (train.max_epochs or train.max_hours) and not train.max_steps:
         raise InputError(
-            "train.max_steps: 0 trains nothing; leave it out beside max_epochs or max_hours"
+            "train.max_steps: 0 trains nothing; set it to 1 or more beside max_epochs or max_hours"
         )
     steps = _steps_of_an_epoch(task)
     hours = sum(cut.duration for cut in task.groups) / 3600

@@ -206,6 +206,8 @@ def fit(task: Task, config: Config, output: Path, rates: Mapping[str, float] | N
                 break
         else:
             epoch, used = epoch + 1, 0
+            if train.keep_epochs:
+                losses.finish()
             if is_first and train.keep_epochs:
                 save(output / f"epoch-{epoch}.pt", {"model": trainable_state(model), "step": step})
     progress.close()

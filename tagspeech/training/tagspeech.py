@@ -35,7 +35,7 @@ from tagspeech.llm.lora import add_lora
 from tagspeech.llm.sharding import check_sharding, shard_llm, whole_state
 from tagspeech.llm.size import default_positions
 from tagspeech.model.frames import Frames
-from tagspeech.model.loss import IGNORED
+from tagspeech.model.loss import IGNORED, warn_of_no_effect
 from tagspeech.model.speaker_heads import SpeakerHeads, token_at
 from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.parallel import device, on_device, rank, world_size
@@ -82,6 +82,7 @@ class TagSpeechTask:
         # Products of frames that are not normalised have no bound: with few tokens it is another
         # loss. A sharded embedding has no rows to take.
         self.scores_ctc = has_ctc and config.semantic.normalise
+        warn_of_no_effect(config.loss)
         if self.scores_ctc and not config.llm.shard:
             model.ctc.limit(group_targets([*groups, *dev], config.target.time_grid))
         self.features: FeatureReader | None = None
@@ -203,10 +204,9 @@ class TagSpeechTask:
         tokens = 0
         words = SotScores(self.config.language)
         for batch in batches_by_duration(self.dev, self.train.max_duration):
-            frames = self.frames(self.batch(batch))
-            output = self.model.loss_from_frames(
-                frames, group_targets(batch, self.config.target.time_grid)
-            )
+            read, targets = self.batch(batch), group_targets(batch, self.config.target.time_grid)
+            frames = self.frames(read)
+            output = self.model.loss_from_frames(frames, targets, labels=read.ids)
             if self.scores_ctc:
                 projected = self.model.project(frames)
                 texts = self.model.ctc.texts(projected.semantic_BPH, projected.semantic_lens)

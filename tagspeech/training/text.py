@@ -111,8 +111,8 @@ class TextTask:
 def new_llm(config: Config, groups_dir: Path, output: Path) -> None:
     """Makes a small LLM for a recipe without a pretrained LLM and writes `output/pretrained`.
 
-    It is trained on target texts for `llm.new.train.max_steps` batches; 0 leaves it random. A
-    killed run resumes: what it has made from the same configuration and groups is kept.
+    It is trained on target texts as long as `llm.new.train` says; without a length it stays
+    random. A killed run resumes: what it has made from the same configuration and groups is kept.
     """
     train = config.llm.new.train
     groups = training_groups(read_groups(groups_dir / "train.jsonl.gz"), config.train)
@@ -135,7 +135,7 @@ def new_llm(config: Config, groups_dir: Path, output: Path) -> None:
     wait_for_all()
     llm, tokenizer = load_llm(LLMConfig(name=str(untrained), attention=config.llm.attention))
     seed_everything(train.seed)
-    if train.max_steps:
+    if train.max_steps or train.max_epochs or train.max_hours:
         fit(TextTask(config, llm, tokenizer, groups, dev), config, output)
     if rank() == 0:
         with atomic_path(trained) as temporary:
