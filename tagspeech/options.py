@@ -27,6 +27,7 @@ from tagspeech.ranges import (
 VADS = ("auto", "silero", "energy", "none")
 WORD_TIMES = ("auto", "aligned", "estimated")
 OVERLAP = 2.0  # seconds that windows share by default
+NO_HOTWORDS = "hotword_strength: has no effect without hotwords; leave it out"
 LEAST_WINDOW = 1.0  # seconds; a shorter window hardly holds a word
 
 
@@ -180,11 +181,14 @@ class TranscribeOptions:
         """These options with the model's values in place of None."""
         longest = decode.max_window if self.max_window is None else self.max_window
         overlap = self.window_overlap
+        hotwords = decode.hotwords if self.hotwords is None else self.hotwords
+        if self.hotword_strength is not None and not hotwords:
+            raise InputError(NO_HOTWORDS)
         return replace(
             self,
             grammar=decode.grammar if self.grammar is None else self.grammar,
             word_times=self.word_times or decode.word_times,
-            hotwords=decode.hotwords if self.hotwords is None else self.hotwords,
+            hotwords=hotwords,
             hotword_strength=decode.hotword_strength
             if self.hotword_strength is None
             else self.hotword_strength,

@@ -147,3 +147,9 @@ def test_command_line(tiny_model_folder: Path, tmp_path: Path) -> None:
     refused = transcribe("--hotwords", tmp_path / "none.txt")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "none.txt: No such file" in refused.stderr
+
+
+def test_a_strength_without_hotwords_is_refused() -> None:
+    with pytest.raises(InputError, match="hotword_strength: has no effect without hotwords"):
+        TranscribeOptions(hotword_strength=2.0).resolved(DecodeConfig())
+    assert TranscribeOptions(hotword_strength=2.0, hotwords=("anna",)).resolved(DecodeConfig())

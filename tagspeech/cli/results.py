@@ -20,7 +20,7 @@ from tagspeech.cli.arguments import (
 from tagspeech.cli.corpus import COMMANDS
 from tagspeech.cli.machine import JOBS, sharing_processes
 from tagspeech.errors import InputError
-from tagspeech.options import TranscribeOptions, argument, like, option
+from tagspeech.options import NO_HOTWORDS, TranscribeOptions, argument, like, option
 from tagspeech.ranges import Count, Natural, NonNegative, Processes
 
 GROUPS = "SPLIT.jsonl.gz, the utterance groups"
@@ -58,6 +58,8 @@ class Decode(ConfigOptions, DeviceOptions):
         names = ("grammar", "word_times", "hotwords", "hotword_strength")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         config = replace(config, **given)
+        if self.hotword_strength is not None and not config.hotwords:
+            raise InputError(NO_HOTWORDS)
         processes = 1 if shard else sharing_processes(self.device, self.jobs)
         work = partial(decode, shard=shard)
         paths = (self.model, self.groups, self.output)

@@ -77,6 +77,7 @@ class TagSpeechTask:
             self.train = replace(config.train, max_positions=most)
         self.groups, self.dev = groups, dev
         self.word_tokens = functools.cache(self._word_tokens)
+        self.lengths: dict[str, int] = {}  # targets in tokens, by group; each epoch asks for them
         self.drops, self.heads = StreamDrops(config.drop), heads
         has_ctc = bool(config.loss.semantic_ctc or config.loss.semantic_ctc_steps)
         # Products of frames that are not normalised have no bound: with few tokens it is another
@@ -107,8 +108,10 @@ class TagSpeechTask:
             stream.projected_frames_per_second * (1 + 1 / stream.anchor_interval)
             for stream in (self.config.semantic, self.config.voice)
         )
-        target = to_target(group_segments(group), self.config.target.time_grid)
-        return round(streams * group.duration) + len(self.model.target_ids(target))
+        if group.id not in self.lengths:
+            target = to_target(group_segments(group), self.config.target.time_grid)
+            self.lengths[group.id] = len(self.model.target_ids(target))
+        return round(streams * group.duration) + self.lengths[group.id]
 
     def read(self, groups: CutSet, step: int, rng: random.Random) -> Batch:
         """Reads stored frames or features, and in the first phase the tokens at frames."""
