@@ -23,5 +23,5 @@ def default_model() -> Path:
             f"--model: must name a model; the default one, {FOLDER}, is not there: it belongs to "
             "a clone of the repository"
         )
-    log.info("model: %s, for English; --model names another", FOLDER)
+    log.warning("model: %s, for English, as --model names none", FOLDER)
     return FOLDER
