@@ -176,6 +176,8 @@ SIGNS = (
 
 def test_killed_in_every_stage_gives_the_same(finished: Recipe, tmp_path: Path) -> None:
     """AMI: driver and stage. AliMeeting: the driver alone, so that its stage works on."""
+    if finished.recipe != "ami" and os.environ.get("TAGSPEECH_ALL_KILLS") != "1":
+        pytest.skip("takes two minutes: TAGSPEECH_ALL_KILLS=1 runs it")
     killed = replace(finished, folder=tmp_path)
     for stage, sign in enumerate(SIGNS):
         sign = sign.format(finished.recipe)
