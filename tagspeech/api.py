@@ -98,8 +98,8 @@ class TagSpeech(TagSpeechModel):
         """
         card = model_card(name, self.config, facts)
         with TemporaryDirectory() as folder:
-            save_pretrained(self, Path(folder) / "model")
             target = Path(folder) / "model"
+            save_pretrained(self, target)
             return push_folder(target, name, card, private=private, revision=revision)
 
     def load_projectors(self, path: str | Path) -> None:

@@ -30,6 +30,7 @@ from tagspeech.text import AS_IS, LANGUAGES
 Attention = typing.Annotated[
     str, OneOf(("eager", "sdpa", "flash_attention_2", "flash_attention_3"))
 ]
+WORD_TIMES = ("auto", "aligned", "estimated")
 Language = typing.Annotated[str, OneOf((*LANGUAGES, AS_IS))]
 
 
@@ -462,7 +463,7 @@ class DecodeConfig:
     max_window: Positive = 80.0  # seconds that are heard at once of a longer recording
     # aligned: measured by outputs of the semantic encoder | estimated: a segment's time spread over
     # its characters | auto: aligned if the model has such an output
-    word_times: Annotated[str, OneOf(("auto", "aligned", "estimated"))] = "auto"
+    word_times: Annotated[str, OneOf(WORD_TIMES)] = "auto"
     hotwords: tuple[str, ...] | None = None  # names and terms that the LLM favours ...
     hotword_strength: NonNegative = 1.0  # ... by this much more log-probability of their tokens
 

@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-from tagspeech.config import DecodeConfig
+from tagspeech.config import WORD_TIMES, DecodeConfig
 from tagspeech.errors import InputError
 from tagspeech.files import read_terms
 from tagspeech.ranges import (
@@ -25,7 +25,6 @@ from tagspeech.ranges import (
 )
 
 VADS = ("auto", "silero", "energy", "none")
-WORD_TIMES = ("auto", "aligned", "estimated")
 OVERLAP = 2.0  # seconds that windows share by default
 NO_HOTWORDS = "hotword_strength: has no effect without hotwords; leave it out"
 LEAST_WINDOW = 1.0  # seconds; a shorter window hardly holds a word

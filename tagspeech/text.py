@@ -37,6 +37,8 @@ _HAN = (
 _KANA = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\U0001aff0-\U0001b16f"
 _HANGUL = "\uac00-\ud7a3"  # syllables, to which NFKC composes letters
 
+UNSPACED = ("zh", "ja")  # languages written without spaces
+
 # Characters that each count as a unit. All other text is counted in words.
 _CHARACTERS = {"zh": _HAN, "ja": _HAN + _KANA, "ko": _HAN + _HANGUL}
 _CHARACTER = {language: re.compile(f"([{chars}])") for language, chars in _CHARACTERS.items()}
@@ -44,10 +46,10 @@ _APOSTROPHE_BESIDE = {
     language: re.compile(f"(?<=[{chars}])'|'(?=[{chars}])")
     for language, chars in _CHARACTERS.items()
 }
-_SPACE_BETWEEN = {  # languages written without spaces
+_SPACE_BETWEEN = {
     language: re.compile(f"(?<=[{chars}]) (?=[{chars}])")
     for language, chars in _CHARACTERS.items()
-    if language != "ko"
+    if language in UNSPACED
 }
 LANGUAGES = ("en", *_CHARACTERS)
 

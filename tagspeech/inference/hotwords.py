@@ -20,11 +20,10 @@ from torch import Tensor
 
 from tagspeech.errors import InputError
 from tagspeech.llm.prompt import encode_text
-from tagspeech.text import AS_IS, normalise
+from tagspeech.text import AS_IS, UNSPACED, normalise
 
 log = logging.getLogger(__name__)
 
-_UNSPACED = ("zh", "ja")  # a word may follow another without a space
 _LINE = "0.00-1.00>"  # what precedes the first word of a line
 
 
@@ -84,7 +83,7 @@ class Hotwords:
     def _add(self, term: str, tokenizer: Any, language: str) -> bool:
         """Adds the ways in which a line can have `term`. False: the tokenizer cannot write it."""
         contexts = [(self.at_line, _LINE, ""), (self.anywhere, f"{_LINE}a", " ")]
-        if language in _UNSPACED:
+        if language in UNSPACED:  # a word may follow another without a space
             contexts.append((self.anywhere, f"{_LINE}的", ""))
         can = False
         for node, before, space in contexts:

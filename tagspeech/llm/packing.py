@@ -87,8 +87,8 @@ def run_layers(
 
 
 def _no_search() -> AbstractContextManager[Any]:
-    """Keeps transformers from searching a row for several sequences, for which it waits for the
-    device in each pass: here none has several, or the attention is told their bounds."""
+    """Stops transformers from searching each row for several sequences, which waits for the device
+    in every pass. A row here has one sequence, or the attention is given their bounds."""
     return patch.object(masking_utils, "find_packed_sequence_indices", lambda position_ids: None)
 
 

@@ -53,7 +53,7 @@ class Job:
         ended: The same of its end; None: it has not ended.
         error: Why it failed; None: it did not.
         is_running: It is being transcribed.
-        is_cancelled: Nobody wants the result.
+        is_cancelled: The client has cancelled it.
         done: Seconds of it that are transcribed.
         heard: The segments so far, with the names that speakers have while it is transcribed.
     """

@@ -41,6 +41,7 @@ from tagspeech.model.tagspeech import TagSpeechModel
 from tagspeech.parallel import device, on_device, rank, world_size
 from tagspeech.scoring import score
 from tagspeech.serialize import parse_target, to_target
+from tagspeech.text import UNSPACED
 from tagspeech.training.checkpoint import seed_everything
 from tagspeech.training.dropped_streams import StreamDrops
 from tagspeech.training.embed import NO_ENCODERS
@@ -178,7 +179,7 @@ class TagSpeechTask:
 
     def _word_tokens(self, word: str) -> list[int]:
         """Returns the token ids of a word within a text."""
-        space = "" if self.config.language in ("zh", "ja") else " "
+        space = "" if self.config.language in UNSPACED else " "
         return self.model.ctc.encode(space + word)
 
     def perturbed_ids(self, group: Cut, target: str) -> tuple[list[int], list[int]]:
